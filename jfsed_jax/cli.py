@@ -4,10 +4,11 @@ A command is a pair of functions: one defines its absl flags, the other runs it.
 inside the functions, so that ``--help`` and the NumPy-only commands start without JAX.
 """
 
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from absl import flags, logging
 
@@ -23,7 +24,28 @@ class Command(NamedTuple):
     run: Callable[[flags.FlagValues, list[str]], None]
 
 
-COMMANDS: dict[str, Command] = {}
+def _report_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
+
+
+def _report(values: flags.FlagValues, arguments: list[str]) -> None:
+    from jfsed_jax.report import write_report
+
+    if arguments:
+        raise InputError(f"unexpected argument {arguments[0]!r}; expected only --workdir=DIR")
+    if not values.workdir:
+        raise InputError("--workdir is missing; expected the folder of a run, --workdir=DIR")
+    print(write_report(Path(values.workdir)))
+
+
+COMMANDS: dict[str, Command] = {
+    "report": Command(
+        "Write report.html, scores and figures of a run, from its saved files.",
+        "",
+        _report_flags,
+        _report,
+    ),
+}
 
 
 def _overview() -> str:
