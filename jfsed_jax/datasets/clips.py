@@ -1,0 +1,158 @@
+"""A prepared data set as the rest of the system sees it: clips at random, labels in memory.
+
+Axis letters: ``T`` frames, ``F`` mel bands, ``C`` event classes, ``N`` events of a clip.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+from jfsed_jax.datasets.store import AudioInfo
+from jfsed_jax.errors import InputError
+from jfsed_jax.events import Event
+from jfsed_jax.features import FrontEnd
+
+SPLITS = ("weak", "unlabel_in_domain", "synthetic", "validation", "eval")
+
+
+class Clip(NamedTuple):
+    """One clip of a split: its name in the metadata, its record, its labels.
+
+    Attributes:
+      filename: as the metadata names it.
+      record: position in the split's shards.
+      info: what the audio file is like.
+      labels: the classes that occur in it; empty if unlabelled.
+    """
+
+    filename: str
+    record: int
+    info: AudioInfo
+    labels: tuple[str, ...]
+
+
+class ClipSet:
+    """The clips of one split: a random-access source (of grain, or by itself).
+
+    Item i is a dict:
+      filename: str, as the metadata names the clip.
+      mel: <float16>[T, F] log-mel.
+      clip_labels: <float32>[C], 1 where the class occurs; zeros if unlabelled.
+      onsets, offsets: <float64>[N] seconds; labels: <int32>[N] class indices. N is 0 for clips
+        that are weakly labelled or not at all.
+
+    Attributes:
+      filenames: of the clips, in order.
+      events: strong labels as cleaned for training: cut to the clip, overlaps of a class merged.
+      reference: strong labels as published, for scoring.
+      durations: seconds of each clip's audio file, by file name.
+      clips: what is known of each clip.
+    """
+
+    def __init__(
+        self,
+        shards: Sequence[Path],
+        clips: Sequence[Clip],
+        *,
+        events: Sequence[Event],
+        reference: Sequence[Event],
+        classes: Sequence[str],
+        front_end: FrontEnd,
+    ):
+        self.clips = list(clips)
+        self.events = list(events)
+        self.reference = list(reference)
+        self.filenames = [clip.filename for clip in clips]
+        self.durations = {clip.filename: clip.info.duration for clip in clips}
+        self._shape = (front_end.num_frames, front_end.n_mels)
+        self._num_classes = len(classes)
+        self._index = {label: i for i, label in enumerate(classes)}
+        self._by_clip: dict[str, list[Event]] = {}
+        for event in events:
+            self._by_clip.setdefault(event.filename, []).append(event)
+        # It refuses an empty list; a split without clips has no shards.
+        self._source = ArrayRecordDataSource([str(path) for path in shards]) if shards else None
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        clip = self.clips[int(index)]
+        events = self._by_clip.get(clip.filename, [])
+        clip_labels = np.zeros(self._num_classes, np.float32)
+        clip_labels[[self._index[label] for label in clip.labels]] = 1
+        return {
+            "filename": clip.filename,
+            "mel": np.frombuffer(self._source[clip.record], np.float16).reshape(self._shape),
+            "clip_labels": clip_labels,
+            "onsets": np.array([event.onset for event in events], np.float64),
+            "offsets": np.array([event.offset for event in events], np.float64),
+            "labels": np.array([self._index[event.event_label] for event in events], np.int32),
+        }
+
+    def __repr__(self) -> str:
+        # grain names its sources by this when it checks a restored position.
+        return f"ClipSet({len(self)} clips)"
+
+
+class Prepared(NamedTuple):
+    """A prepared data set.
+
+    Attributes:
+      directory: where the features are.
+      data: the name of the data folder.
+      classes: C labels, in the order of the class axis.
+      front_end: what the features were made with.
+      splits: by name (`SPLITS`); a split without metadata is absent.
+      summary: per split the counts that `prepare` prints.
+      conventions: what the folder's layout was recognised as.
+    """
+
+    directory: Path
+    data: str
+    classes: tuple[str, ...]
+    front_end: FrontEnd
+    splits: dict[str, ClipSet]
+    summary: dict[str, dict[str, int]]
+    conventions: list[str]
+
+
+def load(directory: str | Path) -> Prepared:
+    """Opens a features folder that `prepare` has finished; needs neither audio nor metadata."""
+    directory = Path(directory)
+    path = directory / "prepared.json"
+    try:
+        saved = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"{directory} holds no prepared features; run jfsed-jax prepare") from None
+    front_end = FrontEnd(**saved["front_end"])
+    splits = {}
+    for name, split in saved["splits"].items():
+        shards = [directory / shard for shard in split["shards"]]
+        for shard in shards:
+            if not shard.exists():
+                raise InputError(f"{shard} is missing; run jfsed-jax prepare again")
+        splits[name] = ClipSet(
+            shards,
+            [
+                Clip(filename, record, AudioInfo(*info), tuple(labels))
+                for filename, record, info, labels in split["clips"]
+            ],
+            events=[Event(*event) for event in split["events"]],
+            reference=[Event(*event) for event in split["reference"]],
+            classes=saved["classes"],
+            front_end=front_end,
+        )
+    return Prepared(
+        directory=directory,
+        data=saved["data"],
+        classes=tuple(saved["classes"]),
+        front_end=front_end,
+        splits=splits,
+        summary=saved["summary"],
+        conventions=saved["conventions"],
+    )
