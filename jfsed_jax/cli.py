@@ -38,7 +38,152 @@ def _report(values: flags.FlagValues, arguments: list[str]) -> None:
     print(write_report(Path(values.workdir)))
 
 
+def _check_flags(values: flags.FlagValues, arguments: Sequence[str], required: str) -> None:
+    """Refuses positional arguments and asks for the flags in `required`."""
+    if arguments:
+        raise InputError(f"unexpected argument {arguments[0]!r}; expected flags only, see --help")
+    for name in required.split():
+        if not getattr(values, name):
+            raise InputError(f"--{name} is missing; see --help")
+
+
+def _write_json(path: str, value: object) -> None:
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _prepare_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("data", None, "Data folder: audio/ and metadata/.", flag_values=values)
+    meaning = "Where to keep the features; by default in your cache folder."
+    flags.DEFINE_string("features", None, meaning, flag_values=values)
+    meaning = "Refuse a folder with missing clips or flawed labels."
+    flags.DEFINE_bool("strict", False, meaning, flag_values=values)
+    meaning = "Processes that decode; by default one per core."
+    flags.DEFINE_integer("workers", None, meaning, lower_bound=1, flag_values=values)
+
+
+def _prepare(values: flags.FlagValues, arguments: list[str]) -> None:
+    _check_flags(values, arguments, "data")
+    from jfsed_jax.datasets.folder import format_summary, prepare
+    from jfsed_jax.features import FrontEnd
+
+    prepared = prepare(
+        values.data,
+        FrontEnd(),
+        features_dir=values.features,
+        strict=values.strict,
+        workers=values.workers,
+    )
+    print(format_summary(prepared))
+
+
+def _score_flags(values: flags.FlagValues) -> None:
+    def text(name: str, meaning: str) -> None:
+        flags.DEFINE_string(name, None, meaning, flag_values=values)
+
+    text("reference", "TSV or CSV of reference events; clips without events count.")
+    text("estimates", "TSV or CSV of a system's events.")
+    text("durations", "TSV of clip durations; clips that only it names are scored too.")
+    flags.DEFINE_list(
+        "classes", None, "Labels to score; default: those of the reference.", flag_values=values
+    )
+    text("json", "Write all scores to this file.")
+    text("compare", "Events of a second system: is it better, or is that noise?")
+    flags.DEFINE_integer(
+        "bootstrap",
+        0,
+        "Number of resamples of the clips for 95 % intervals; with --compare at least 1000.",
+        lower_bound=0,
+        flag_values=values,
+    )
+    flags.DEFINE_integer("seed", 0, "Seed of the resamples.", lower_bound=0, flag_values=values)
+
+
+def _score(values: flags.FlagValues, arguments: list[str]) -> None:
+    from jfsed_jax import scoring, tables
+
+    _check_flags(values, arguments, "reference estimates")
+    reference = tables.read_events(values.reference)
+    durations = tables.read_durations(values.durations) if values.durations else {}
+    filenames = list(dict.fromkeys([*reference.filenames, *durations]))
+    classes = values.classes or sorted({event.event_label for event in reference.events})
+    if not classes:
+        raise InputError(f"{values.reference} has no events; name the labels with --classes")
+    scoring.check_events(reference.events, filenames, classes, values.reference, reference.rows)
+    draws = max(values.bootstrap, 1000) if values.compare else values.bootstrap
+    result: dict[str, Any] = {
+        "info": {
+            "reference": values.reference,
+            "num_clips": len(filenames),
+            "classes": classes,
+            "num_resamples": draws,
+            "seed": values.seed,
+        }
+    }
+    print(f"{len(filenames)} clips, {len(classes)} classes, {len(reference.events)} events")
+    all_counts = []
+    for role in ("estimates", "compare")[: 2 if values.compare else 1]:
+        path = getattr(values, role)
+        table = tables.read_events(path)
+        scoring.check_events(table.events, filenames, classes, path, table.rows)
+        scores, counts = scoring.score_clips(
+            reference.events, table.events, filenames=filenames, classes=classes
+        )
+        all_counts.append(counts)
+        intervals = scoring.intervals(counts, num_resamples=draws, seed=values.seed)
+        print(f"\n{path}\n{scoring.format_scores(scores, intervals)}")
+        entry = {**scores, "intervals": intervals, "file": path}
+        result |= entry if role == "estimates" else {role: entry}
+    if values.compare:
+        differences = scoring.paired_differences(*all_counts, num_resamples=draws, seed=values.seed)
+        result["differences"] = differences
+        print(f"\n{values.compare} minus {values.estimates}")
+        print(scoring.format_differences(differences))
+    if values.json:
+        _write_json(values.json, result)
+
+
+def _config_flag(values: flags.FlagValues) -> None:
+    from ml_collections import config_flags
+
+    config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "configs/NAME.py[:size], size one of paper, small, tiny; --config.key=value changes it.",
+        flag_values=values,
+    )
+
+
+def _train_flags(values: flags.FlagValues) -> None:
+    _config_flag(values)
+    flags.DEFINE_string("data", None, "Folder of audio and metadata.", flag_values=values)
+    flags.DEFINE_string("workdir", None, "Folder of this run.", flag_values=values)
+    flags.DEFINE_string("features", None, "Folder of the features.", flag_values=values)
+    flags.DEFINE_bool("strict", False, "Stop if audio is missing.", flag_values=values)
+
+
+def _train(values: flags.FlagValues, arguments: list[str]) -> None:
+    from jfsed_jax.train import train
+
+    _check_flags(values, arguments, "config data workdir")
+    train(
+        values.config,
+        Path(values.data),
+        Path(values.workdir),
+        features_dir=Path(values.features) if values.features else None,
+        strict=values.strict,
+    )
+
+
 COMMANDS: dict[str, Command] = {
+    "prepare": Command(
+        "Checks a data folder and extracts its features, once.", "", _prepare_flags, _prepare
+    ),
+    "train": Command("Train a system, or go on training it.", "", _train_flags, _train),
+    "score": Command("Score anyone's events by the DCASE 2019 protocol.", "", _score_flags, _score),
     "report": Command(
         "Write report.html, scores and figures of a run, from its saved files.",
         "",
@@ -88,7 +233,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         positional = values(["jfsed-jax", *rest])[1:]
         command.run(values, positional)
     except (flags.Error, InputError) as error:
-        message = " ".join(str(error).split())
+        # One line, except for the picture of a folder that `prepare` expects.
+        picture = isinstance(error, InputError) and "\n" in str(error)
+        message = str(error) if picture else " ".join(str(error).split())
         print(f"jfsed-jax {name}: {message}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
