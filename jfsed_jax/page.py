@@ -165,8 +165,8 @@ def table(
         shown = [element("th", first, scope="row")]
         for cell in others:
             if isinstance(cell, Bar):
-                filled = 0.0 if cell.value is None else max(0.0, cell.value / (cell.largest or 1.0))
-                style = f"--fill:{100 * min(filled, 1.0):.1f}%"
+                filled = max(0.0, (cell.value or 0.0) / (cell.largest or 1.0))
+                style = f"--fill:{min(filled, 1.0):.3f}"
                 shown.append(
                     element("td", number(cell.value, cell.digits), class_="bar", style=style)
                 )
@@ -226,7 +226,7 @@ def matrix(
                 element(
                     "td",
                     None if dense or percent == "0" else percent,
-                    class_="hot" if share > 0.45 else None,
+                    class_="hot" if share > 0.68 else None,
                     # Less than linear, so that rare confusions can be seen.
                     style=f"--v:{share**0.75:.3f}" if share >= 0.0005 else None,
                     title=f"{name} → {column}: {100 * share:.1f} %" if share > 0 else None,
@@ -431,7 +431,7 @@ def line_chart(
                 element("circle", tip, cx=f"{across:.1f}", cy=f"{down:.1f}", r=4,
                         class_=f"mark {mark.kind}")
             )  # fmt: skip
-    last = "; ".join(f"{s.label} ends at {significant(float(s.y[-1]))}" for s in finite if len(s.y))
+    last = "; ".join(f"{s.label} ends at {significant(s.y[-1])}" for s in finite if len(s.y))
     legend = [(f"c{i % 6}", s.label) for i, s in enumerate(finite)]
     legend = [*(legend if len(legend) > 1 else []), *((m.kind, m.label) for m in keyed)]
     return element(
@@ -527,14 +527,14 @@ def clip_figure(
 
     Args:
       name: shown above the picture, usually the file name.
-      mel: <float>[T, F] log-mel, or None.
+      mel: <float>[T, F] log-mel, or None for no picture.
       lanes: one per class; see `Lane`.
       seconds: length of the time axis.
       note: a few words beside the name.
     """
     marks = ticks(0.0, seconds, 10 if seconds > 5 else 5)
     rows = []
-    if mel is not None:
+    if mel is not None and mel.size:
         picture = element("img", src=png_source(np.asarray(mel).T), alt=f"Log-mel of {name}")
         rows.append(
             element("span", "log-mel", element("small", f" {mel.shape[1]} bands"), class_="lane")
@@ -571,6 +571,7 @@ color-scheme:light dark;
 --paper:#fbfbf9;--card:#fff;--ink:#1a1c20;--soft:#5a606b;--line:#dedfda;--hair:#ecece7;
 --blue:#2a5cc4;--orange:#c2540a;--green:#0f7c66;--violet:#7a4cb4;--rose:#b83266;--olive:#77700f;
 --heat:42 92 196;--on-heat:#fff;--wash:rgb(42 92 196/.09);--area:rgb(42 92 196/.28);
+--bar:rgb(42 92 196/.22);
 --sans:system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Inter,Arial,sans-serif;
 --serif:"Iowan Old Style","Palatino Linotype",Palatino,"Book Antiqua",Charter,Georgia,
 "Liberation Serif",serif;
@@ -578,7 +579,8 @@ color-scheme:light dark;
 @media (prefers-color-scheme:dark){:root{
 --paper:#131518;--card:#1a1d21;--ink:#e6e6e3;--soft:#a0a6b0;--line:#343840;--hair:#262a30;
 --blue:#7fa9ff;--orange:#ff9f5e;--green:#4fcdb1;--violet:#c19bf2;--rose:#ff85b0;--olive:#cfc65a;
---heat:112 158 255;--on-heat:#0d1220;--wash:rgb(127 169 255/.13);--area:rgb(127 169 255/.5)}}
+--heat:112 158 255;--on-heat:#0d1220;--wash:rgb(127 169 255/.13);--area:rgb(127 169 255/.5);
+--bar:rgb(127 169 255/.34)}}
 *{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%;text-size-adjust:100%;scroll-behavior:smooth}
 body{margin:0;background:var(--paper);color:var(--ink);font:1rem/1.55 var(--sans);
@@ -683,8 +685,8 @@ vertical-align:bottom}
 thead th:first-child{text-align:left;padding-left:0}
 tfoot th,tfoot td{font-weight:650;border-bottom:0}
 tfoot tr:first-child>*{border-top:1px solid var(--line)}
-td.bar{background:linear-gradient(90deg,rgb(var(--heat)/.2) var(--fill),transparent 0) no-repeat
-.45rem 50%/calc(100% - .45rem) 1.35rem}
+td.bar{background:linear-gradient(var(--bar),var(--bar)) no-repeat
+.7rem 50%/calc((100% - 4.6rem)*var(--fill)) 1.1rem}
 .by-class{table-layout:fixed}
 .by-class th[scope=row]{min-width:0}
 .by-class th:first-child{width:26%}.with-counts thead th:nth-child(2){width:9%}
@@ -693,7 +695,7 @@ td.bar{background:linear-gradient(90deg,rgb(var(--heat)/.2) var(--fill),transpar
 .matrix th,.matrix td{padding:.15rem 0;height:2.1rem;text-align:center;
 border:1px solid var(--card)}
 .matrix td{background:rgb(var(--heat)/var(--v,0));box-shadow:inset 0 0 0 1px var(--hair)}
-.matrix td.hot{color:var(--on-heat)}
+.matrix td.hot{color:var(--on-heat);font-weight:600}
 .matrix td.count{background:none;color:var(--soft);box-shadow:none}
 .matrix td.corner{width:27%;box-shadow:none}
 .matrix th[scope=row]{text-align:right;padding-right:.55rem;line-height:1.15;min-width:0}
@@ -731,6 +733,7 @@ font-size:.86rem}
 .seconds{display:none}
 th,td{padding:.4rem .35rem}
 td small{display:block;margin:0}
+td.bar{background-position:.3rem 50%;background-size:calc((100% - .3rem)*var(--fill)) 1.3rem}
 .with-counts tr>:nth-child(2){display:none}.by-class th:first-child{width:30%}
 thead th{font-size:.78rem}
 table{font-size:.86rem}

@@ -137,8 +137,8 @@ def render(run: Run) -> str:
         *(body for _, _, body in parts),
         element(
             "footer",
-            f"Written by jfsed-jax {jfsed_jax.__version__} from the saved files of the run. ",
-            element("code", run.command("report")),
+            f"Written by jfsed-jax {jfsed_jax.__version__} from the saved files of the run; ",
+            element("code", "jfsed-jax report"),
             " writes it again.",
         ),
         description=f"Scores and figures of a run of {run.system}",
@@ -165,9 +165,8 @@ def read_run(workdir: Path) -> Run:
             "there; 'jfsed-jax train' writes them"
         )
     meta = meta or {}
-    classes = meta.setdefault("classes", _fallback_classes(splits))
-    if not isinstance(classes, list) or not all(isinstance(c, str) for c in classes):
-        raise InputError(f"{workdir / 'meta.json'}: expected 'classes' to be a list of labels")
+    meta.setdefault("classes", _fallback_classes(splits))
+    _check_meta(workdir / "meta.json", meta)
     run = Run(
         workdir=workdir,
         meta=meta,
@@ -179,7 +178,7 @@ def read_run(workdir: Path) -> Run:
         splits=splits,
     )
     for split in splits:
-        _check_shapes(workdir / "eval" / split.name, split, len(classes))
+        _check_shapes(workdir / "eval" / split.name, split, len(run.classes))
     return run
 
 
@@ -241,6 +240,7 @@ def _read_metrics(path: Path) -> list[dict[str, Any]]:
         try:
             row = json.loads(line)
             key = (str(row["kind"]), float(row["step"]))
+            row["step"] = key[1]
         except (ValueError, TypeError, KeyError) as error:
             if i == len(lines) - 1:
                 break
@@ -266,7 +266,24 @@ def _read_arrays(path: Path, required: Sequence[str]) -> dict[str, np.ndarray] |
     return arrays
 
 
+def _check_meta(path: Path, meta: Mapping[str, Any]) -> None:
+    classes, front_end = meta["classes"], meta.get("front_end", {})
+    if not isinstance(classes, list) or not all(isinstance(label, str) for label in classes):
+        raise InputError(
+            f"{path}: expected 'classes' to be a list of labels, found {classes!s:.60}"
+        )
+    if not isinstance(front_end, dict):
+        raise InputError(f"{path}: expected 'front_end' to be an object, found {front_end!s:.60}")
+    numbers = {"frame_rate": meta.get("frame_rate"), **front_end}
+    for name in ("frame_rate", "clip_seconds", "sample_rate", "hop_length"):
+        value = numbers.get(name)
+        if value is not None and not (_is_number(value) and value > 0):
+            raise InputError(f"{path}: expected '{name}' to be a positive number, found {value!r}")
+
+
 def _check_scores(path: Path, scores: Mapping[str, Any]) -> None:
+    if not isinstance(scores.get("info", {}), dict):
+        raise InputError(f"{path}: expected 'info' to be an object, found {scores['info']!s:.60}")
     for key, _, _ in SCORES:
         score = scores.get(key)
         if score is None:
@@ -278,7 +295,7 @@ def _check_scores(path: Path, scores: Mapping[str, Any]) -> None:
         values = [score.get("macro"), score.get("micro"), *score.get("classwise", {}).values()]
         wrong = [v for v in values if v is not None and not _is_number(v)]
         if wrong:
-            raise InputError(f"{path}: expected numbers in '{key}', found {str(wrong[0]):.60}")
+            raise InputError(f"{path}: expected numbers in '{key}', found {wrong[0]!s:.60}")
 
 
 def _check_shapes(folder: Path, split: Split, num_classes: int) -> None:
@@ -397,7 +414,7 @@ def _score_conditions(scores: Mapping[str, Any]) -> str:
     if _is_number(info.get("num_clips")):
         parts.append(f"{page.number(info['num_clips'], 0)} clips")
     if info.get("postprocess"):
-        parts.append(RULES.get(info["postprocess"], str(info["postprocess"])))
+        parts.append(RULES.get(str(info["postprocess"]), str(info["postprocess"])))
     if _is_number(info.get("checkpoint_step")):
         parts.append(f"weights of step {page.number(info['checkpoint_step'], 0)}")
     return ", ".join(parts)

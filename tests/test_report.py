@@ -340,6 +340,8 @@ def test_any_file_may_be_missing(tmp_path, gone):
         ("meta.json", b"{"),
         ("meta.json", b"[1]"),
         ("meta.json", b'{"classes": 3}'),
+        ("meta.json", b'{"classes": ["Dog"], "frame_rate": 0}'),
+        ("meta.json", b'{"classes": ["Dog"], "front_end": {"clip_seconds": "ten"}}'),
         ("config.json", b"\xff\xfe"),
         ("windows.json", b'{"classes": [{"label": "Dog"}], "durations": {}}'),
         (
@@ -348,6 +350,7 @@ def test_any_file_may_be_missing(tmp_path, gone):
         ),
         ("adaptive_weights.json", b'{"epoch": 3}'),
         ("eval/validation/scores.json", b'{"event_f1": 3}'),
+        ("eval/validation/scores.json", b'{"info": 3}'),
         ("eval/validation/scores.json", b'{"event_f1": {"macro": "high"}}'),
         ("eval/validation/posteriors.npz", b"PK\x03\x04 cut short"),
         ("eval/validation/examples.npz", b""),
