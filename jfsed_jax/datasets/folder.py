@@ -142,7 +142,9 @@ def read_folder(data_dir: str | Path, classes: Sequence[str] | None = None) -> F
     """
     data_dir = Path(data_dir)
     if not data_dir.is_dir():
-        raise InputError(f"{data_dir} is not a folder; --data expects:\n{TREE}")
+        raise InputError(
+            f"{data_dir} is not a folder; --data expects one with audio/ and metadata/ in it"
+        )
     splits, conventions = {}, []
     for name in _LAYOUT:
         split = _find_split(data_dir, name, conventions)
