@@ -77,7 +77,6 @@ class Run:
     config: dict[str, Any] | None
     train: list[dict[str, Any]]
     validation: list[dict[str, Any]]
-    windows: dict[str, Any] | None
     weights: dict[str, Any] | None
     splits: list[Split]
 
@@ -173,7 +172,6 @@ def read_run(workdir: Path) -> Run:
         config=config,
         train=[row for row in rows if row["kind"] == "train"],
         validation=[row for row in rows if row["kind"] == "validation"],
-        windows=_read_json(workdir / "windows.json"),
         weights=_read_json(workdir / "adaptive_weights.json"),
         splits=splits,
     )
@@ -613,7 +611,10 @@ def _training_section(run: Run) -> Html:
 def _loss_terms(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[tuple[str, str]]]]:
     """Charts of loss terms: (group, [(key, curve name)]); terms ``group/name`` share a chart."""
     charts: dict[str, list[tuple[str, str]]] = {}
-    for key in dict.fromkeys(k for row in rows for k in row):
+    keys = dict.fromkeys(k for row in rows for k in row)
+    known = list(_TITLES)
+    order = {key: known.index(group) for key in keys if (group := key.split("/")[0]) in known}
+    for key in sorted(keys, key=lambda key: order.get(key, len(known))):
         if key in _NOT_LOSSES or not any(_is_number(row.get(key)) for row in rows):
             continue
         group, _, term = key.partition("/")
@@ -706,29 +707,29 @@ def _confusions(run: Run, split: Split) -> list[Html]:
 
 
 def _class_windows(run: Run) -> list[tuple[ClassWindow, np.ndarray]]:
-    """What windows.json says of each class, and its durations <float64>[N] in seconds, sorted."""
-    content = run.windows or {}
+    """What meta.json says of each class's windows, and its durations <float64>[N], sorted."""
     try:
+        durations = run.meta.get("durations", {})
         windows = [
             ClassWindow(**{field: entry[field] for field in ClassWindow._fields})
-            for entry in content["classes"]
+            for entry in run.meta.get("window_details", [])
         ]
-        durations = content["durations"]
         return [(w, np.sort(np.asarray(durations[w.label], np.float64))) for w in windows]
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{run.workdir / 'windows.json'} is damaged: expected 'durations' by class and "
-            f"'classes' with {', '.join(ClassWindow._fields)}; {type(error).__name__}: {error}"
+            f"{run.workdir / 'meta.json'} is damaged: expected 'durations' by class and "
+            f"'window_details' with {', '.join(ClassWindow._fields)}; "
+            f"{type(error).__name__}: {error}"
         ) from error
 
 
 def _durations_section(run: Run) -> Html:
     title = "Durations and median windows"
-    if run.windows is None:
+    reports = _class_windows(run)
+    if not reports:
         train = f"jfsed-jax train --config CONFIG --data DIR --workdir {run.workdir}"
         return page.section("durations", title, page.missing("There are no windows yet:", train))
-    rate = float(run.meta.get("frame_rate") or run.windows.get("frame_rate") or 60.0)
-    reports = _class_windows(run)
+    rate = float(run.meta.get("frame_rate") or 60.0)
     # Where some are folded away, those with the most events are shown.
     drawn = sorted(reports, key=lambda r: -r[0].num_events) if len(reports) > SHOWN else reports
     figures = [_duration_chart(w, durations, rate) for w, durations in drawn if durations.size]
@@ -936,8 +937,8 @@ def _run_section(run: Run) -> Html:
     selection = None
     if best is not None:
         selection = f"weights {_epoch_text(run, best)}, the best of {len(run.validation)}"
-        by = meta.get("selection")
-        selection += f" by {by}" if by else ""
+        by = [name for key, name, _ in SCORES if key != "segment_f1" and key in best]
+        selection += f" by {' + '.join(by)}" if by else ""
     steps = f"{page.number(run.train[-1]['step'], 0)} steps" if run.train else None
     rows = [
         ("Data", meta.get("data")),

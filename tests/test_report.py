@@ -53,16 +53,10 @@ def make_workdir(
                 rule: postprocess.window_sizes(windows, rule).tolist()
                 for rule in ("fixed", "avg", "esp")
             },
-            "steps_per_epoch": steps_per_epoch,
-            "selection": "Event-F1 on synthetic plus AT-F1 on weak clips",
-            "clips": {"weak": 240, "unlabelled": 1200, "strong": 300},
-        },
-    )
-    _write_json(
-        workdir / "windows.json",
-        {
-            "classes": [window._asdict() for window in windows],
+            "window_details": [window._asdict() for window in windows],
             "durations": {label: times.tolist() for label, times in durations.items()},
+            "steps_per_epoch": steps_per_epoch,
+            "clips": {"weak": 240, "unlabelled": 1200, "strong": 300},
         },
     )
     _write_json(
@@ -284,7 +278,7 @@ def test_everything_is_escaped(tmp_path):
         tmp_path / "<i>run", classes=classes, splits={EVIL.replace("/", ""): 9}, odd_name=EVIL
     )
     meta = json.loads((path / "meta.json").read_text())
-    evil = {"system": EVIL, "data": EVIL, "selection": EVIL, "clips": {EVIL: 3}}
+    evil = {"system": EVIL, "data": EVIL, "clips": {EVIL: 3}}
     _write_json(path / "meta.json", meta | evil)
     _write_json(path / "config.json", {EVIL: EVIL})
     _write_json(
@@ -323,7 +317,7 @@ def test_missing_parts_are_named(tmp_path):
 
 @pytest.mark.parametrize(
     "gone",
-    ["config.json", "meta.json", "metrics.jsonl", "windows.json"]
+    ["config.json", "meta.json", "metrics.jsonl"]
     + [f"eval/validation/{name}" for name in (
         "scores.json", "events.tsv", "reference.tsv", "posteriors.npz", "examples.npz"
     )],
@@ -343,7 +337,7 @@ def test_any_file_may_be_missing(tmp_path, gone):
         ("meta.json", b'{"classes": ["Dog"], "frame_rate": 0}'),
         ("meta.json", b'{"classes": ["Dog"], "front_end": {"clip_seconds": "ten"}}'),
         ("config.json", b"\xff\xfe"),
-        ("windows.json", b'{"classes": [{"label": "Dog"}], "durations": {}}'),
+        ("meta.json", b'{"window_details": [{"label": "Dog"}], "durations": {}}'),
         (
             "metrics.jsonl",
             b'{"kind": "train", "step": 1}\nnonsense\n{"kind": "train", "step": 2}\n',
@@ -411,12 +405,13 @@ def test_duration_figure_marks_mean_knee_and_window(tmp_path):
     # 9 events of 1 s and one of 9 s: the knee is at 1 s after 9 events, the mean is 1.8 s.
     durations = {"Dog": np.array([0.9] + [1.0] * 8 + [9.0])}
     windows = postprocess.class_windows(durations, frame_rate=RATE)
-    _write_json(tmp_path / "meta.json", {"classes": ["Dog"], "frame_rate": RATE})
     _write_json(
-        tmp_path / "windows.json",
+        tmp_path / "meta.json",
         {
-            "classes": [w._asdict() for w in windows],
-            "durations": {"Dog": [0.9] + [1.0] * 8 + [9.0]},
+            "classes": ["Dog"],
+            "frame_rate": RATE,
+            "window_details": [window._asdict() for window in windows],
+            "durations": {label: times.tolist() for label, times in durations.items()},
         },
     )
     text = report.write_report(tmp_path).read_text(encoding="utf-8")
