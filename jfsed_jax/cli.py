@@ -178,12 +178,65 @@ def _train(values: flags.FlagValues, arguments: list[str]) -> None:
     )
 
 
+def _window_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("strong", None, "TSV or CSV of strong labels.", flag_values=values)
+    flags.DEFINE_enum(
+        "knee",
+        "chord",
+        ["chord", "mode"],
+        "Inflection point of the durations' CDF: furthest above its chord, or steepest.",
+        flag_values=values,
+    )
+
+
+def _windows_flags(values: flags.FlagValues) -> None:
+    _window_flags(values)
+    flags.DEFINE_float(
+        "frame_rate", 60.0, "Frames per second.", lower_bound=0.01, flag_values=values
+    )
+    flags.DEFINE_integer(
+        "bootstrap",
+        0,
+        "Resamples of the events: how far knee, N_c and window move (90 % intervals).",
+        lower_bound=0,
+        flag_values=values,
+    )
+
+
+def _windows(values: flags.FlagValues, arguments: list[str]) -> None:
+    from jfsed_jax import postprocess, tables
+
+    _check_flags(values, arguments, "strong")
+    events = tables.read_events(values.strong).events
+    classes = sorted({event.event_label for event in events})
+    if not classes:
+        raise InputError(f"{values.strong} has no events; expected strong labels")
+    durations = postprocess.durations_by_class(events, classes)
+    kwargs = {"frame_rate": values.frame_rate, "knee": values.knee}
+    windows = postprocess.class_windows(durations, **kwargs)
+    print(f"Windows in frames of 1/{values.frame_rate:g} s; knee: {values.knee}\n")
+    print(postprocess.format_windows(windows))
+    if values.bootstrap:
+        print(f"\n90 % of {values.bootstrap} resamples of the events, clear knee or not\n")
+        resampled = {
+            label: postprocess.resampled_knees(d, **kwargs, num_resamples=values.bootstrap)
+            for label, d in durations.items()
+        }
+        print(postprocess.format_stability(resampled))
+
+
 COMMANDS: dict[str, Command] = {
     "prepare": Command(
         "Checks a data folder and extracts its features, once.", "", _prepare_flags, _prepare
     ),
     "train": Command("Train a system, or go on training it.", "", _train_flags, _train),
     "score": Command("Score anyone's events by the DCASE 2019 protocol.", "", _score_flags, _score),
+    "windows": Command(
+        "Print the median windows of every class from strong labels.",
+        "",
+        _windows_flags,
+        _windows,
+    ),
     "report": Command(
         "Write report.html, scores and figures of a run, from its saved files.",
         "",

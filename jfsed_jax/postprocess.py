@@ -24,11 +24,10 @@ Knee = Literal["chord", "mode"]
 # 50 frames/s) are only met with that number. Both rules use it, so that they differ in N_c alone.
 ETA = 0.333
 
-# A distribution has a clear knee if its CDF rises further than this above its chord [ours]: the
-# larger of CLEAR_KNEE, which separates knees that hold under resampling from those that wander
-# (docs/windows.md), and KNEE_NOISE / sqrt(N), which a uniform sample of N exceeds in 5 % of cases.
-CLEAR_KNEE = 0.15
-KNEE_NOISE = 1.22
+# A distribution has a clear knee if its CDF rises higher than this above its chord [ours]. On real
+# strong labels, knees above it hold under resampling and those below wander (docs/windows.md); a
+# uniform sample of 17 events or more reaches it in fewer than 5 % of cases.
+CLEAR_KNEE = 0.3
 
 
 class ClassWindow(NamedTuple):
@@ -40,7 +39,7 @@ class ClassWindow(NamedTuple):
       mean: mean duration in seconds (0 without events).
       knee_index: N_c of equation 7: how many of the shortest events count.
       knee: duration in seconds of the N_c-th shortest event.
-      distance: largest height of the normalised CDF above its chord, 0 to 1.
+      height: largest height of the normalised CDF above its chord, 0 to 1.
       clear_knee: whether that is enough; if not, knee_index is N and esp equals avg.
       fixed, avg, esp: window of each rule in frames, at least 1.
     """
@@ -50,7 +49,7 @@ class ClassWindow(NamedTuple):
     mean: float
     knee_index: int
     knee: float
-    distance: float
+    height: float
     clear_knee: bool
     fixed: int
     avg: int
@@ -78,6 +77,7 @@ def class_windows(
     *,
     frame_rate: float,
     knee: Knee = "chord",
+    clear_knee: float = CLEAR_KNEE,
     eta: float = ETA,
     fixed: int = 5,
 ) -> list[ClassWindow]:
@@ -88,15 +88,12 @@ def class_windows(
       frame_rate: frames per second of the posteriors to be filtered.
       knee: where the inflection point is: "chord", the largest vertical distance of the CDF above
         its chord, or "mode", the steepest point of the CDF (the densest duration).
+      clear_knee: height above the chord, 0 to 1, that a clear knee exceeds.
       eta: scaling factor.
       fixed: frames; the window of the fixed rule, and of a class without events under every rule.
     """
     if knee not in get_args(Knee):
         raise InputError(f"knee is {knee!r}; expected one of {', '.join(get_args(Knee))}")
-
-    def window(lengths: np.ndarray) -> int:
-        return max(1, int(int(lengths.mean() * frame_rate) * eta))
-
     reports = []
     for label, unsorted in durations.items():
         lengths = np.sort(np.asarray(unsorted, np.float64))
@@ -104,8 +101,8 @@ def class_windows(
         if not count:
             reports.append(ClassWindow(label, 0, 0.0, 0, 0.0, 0.0, False, fixed, fixed, fixed))
             continue
-        index, distance = chord_knee(lengths)
-        clear = distance > max(CLEAR_KNEE, KNEE_NOISE / np.sqrt(count))
+        index, height = chord_knee(lengths)
+        clear = height > clear_knee
         if not clear:
             index = count
         elif knee == "mode":
@@ -117,11 +114,11 @@ def class_windows(
                 mean=float(lengths.mean()),
                 knee_index=index,
                 knee=float(lengths[index - 1]),
-                distance=distance,
-                clear_knee=bool(clear),
+                height=height,
+                clear_knee=clear,
                 fixed=fixed,
-                avg=window(lengths),
-                esp=window(lengths[:index]),
+                avg=window_size(lengths, frame_rate, eta),
+                esp=window_size(lengths[:index], frame_rate, eta),
             )
         )
     return reports
@@ -132,6 +129,11 @@ def window_sizes(windows: Iterable[ClassWindow], rule: Rule) -> np.ndarray:
     if rule not in get_args(Rule):
         raise InputError(f"rule is {rule!r}; expected one of {', '.join(get_args(Rule))}")
     return np.array([getattr(window, rule) for window in windows], np.int64)
+
+
+def window_size(lengths: np.ndarray, frame_rate: float, eta: float = ETA) -> int:
+    """Equation 7: eta times the mean of the durations <float64>[N_c] in seconds, in frames."""
+    return max(1, int(int(lengths.mean() * frame_rate) * eta))
 
 
 def chord_knee(lengths: np.ndarray) -> tuple[int, float]:
@@ -146,9 +148,9 @@ def chord_knee(lengths: np.ndarray) -> tuple[int, float]:
     span = lengths[-1] - lengths[0]
     if span <= 0:
         return len(lengths), 0.0
-    height = np.linspace(0, 1, len(lengths)) - (lengths - lengths[0]) / span
-    index = int(np.argmax(height))
-    return index + 1, float(height[index])
+    heights = np.linspace(0, 1, len(lengths)) - (lengths - lengths[0]) / span
+    index = int(np.argmax(heights))
+    return index + 1, float(heights[index])
 
 
 def mode_knee(lengths: np.ndarray) -> int:
@@ -160,6 +162,58 @@ def mode_knee(lengths: np.ndarray) -> int:
     grid = np.linspace(lengths[0], lengths[-1], 256)
     mode = grid[np.argmax(stats.gaussian_kde(lengths)(grid))]
     return max(1, int(np.searchsorted(lengths, mode, side="right")))
+
+
+def resampled_knees(
+    lengths: np.ndarray,
+    *,
+    frame_rate: float,
+    knee: Knee = "chord",
+    eta: float = ETA,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> np.ndarray:
+    """How far the knee moves when the events are drawn anew with replacement, clear or not.
+
+    Returns:
+      <float64>[num_resamples, 4]: knee in seconds, N_c / N, window in frames, height above chord.
+    """
+    rng = np.random.default_rng(seed)
+    found = np.empty((num_resamples, 4))
+    for i in range(num_resamples):
+        drawn = np.sort(rng.choice(lengths, len(lengths)))
+        index, height = chord_knee(drawn)
+        if knee == "mode" and drawn[0] < drawn[-1]:
+            index = mode_knee(drawn)
+        window = window_size(drawn[:index], frame_rate, eta)
+        found[i] = drawn[index - 1], index / len(drawn), window, height
+    return found
+
+
+def format_windows(windows: Sequence[ClassWindow]) -> str:
+    """The windows as a text table; seconds with two decimals, windows in frames."""
+    width = max(len(window.label) for window in windows)
+    lines = [f"{'class':{width}}  events   mean   knee    N_c  height  clear  fixed  avg  esp"]
+    for w in windows:
+        clear = "yes" if w.clear_knee else "no"
+        lines.append(
+            f"{w.label:{width}}  {w.num_events:6d} {w.mean:6.2f} {w.knee:6.2f} {w.knee_index:6d}  "
+            f"{w.height:6.3f}  {clear:>5}  {w.fixed:5d} {w.avg:4d} {w.esp:4d}"
+        )
+    return "\n".join(lines)
+
+
+def format_stability(resampled: Mapping[str, np.ndarray]) -> str:
+    """The 90 % intervals of `resampled_knees` per class as a text table."""
+    width = max(map(len, resampled))
+    lines = [f"{'class':{width}}  knee in s     N_c / N       window     height"]
+    for label, found in resampled.items():
+        low, high = np.quantile(found, [0.05, 0.95], axis=0)
+        lines.append(
+            f"{label:{width}}  {low[0]:4.2f}-{high[0]:<5.2f}    {low[1]:.2f}-{high[1]:.2f}  "
+            f"{low[2]:6.0f}-{high[2]:<3.0f}    {low[3]:.2f}-{high[3]:.2f}"
+        )
+    return "\n".join(lines)
 
 
 def odd_windows(windows: np.ndarray) -> np.ndarray:

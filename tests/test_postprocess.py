@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
+from jfsed_jax import cli, tables
 from jfsed_jax import postprocess as pp
-from jfsed_jax import tables
 from jfsed_jax.errors import InputError
 from jfsed_jax.events import DCASE2019_CLASSES, Event
 
@@ -36,11 +36,34 @@ def test_avg_windows_are_those_of_guided_learning(frame_rate, expected):
 
 
 @needs_dcase
+def test_windows_command(capsys):
+    command = ["windows", f"--strong={STRONG}"]
+    assert cli.main([*command, "--bootstrap=3"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    table, stability = [line for line in lines if line[:1] == ["Blender"]]
+    assert table[1:3] == ["540", "2.58"] and table[-3:] == ["5", "51", "25"]
+    assert len(stability) == 5
+    for flags, message in [
+        (["--knee=elbow"], "knee"),
+        (["--frame_rate=0"], "frame_rate"),
+        (["--strong=none.tsv"], "none.tsv cannot be read"),
+    ]:
+        assert cli.main([*command, *flags]) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+
+
+@needs_dcase
 def test_esp_windows_of_dcase_2019():
     windows = dcase_windows(60)
-    assert pp.window_sizes(windows, "esp").tolist() == [13, 25, 17, 7, 11, 90, 103, 55, 19, 105]
+    assert pp.window_sizes(windows, "esp").tolist() == [13, 25, 17, 7, 11, 90, 103, 77, 19, 105]
     unclear = [window.label for window in windows if not window.clear_knee]
-    assert unclear == ["Electric_shaver_toothbrush", "Frying", "Vacuum_cleaner"]
+    assert unclear == [
+        "Electric_shaver_toothbrush",
+        "Frying",
+        "Running_water",
+        "Vacuum_cleaner",
+    ]
     assert all(w.esp == w.avg and w.knee_index == w.num_events for w in windows if not w.clear_knee)
     assert pp.window_sizes(windows, "fixed").tolist() == [5] * 10
 
@@ -48,8 +71,8 @@ def test_esp_windows_of_dcase_2019():
 def test_chord_knee_by_hand():
     # CDF points (0, 0), (.1, .25), (.2, .5), (.3, .75), (1, 1): .75 - .3 above the chord.
     lengths = np.array([1, 2, 3, 4, 11.0])
-    index, distance = pp.chord_knee(lengths)
-    assert (index, distance) == (4, pytest.approx(0.45))
+    index, height = pp.chord_knee(lengths)
+    assert (index, height) == (4, pytest.approx(0.45))
     (window,) = pp.class_windows({"a": np.repeat(lengths, 20)}, frame_rate=60)
     assert window.clear_knee and window.knee == 4.0 and window.knee_index == 80
     assert window.esp == int(int(2.5 * 60) * 0.333)
@@ -71,6 +94,20 @@ def test_uniform_durations_have_no_clear_knee(seed):
     lengths = np.random.default_rng(seed).uniform(0.5, 10, 400)
     (window,) = pp.class_windows({"a": lengths}, frame_rate=60)
     assert not window.clear_knee and window.esp == window.avg
+
+
+def test_resampled_knees():
+    rng = np.random.default_rng(0)
+    lengths = np.sort(np.concatenate([rng.uniform(0.2, 1, 300), rng.uniform(1, 10, 30)]))
+    found = pp.resampled_knees(lengths, frame_rate=60, num_resamples=50, seed=1)
+    again = pp.resampled_knees(lengths, frame_rate=60, num_resamples=50, seed=1)
+    np.testing.assert_array_equal(found, again)
+    knee, share, window, height = found.mean(axis=0)
+    index, expected_height = pp.chord_knee(lengths)
+    assert knee == pytest.approx(lengths[index - 1], abs=0.2)
+    assert share == pytest.approx(index / 330, abs=0.05)
+    assert window == pytest.approx(pp.window_size(lengths[:index], 60), abs=2)
+    assert height == pytest.approx(expected_height, abs=0.03)
 
 
 @pytest.mark.parametrize("lengths", [[], [2.0], [2.0, 2.0, 2.0]])
