@@ -92,6 +92,8 @@ def test_a_folder_that_holds_something_else_is_refused(rendered, tmp_path):
     (tmp_path / "audio").mkdir()
     with pytest.raises(InputError, match="no demo.json"):
         demo.render(tmp_path, progress=False, **COUNTS)
+    with pytest.raises(InputError, match="cannot be made"):
+        demo.render(rendered / "demo.json", progress=False, **COUNTS)
     assert json.loads((rendered / "demo.json").read_text())["seed"] == 3
 
 

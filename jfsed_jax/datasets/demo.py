@@ -563,6 +563,10 @@ def _table(seed: int, split: str, count: int) -> str:
 
 def _claim(directory: Path, seed: int) -> None:
     """Marks the folder as a demo set of this seed; refuses one that holds something else."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{directory} cannot be made: {error.strerror}") from error
     marker = directory / "demo.json"
     mine = {"renderer": RENDERER_VERSION, "seed": seed, "license": "CC0-1.0"}
     if marker.exists():
