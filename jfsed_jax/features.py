@@ -18,6 +18,7 @@ import numpy as np
 from jfsed_jax.errors import InputError
 
 SHORTEST_SECONDS = 0.1  # less than this is not a recording
+_LOUDEST = 1e6  # times full scale; float files can hold anything
 
 
 @dataclass(frozen=True)
@@ -82,13 +83,15 @@ class Recording(NamedTuple):
     Attributes:
       waveform: <float32>[N], full scale is 1.
       duration: seconds of the whole file.
-      sample_rate, channels: of the file, before resampling and mixing.
+      sample_rate, channels, encoding: of the file, before resampling and mixing; the encoding as
+        libsndfile calls it, such as PCM_16.
     """
 
     waveform: np.ndarray
     duration: float
     sample_rate: int
     channels: int
+    encoding: str
 
 
 def read_audio(
@@ -104,6 +107,7 @@ def read_audio(
     try:
         with soundfile.SoundFile(path) as file:
             rate, channels, length = file.samplerate, file.channels, file.frames
+            encoding = file.subtype
             wanted = length if max_seconds is None else min(length, math.ceil(max_seconds * rate))
             samples = file.read(wanted, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError) as error:
@@ -119,18 +123,19 @@ def read_audio(
         raise InputError(
             f"{path}: too short, {found:.3f} s; expected at least {SHORTEST_SECONDS} s"
         )
-    bad = np.argwhere(~np.isfinite(samples))
+    bad = np.argwhere(~(np.abs(samples) < _LOUDEST))
     if len(bad):
+        at, channel = bad[0]
         raise InputError(
-            f"{path}: NaN or infinite samples, the first at {bad[0, 0] / rate:.3f} s; "
-            "export it again"
+            f"{path}: NaN, infinite or absurd samples, the first at {at / rate:.3f} s "
+            f"({samples[at, channel]}); export it again"
         )
     waveform = samples.mean(axis=1) if channels > 1 else samples[:, 0]
     if rate != sample_rate:
         import librosa
 
         waveform = librosa.resample(waveform, orig_sr=rate, target_sr=sample_rate)
-    return Recording(np.ascontiguousarray(waveform), length / rate, rate, channels)
+    return Recording(np.ascontiguousarray(waveform), length / rate, rate, channels, encoding)
 
 
 def load_audio(path: str | Path, sample_rate: int) -> np.ndarray:

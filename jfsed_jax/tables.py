@@ -12,6 +12,7 @@ Published and hand-edited tables have flaws, so every reader comes in two streng
 that have only one reading (spaces for tabs, Latin-1 bytes, no header line) never cost a row.
 """
 
+import codecs
 import csv
 import math
 import re
@@ -279,7 +280,15 @@ def _read_lines(path: Path) -> tuple[list[tuple[int, str]], list[Problem]]:
     if b"\0" in data:
         raise InputError(f"{path} is not a text file; expected tab-separated UTF-8")
     lines, problems = [], []
-    for number, raw in enumerate(re.split(rb"\r\n|\r|\n", data.removeprefix(b"\xef\xbb\xbf")), 1):
+
+    def note(found: str, reason: str) -> None:
+        problems.append(Problem(str(path), 1, found, reason, skipped=False))
+
+    if data.startswith(codecs.BOM_UTF8):
+        note("byte-order mark", "a byte-order mark before the header; passed over")
+    if b"\r" in data:
+        note("CR", "line ends of Windows or old Macintosh; read all the same")
+    for number, raw in enumerate(re.split(rb"\r\n|\r|\n", data.removeprefix(codecs.BOM_UTF8)), 1):
         try:
             line = raw.decode("utf-8")
         except UnicodeDecodeError:

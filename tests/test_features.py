@@ -127,7 +127,7 @@ def test_any_width_and_channels(tmp_path, subtype, channels):
     samples = np.random.default_rng(0).uniform(-0.5, 0.5, (8000, channels))
     soundfile.write(tmp_path / "a.wav", samples, 16000, subtype=subtype)
     recording = features.read_audio(tmp_path / "a.wav", 16000)
-    assert (recording.sample_rate, recording.channels, recording.duration) == (16000, channels, 0.5)
+    assert recording[1:] == (0.5, 16000, channels, subtype)
     width = 1 / 64 if subtype == "PCM_U8" else 1e-4
     np.testing.assert_allclose(recording.waveform, samples.mean(1), atol=width)
 
@@ -165,8 +165,8 @@ def half(path, keep=0.5):
         ("truncated flac", ""),
         ("no samples", "too short, 0.000 s"),
         ("0.05 s", "too short, 0.050 s"),
-        ("nan", "NaN or infinite samples, the first at 0.500 s"),
-        ("inf", "NaN or infinite samples, the first at 0.500 s"),
+        ("nan", "samples, the first at 0.500 s (KIND)"),
+        ("inf", "samples, the first at 0.500 s (KIND)"),
     ],
 )
 def test_bad_audio_is_named(tmp_path, kind, message):
@@ -197,7 +197,8 @@ def test_bad_audio_is_named(tmp_path, kind, message):
             write(path, second, subtype="FLOAT")
     with pytest.raises(InputError) as error:
         features.load_audio(path, 16000)
-    assert str(path) in str(error.value) and message in str(error.value)
+    assert str(path) in str(error.value)
+    assert message.replace("KIND", kind) in str(error.value)
     assert "\n" not in str(error.value)
 
 

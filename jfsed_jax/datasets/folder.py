@@ -34,7 +34,7 @@ from absl import logging
 
 from jfsed_jax import tables
 from jfsed_jax.datasets.clips import Prepared, load
-from jfsed_jax.datasets.store import AudioFile, Extracted, Store, write_atomically
+from jfsed_jax.datasets.store import AudioFile, AudioInfo, Extracted, Store, write_atomically
 from jfsed_jax.errors import InputError
 from jfsed_jax.events import DCASE2019_CLASSES, Event, merge_overlaps
 from jfsed_jax.features import FrontEnd
@@ -54,7 +54,7 @@ DIR/
 
 # A clip is as long as it should be if it is so within this; encoders add and drop a little.
 _TOLERANCE = 0.1
-_FEATURES_VERSION = 1  # of what the shards hold; another one is never mixed with this
+_FEATURES_VERSION = 2  # of what a features folder holds; two are never mixed
 # Split: where its table may be (without suffix), and where its audio.
 _LAYOUT = {
     "weak": (["train/weak"], ["train/weak"]),
@@ -67,6 +67,7 @@ _LAYOUT = {
     "eval": (["eval/public"], ["eval/public", "eval", "public"]),
 }
 _TRAINING = ("weak", "unlabel_in_domain", "synthetic")
+_STRONG = ("synthetic", "validation", "eval")
 # A clip of AudioSet: recording, start and end in seconds, as in Y-CE2f-ttEQ_30.000_40.000.
 _AUDIOSET = re.compile(r"Y?([\w-]{11})_(\d+(?:\.\d+)?)_(\d+(?:\.\d+)?)")
 
@@ -125,7 +126,9 @@ class Folder:
 
     @property
     def problems(self) -> list[Problem]:
-        return [problem for split in self.splits.values() for problem in split.problems]
+        """Of all splits, by file and row."""
+        found = [problem for split in self.splits.values() for problem in split.problems]
+        return sorted(found, key=lambda problem: (problem.file, problem.row))
 
 
 # Reading the folder ------------------------------------------------------------------------------
@@ -521,10 +524,16 @@ def prepare(
             name: [clip.audio for clip in split.clips if clip.audio]
             for name, split in folder.splits.items()
         }
-        with _bar(progress) as update:
-            extracted = store.extract(
-                files, workers=workers or len(os.sched_getaffinity(0)), progress=update
-            )
+        workers = workers or len(os.sched_getaffinity(0))
+        try:
+            with _bar(progress) as update:
+                extracted = store.extract(files, workers=workers, progress=update)
+        except InputError as error:
+            split = next(iter(folder.splits.values()))
+            _note(split, 0, "", str(error), file=str(directory), skipped=True)
+            with contextlib.suppress(InputError):  # as where the disk is full
+                _write_problems(directory, folder)
+            raise
         saved = {
             "data": data_dir.resolve().name,
             "classes": folder.classes,
@@ -548,7 +557,7 @@ def prepare(
 def features_home(data_dir: Path, front_end: FrontEnd) -> Path:
     """The folder of the user's cache for the features of a data folder."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    key = json.dumps([str(data_dir.resolve()), asdict(front_end)])
+    key = json.dumps([str(data_dir.resolve()), asdict(front_end), _FEATURES_VERSION])
     name = re.sub(r"\W+", "-", data_dir.resolve().name)
     return cache / "jfsed_jax" / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:10]}"
 
@@ -656,63 +665,31 @@ def _join(
     split: Split, extracted: Extracted, front_end: FrontEnd, directory: Path
 ) -> tuple[dict, dict[str, int]]:
     """Labels and features of one split, as saved; and what the summary says of it."""
-    length = front_end.clip_seconds
     counts: Counter[str] = Counter(listed=len(split.clips))
     strong: dict[str, list[tuple[int, Event]]] = {}
     for row, event in split.events:
         strong.setdefault(event.filename, []).append((row, event))
-    clips, events, reference = [], [], []
+    clips: list[list] = []
+    events: list[Event] = []
+    reference: list[Event] = []
+    formats: list[AudioInfo] = []
     for clip in split.clips:
-        counts["found"] += clip.audio is not None
-        counts["missing"] += clip.audio is None and clip.left_out is None
-        if clip.audio in extracted.errors:
-            counts["unusable"] += 1
-            _note(
-                split,
-                0,
-                clip.filename,
-                extracted.errors[clip.audio],
-                file=clip.audio.path,
-                skipped=True,
-            )
-            continue
-        if clip.audio is None or clip.left_out:
-            counts["left_out"] += clip.left_out is not None
-            continue
-        info = extracted.info[clip.audio]
         own = strong.get(clip.filename, [])
-        if info.peak is None:
-            counts["silent"] += 1
-            labelled = bool(own or clip.labels)
-            reason = "digital silence" + (", so its labels cannot be right" if labelled else "")
-            _note(split, clip.row, clip.filename, reason, file=clip.audio.path, skipped=labelled)
-            if labelled:
-                counts["left_out"] += 1
-                continue
-        for kind, wrong, what in (
-            ("short", info.duration < length - _TOLERANCE, "padded with silence"),
-            ("long", info.duration > length + _TOLERANCE, "cut"),
-        ):
-            if wrong:
-                counts[kind] += 1
-                reason = f"{info.duration:.2f} s where a clip has {length:g} s; {what}"
-                _note(split, clip.row, clip.filename, reason, file=clip.audio.path)
-        recording = _recording(clip.filename)
-        if recording and abs(recording[2] - recording[1] - length) > _TOLERANCE:
-            counts["other_span"] += 1
-            span = recording[2] - recording[1]
-            reason = f"its name spans {span:g} s where a clip has {length:g} s"
-            _note(split, clip.row, clip.filename, f"{reason}; its audio has {info.duration:.2f} s")
-        end = info.duration if info.duration < length - _TOLERANCE else length
-        cleaned = _clean(split, own, end, counts)
+        info = _usable(split, clip, bool(own or clip.labels), extracted, counts)
+        if info is None or clip.audio is None:
+            continue
+        _check_length(split, clip, info, front_end.clip_seconds, counts)
+        short = info.duration < front_end.clip_seconds - _TOLERANCE
+        cleaned = _clean(split, own, info.duration if short else front_end.clip_seconds, counts)
         counts["clips"] += 1
         counts["events"] += len(own)
-        counts["without_events"] += split.name in ("synthetic", "validation", "eval") and not own
+        counts["without_events"] += split.name in _STRONG and not own
         labels = clip.labels or tuple(sorted({event.event_label for event in cleaned}))
-        position = extracted.positions[clip.audio]
-        clips.append([clip.filename, position, astuple(info), labels])
+        clips.append([clip.filename, extracted.positions[clip.audio], astuple(info), labels])
         events += cleaned
         reference += [event for _, event in own]
+        formats.append(info)
+    _note_formats(split, formats, front_end)
     saved = {
         "shards": [str(path.relative_to(directory)) for path in extracted.shards],
         "clips": clips,
@@ -720,6 +697,65 @@ def _join(
         "reference": reference,
     }
     return saved, dict(counts)
+
+
+def _usable(
+    split: Split, clip: ListedClip, labelled: bool, extracted: Extracted, counts: Counter[str]
+) -> AudioInfo | None:
+    """What is known of a clip's audio; None, counted and noted, if the clip is not used."""
+    if clip.audio is None:
+        counts["left_out" if clip.left_out else "missing"] += 1
+        return None
+    counts["found"] += 1
+    if reason := extracted.errors.get(clip.audio):
+        counts["unusable"] += 1
+        _note(split, 0, clip.filename, reason, file=clip.audio.path, skipped=True)
+        return None
+    info = extracted.info[clip.audio]
+    if info.peak is None:
+        reason = "digital silence" + (", so its labels cannot be right" if labelled else "")
+        _note(split, 0, clip.filename, reason, file=clip.audio.path, skipped=labelled)
+        if labelled:
+            clip.left_out = reason
+    if clip.left_out:
+        counts["left_out"] += 1
+        return None
+    return info
+
+
+def _check_length(
+    split: Split, clip: ListedClip, info: AudioInfo, length: float, counts: Counter[str]
+) -> None:
+    assert clip.audio is not None
+    if abs(info.duration - length) > _TOLERANCE:
+        short = info.duration < length
+        counts["short" if short else "long"] += 1
+        reason = f"a clip has {length:g} s; " + ("padded with silence" if short else "cut")
+        _note(split, 0, f"{info.duration:.2f} s", reason, file=clip.audio.path)
+    recording = _recording(clip.filename)
+    if recording and abs(recording[2] - recording[1] - length) > _TOLERANCE:
+        counts["other_span"] += 1
+        reason = f"the name spans {recording[2] - recording[1]:g} s where a clip has {length:g} s"
+        _note(split, clip.row, clip.filename, f"{reason}; the audio has {info.duration:.2f} s")
+
+
+def _note_formats(split: Split, found: Sequence[AudioInfo], front_end: FrontEnd) -> None:
+    """One line for each sample rate, number of channels and encoding that is not as expected."""
+    usual = Counter(info.encoding for info in found).most_common(1)
+    kinds: Counter[tuple[str, str]] = Counter()
+    for info in found:
+        if info.sample_rate != front_end.sample_rate:
+            reason = f"resampled to {front_end.sample_rate} Hz"
+            if info.sample_rate / 2 < front_end.fmax:
+                reason += f"; nothing above {info.sample_rate / 2:g} Hz"
+            kinds[f"{info.sample_rate} Hz", reason] += 1
+        if info.channels > 1:
+            kinds[f"{info.channels} channels", "mixed to mono"] += 1
+        if info.encoding != usual[0][0]:
+            kinds[info.encoding, f"most of the set is {usual[0][0]}"] += 1
+    for (what, reason), count in sorted(kinds.items()):
+        clips = "1 clip" if count == 1 else f"{count} clips"
+        _note(split, 0, what, f"{clips}: {reason}", file=split.audio)
 
 
 def _clean(

@@ -50,13 +50,14 @@ class AudioInfo:
 
     Attributes:
       duration: seconds of the whole file.
-      sample_rate, channels: of the file.
+      sample_rate, channels, encoding: of the file.
       peak, rms: dBFS of the clip's mono signal; None for digital silence.
     """
 
     duration: float
     sample_rate: int
     channels: int
+    encoding: str
     peak: float | None
     rms: float | None
 
@@ -89,6 +90,7 @@ def extract_clip(path: Path, front_end: FrontEnd) -> tuple[np.ndarray, AudioInfo
         duration=recording.duration,
         sample_rate=recording.sample_rate,
         channels=recording.channels,
+        encoding=recording.encoding,
         peak=round(20 * math.log10(peak), 2) if peak else None,
         rms=round(20 * math.log10(rms), 2) if rms else None,
     )
