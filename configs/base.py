@@ -1,0 +1,129 @@
+"""What all systems share, at the paper's size. Every value can be set with ``--config.name=value``.
+
+Sources: [paper] Liang et al., arXiv 2103.12388; [GL] Guided Learning, arXiv 1906.02517 and its
+released configuration; [ours] a decision where both are silent, with its reason.
+"""
+
+from ml_collections import ConfigDict
+
+SIZES = ("paper", "small", "tiny")
+
+
+def get_config(size: str = "paper") -> ConfigDict:
+    """The backbone system (PTS) at one of `SIZES`; an empty size is the paper's."""
+    size = size or "paper"
+    if size not in SIZES:
+        raise ValueError(f"size {size!r}: expected one of {', '.join(SIZES)}")
+    config = ConfigDict()
+    config.system = "pts"
+    config.size = size
+    config.seed = 0
+
+    config.front_end = dict(
+        sample_rate=44100,  # [GL] Hz, mono
+        clip_seconds=10.0,  # [paper] shorter clips are padded with silence, longer ones cut
+        hop_length=735,  # [paper] 600 frames in 10 s: exactly 60 a second
+        win_length=1764,  # [GL] 40 ms
+        n_fft=2048,  # [GL]
+        n_mels=64,  # [paper]
+        fmin=0.0,  # [GL] Hz
+        fmax=22050.0,  # [GL] Hz
+    )
+
+    # [paper] figure 1; filters, kernels, pools (frames, mel bands) and dropout [GL].
+    config.teacher = dict(
+        filters=(16, 32, 64, 128, 256),
+        kernels=(3, 3, 3, 3, 1),
+        pools=((5, 4), (5, 2), (2, 2), (2, 2), (1, 1)),
+        convs=(2, 2, 2, 2, 2),  # [paper] double-layer blocks; GL has one convolution in the last
+        dropout=0.3,  # [GL]
+        gru_layers=2,  # [paper]
+        gru_hidden=64,  # [ours] as the DCASE 2019 baseline
+        at_width=128,  # [ours] the output width of the BGRUs
+        aed_width=256,  # [ours] "larger hidden states" than the tagging branch
+    )
+    config.student = dict(
+        filters=(160, 160, 160),
+        kernels=(5, 5, 3),
+        pools=((1, 4), (1, 4), (1, 4)),
+        convs=(1, 1, 1),
+        dropout=0.0,
+        gru_layers=2,
+        gru_hidden=64,
+        at_width=128,
+        aed_width=256,
+    )
+    config.batch_norm = dict(
+        momentum=0.9,  # [ours] share of the old statistics kept: settles within an epoch
+        epsilon=1e-5,  # [ours] the usual one
+    )
+    config.compute_dtype = "float32"  # or bfloat16; parameters, statistics, losses stay float32
+
+    config.batch = dict(weak=16, unlabelled=32, strong=16)  # [GL] 64 in all; the split is [ours]
+    config.epochs = 200  # [paper]
+    config.steps_per_epoch = 0  # 0: one pass over the unlabelled set [ours]
+
+    config.optimiser = dict(
+        learning_rate=1.8e-3,  # [GL] Adam
+        decay=0.8,  # [GL]
+        decay_epochs=10.0,  # [GL]
+        ema_decay=0.0,  # [ours] 0: no moving average of the parameters
+    )
+    config.guided = dict(
+        alpha_base=0.996,  # [paper] lambda of alpha = 1 - lambda^(e - s)
+        alpha_start=30.0,  # [paper] s, in epochs
+    )
+    config.loss = dict(
+        tfd=0.0,  # weight of target-event distillation, times beta (equation 1)
+        dfd_d=0.0,  # the same for Euclidean distance on all clips
+        dfd_d_weak_unlabelled=0.0,  # on weak and unlabelled clips only
+        dfd_mse=0.0,  # mean squared error on all clips
+        distillation_dims=128,  # [ours] width of W_t and W_s
+        beta_max=1.0,  # [paper] beta is in [0, 1]
+        beta_rampup=0.5,  # [ours] the ramp's length as a share of all epochs, as in reference [29]
+        tau=-1.0,  # epoch from which weak and strong terms are adaptive focal; negative: never
+        gamma=2.0,  # [paper]
+        focal_form="paper",  # 1 - p^gamma; "lin" is (1 - p)^gamma
+    )
+    # [ours] the paper trains without; see jfsed_jax/augment.py.
+    config.augmentation = dict(time_shift=0.0, mix=0.0, gain_db=0.0, filter_db=0.0)
+
+    config.postprocess = dict(
+        rule="avg",  # windows of the median filters: fixed, avg or esp (equation 7)
+        eta=1 / 3,  # [paper]
+        knee="chord",  # [ours] definition of the inflection point, see postprocess.py
+        fixed_frames=5,  # window of the rule "fixed" [the DCASE 2019 baseline's]
+    )
+    config.evaluation = dict(
+        model="student",  # [GL] or teacher, or mean of both
+        average=False,  # evaluate the moving average of the parameters
+        holdout=0.2,  # [the DCASE 2019 baseline's] share of weak and strong clips to select by
+        every_epochs=5,  # [ours] epochs between two selections
+    )
+    config.checkpoint_every_steps = 500  # [ours] beside one at every selection
+
+    if size != "paper":
+        # [ours] For a CPU: the same blocks with fewer filters, and schedules in proportion.
+        config.student.filters = (32, 32, 32)
+    if size == "tiny":
+        # [ours] Seconds, for tests: it shows that everything runs, not that it learns.
+        config.teacher.filters = (4, 4, 8, 8, 8)
+        config.student.filters = (4, 4, 4)
+        for model in (config.teacher, config.student):
+            model.gru_hidden, model.at_width, model.aed_width = 8, 8, 8
+        config.batch = dict(weak=2, unlabelled=4, strong=2)
+        config.epochs = 2
+        config.steps_per_epoch = 3
+        config.evaluation.every_epochs = 1
+        scale_schedules(config, config.epochs / 200)
+    return config
+
+
+def scale_schedules(config: ConfigDict, share: float) -> None:
+    """Shrinks the schedules that count epochs to a run of `share` times the paper's 200."""
+    config.optimiser.decay_epochs *= share
+    config.guided.alpha_start *= share
+    # alpha's end value is kept: lambda^(170 share) with the new lambda is the old lambda^170.
+    config.guided.alpha_base = config.guided.alpha_base ** (1 / share)
+    if config.loss.tau > 0:
+        config.loss.tau *= share

@@ -1,0 +1,89 @@
+"""Augmentation of a batch of log-mel clips, on the device, inside the step.
+
+The paper trains without. On a small data set it is what keeps a CRNN from learning the recordings
+by heart; a config turns each kind on by its value.
+
+Axis letters: ``B`` clips, ``T`` frames, ``F`` mel bands, ``C`` event classes.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Strengths; 0 turns a kind off.
+
+    Attributes:
+      time_shift: largest circular shift of mel and labels, as a share of the clip.
+      mix: probability that another clip of the same kind (weak, unlabelled or strong) is added.
+        Its events are added to the labels: magnitudes of sounds add, and so do their tags.
+      gain_db: largest change of level, in decibels of magnitude, up or down.
+      filter_db: largest gain of a random smooth filter over the mel bands, in decibels.
+    """
+
+    time_shift: float = 0.0
+    mix: float = 0.0
+    gain_db: float = 0.0
+    filter_db: float = 0.0
+
+
+_NEPERS_PER_DB = 0.11512925  # ln(10) / 20: log-mel is a natural logarithm of magnitudes
+
+
+def _shift(key, batch, share):
+    clips, frames = batch["mel"].shape[:2]
+    largest = int(share * frames)
+    offsets = jax.random.randint(key, (clips,), -largest, largest + 1)
+    roll = jax.vmap(lambda x, offset: jnp.roll(x, offset, axis=0))
+    return batch | {name: roll(batch[name], offsets) for name in ("mel", "frame_labels")}
+
+
+def _colour(key, batch, gain_db, filter_db):
+    clips, _, bands = batch["mel"].shape
+    gain_key, filter_key = jax.random.split(key)
+    gain = jax.random.uniform(gain_key, (clips, 1), minval=-gain_db, maxval=gain_db)
+    knots = jax.random.uniform(filter_key, (clips, 6), minval=-filter_db, maxval=filter_db)
+    curve = jax.image.resize(knots, (clips, bands), "linear")
+    return batch | {"mel": batch["mel"] + _NEPERS_PER_DB * (gain + curve)[:, None, :]}
+
+
+def _mix(key, batch, probability):
+    clips = batch["mel"].shape[0]
+    order_key, choice_key = jax.random.split(key)
+    kind = batch["is_weak"] + 2 * batch["is_strong"]
+    # Sorted by (kind, random): the next clip in this order is a random partner of the same kind.
+    rank = jnp.argsort(kind + 0.5 * jax.random.uniform(order_key, (clips,)))
+    partner = jnp.zeros(clips, jnp.int32).at[rank].set(jnp.roll(rank, -1).astype(jnp.int32))
+    chosen = jax.random.uniform(choice_key, (clips,)) < probability
+    chosen &= kind[partner] == kind
+
+    def pick(mixed, own):
+        return jnp.where(chosen.reshape(-1, *[1] * (own.ndim - 1)), mixed, own)
+
+    mel = batch["mel"]
+    mixed = {"mel": pick(jnp.logaddexp(mel, mel[partner]), mel)}
+    for name in ("clip_labels", "frame_labels"):
+        labels = batch[name]
+        mixed[name] = pick(jnp.maximum(labels, labels[partner]), labels)
+    return batch | mixed
+
+
+def augment(key: jax.Array, batch: dict, options: Augmentation) -> dict:
+    """A batch of the same shapes with other clips in it; masks stay as they are.
+
+    Args:
+      key: typed random key.
+      batch: as `train_step.train_step` takes it, labels as float32.
+      options: what to do, how strongly.
+    """
+    shift_key, colour_key, mix_key = jax.random.split(key, 3)
+    if options.time_shift:
+        batch = _shift(shift_key, batch, options.time_shift)
+    if options.gain_db or options.filter_db:
+        batch = _colour(colour_key, batch, options.gain_db, options.filter_db)
+    if options.mix:
+        batch = _mix(mix_key, batch, options.mix)
+    return batch

@@ -1,0 +1,246 @@
+"""The teacher and the student: CRNNs with a tagging and a detection branch (section 2.1, figure 1).
+
+Axis letters: ``B`` clips, ``T`` frames of the input (600), ``T'`` frames after the model's
+temporal pooling (teacher 6, student 600), ``F`` mel bands (64), ``C`` event classes (10), ``D``
+features (teacher 512, student 160), ``H`` hidden units of a GRU direction.
+
+Parameters and batch statistics are float32; ``dtype`` is the type of the computation. Whatever a
+loss sees is float32.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jfsed_jax.convolution import convolve
+
+Pair = tuple[int, int]
+
+
+class Output(NamedTuple):
+    """What either model says about a batch of clips.
+
+    Attributes:
+      clip: <float32>[B, C] probability that the class occurs in the clip (tagging branch).
+      frames: <float32>[B, T', C] posterior of the class in the frame (detection branch).
+      features: <float32>[B, T', D] output of the CNN blocks, which distillation compares.
+    """
+
+    clip: jax.Array
+    frames: jax.Array
+    features: jax.Array
+
+
+class Conv(nn.Module):
+    """A "same" convolution with bias, [B, T, F, I] -> [B, T, F, filters]."""
+
+    filters: int
+    kernel: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        shape = (self.kernel, self.kernel, x.shape[-1], self.filters)
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.filters,))
+        return convolve(x.astype(self.dtype), kernel.astype(self.dtype)) + bias.astype(self.dtype)
+
+
+def max_pool(x: jax.Array, window: Pair) -> jax.Array:
+    """Maximum over windows of (frames, mel bands); what does not fill a window is dropped.
+
+    A reshape and a maximum: on CPU its gradient is many times faster than that of a window
+    reduction, and after a ReLU both have the same gradient (ties are zeros, which it stops).
+    """
+    time, mel = window
+    if window == (1, 1):
+        return x
+    batch, frames, bands, channels = x.shape
+    frames, bands = frames // time, bands // mel
+    x = x[:, : frames * time, : bands * mel]
+    return x.reshape(batch, frames, time, bands, mel, channels).max((2, 4))
+
+
+class ConvBlock(nn.Module):
+    """``convs`` times convolution, batch norm, ReLU (figure 2); max-pool; dropout."""
+
+    filters: int
+    kernel: int
+    pool: Pair
+    convs: int
+    dropout: float
+    batch_norm: dict
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        for _ in range(self.convs):
+            x = Conv(self.filters, self.kernel, self.dtype)(x)
+            x = nn.BatchNorm(use_running_average=not train, dtype=self.dtype, **self.batch_norm)(x)
+            x = nn.relu(x)
+        x = max_pool(x, self.pool)
+        return nn.Dropout(self.dropout, deterministic=not train)(x)
+
+
+class BiGRU(nn.Module):
+    """One bidirectional GRU layer, [B, T', D] -> [B, T', 2H], with torch's equations.
+
+    The input projection is one matrix product over all frames, and one scan carries both
+    directions: half the dependent steps of two scans. Gates are stacked in the order reset,
+    update, new; direction 0 runs forward in time.
+    """
+
+    hidden: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        hidden = self.hidden
+        uniform = nn.initializers.uniform(2 * hidden**-0.5)
+
+        def init(key, shape):
+            return uniform(key, shape) - hidden**-0.5
+
+        kernel = self.param("input_kernel", init, (2, x.shape[-1], 3 * hidden)).astype(self.dtype)
+        bias = self.param("input_bias", init, (2, 3 * hidden)).astype(self.dtype)
+        recurrent = self.param("recurrent_kernel", init, (2, hidden, 3 * hidden))
+        recurrent_bias = self.param("recurrent_bias", init, (2, 3 * hidden)).astype(self.dtype)
+        recurrent = recurrent.astype(self.dtype)
+
+        projected = jnp.einsum("btd,zdk->tzbk", x.astype(self.dtype), kernel) + bias[:, None]
+        projected = jnp.stack([projected[:, 0], projected[::-1, 1]], axis=1)
+
+        def step(state, projected):
+            recurred = jnp.einsum("zbh,zhk->zbk", state, recurrent) + recurrent_bias[:, None]
+            gates = nn.sigmoid(projected[..., : 2 * hidden] + recurred[..., : 2 * hidden])
+            reset, update = jnp.split(gates, 2, axis=-1)
+            new = jnp.tanh(projected[..., 2 * hidden :] + reset * recurred[..., 2 * hidden :])
+            state = (1 - update) * new + update * state
+            return state, state
+
+        start = jnp.zeros((2, x.shape[0], hidden), self.dtype)
+        _, states = lax.scan(step, start, projected)
+        both = jnp.concatenate([states[:, 0], states[::-1, 1]], axis=-1)
+        return both.swapaxes(0, 1)
+
+
+class AttentionPooling(nn.Module):
+    """Attention pooling of reference [30]: frames [B, T', D] -> clip [B, C].
+
+    ``p = sigmoid(h W_p)``, ``a = softmax_c(h W_a)`` clipped to [1e-7, 1], both [B, T', C];
+    ``clip = sum_t a p / sum_t a``.
+    """
+
+    classes: int
+
+    @nn.compact
+    def __call__(self, x):
+        x = x.astype(jnp.float32)
+        posterior = nn.sigmoid(nn.Dense(self.classes, name="posterior")(x))
+        attention = nn.softmax(nn.Dense(self.classes, name="attention")(x), axis=-1)
+        attention = jnp.clip(attention, 1e-7, 1.0)
+        return (attention * posterior).sum(1) / attention.sum(1)
+
+
+class CRNN(nn.Module):
+    """A teacher or a student, according to its numbers (figure 1, a and b).
+
+    The i-th CNN block has ``filters[i]`` filters of ``kernels[i] x kernels[i]``, ``convs[i]``
+    times, and pools by ``pools[i]`` = (frames, mel bands).
+
+    Attributes:
+      classes: C.
+      gru_hidden, gru_layers: the BGRUs of the tagging branch; no layers is "PTS w/o BGRUs".
+      at_width, aed_width: the "Linear" layers of the tagging and the detection branch.
+      batch_norm_momentum: share of the old running statistics that a step keeps.
+      axis_name: the mapped axis over which batch statistics are averaged, or None.
+      dtype: the type of the computation.
+    """
+
+    classes: int
+    filters: Sequence[int]
+    kernels: Sequence[int]
+    pools: Sequence[Pair]
+    convs: Sequence[int]
+    dropout: float
+    gru_hidden: int
+    gru_layers: int
+    at_width: int
+    aed_width: int
+    batch_norm_momentum: float
+    batch_norm_epsilon: float
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, mel: jax.Array, train: bool = False) -> Output:
+        """Posteriors of log-mel clips.
+
+        Args:
+          mel: <float>[B, T, F] log-mel.
+          train: batch statistics of this batch, dropout on (needs the ``dropout`` key).
+        """
+        batch_norm = {
+            "momentum": self.batch_norm_momentum,
+            "epsilon": self.batch_norm_epsilon,
+            "axis_name": self.axis_name if train else None,
+        }
+        x = mel.astype(jnp.float32)
+        # One mean and variance per mel band: the normalisation that travels with the weights.
+        x = nn.BatchNorm(use_running_average=not train, name="input_norm", **batch_norm)(x)
+        x = x.astype(self.dtype)[..., None]
+        blocks = zip(self.filters, self.kernels, self.pools, self.convs, strict=True)
+        for i, (filters, kernel, pool, convs) in enumerate(blocks):
+            x = ConvBlock(
+                filters, kernel, tuple(pool), convs, self.dropout, batch_norm, self.dtype,
+                name=f"block_{i}",
+            )(x, train)  # fmt: skip
+        features = x.reshape(*x.shape[:2], -1)
+
+        recurrent = features
+        for i in range(self.gru_layers):
+            recurrent = BiGRU(self.gru_hidden, self.dtype, name=f"gru_{i}")(recurrent)
+        tagging = features
+        if self.gru_layers:
+            tagging = jnp.concatenate([features, recurrent], axis=-1)
+        tagging = nn.relu(nn.Dense(self.at_width, dtype=self.dtype, name="at_linear")(tagging))
+        clip = AttentionPooling(self.classes, name="at_pooling")(tagging)
+
+        detection = nn.relu(nn.Dense(self.aed_width, dtype=self.dtype, name="aed_linear")(features))
+        # The paper's ten separate fully connected layers, one column of the kernel each.
+        logits = nn.Dense(self.classes, name="aed_classes")(detection.astype(jnp.float32))
+        return Output(clip, nn.sigmoid(logits), features.astype(jnp.float32))
+
+
+def num_parameters(params) -> int:
+    """The number of scalars in a tree of parameters."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def from_config(options, batch_norm, *, classes: int, dtype: str, axis_name: str | None) -> CRNN:
+    """The model that a config's ``teacher`` or ``student`` page describes.
+
+    Args:
+      options: mapping with the fields of `CRNN` that differ between the two.
+      batch_norm: mapping with ``momentum`` and ``epsilon``.
+      classes: C.
+      dtype: name of the computation's type, ``float32`` or ``bfloat16``.
+      axis_name: see `CRNN`.
+    """
+    options = dict(options)
+    return CRNN(
+        classes=classes,
+        filters=tuple(options.pop("filters")),
+        kernels=tuple(options.pop("kernels")),
+        pools=tuple(map(tuple, options.pop("pools"))),
+        convs=tuple(options.pop("convs")),
+        batch_norm_momentum=batch_norm["momentum"],
+        batch_norm_epsilon=batch_norm["epsilon"],
+        axis_name=axis_name,
+        dtype=jnp.dtype(dtype),
+        **options,
+    )

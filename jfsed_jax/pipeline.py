@@ -1,0 +1,139 @@
+"""Batches of fixed composition, in an order that is a function of (seed, step).
+
+Each of the three training sets is shuffled anew every time it has been read through; a batch holds
+a fixed number of clips of each. The batch of step n can be made without those before it, so a
+resumed run sees what the interrupted one would have seen. With several processes each one reads
+its own clips.
+
+Axis letters: ``B`` clips of this process, ``T`` frames, ``F`` mel bands, ``C`` event classes.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import grain
+import numpy as np
+
+from jfsed_jax.errors import InputError
+from jfsed_jax.events import encode_events
+
+Item = dict[str, np.ndarray]
+
+
+class Subset:
+    """A random-access source of some items of another."""
+
+    def __init__(self, source, indices: Sequence[int]):
+        self._source = source
+        self._indices = list(map(int, indices))
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, i: int):
+        return self._source[self._indices[i]]
+
+    @property
+    def filenames(self) -> list[str]:
+        return [self._source.filenames[i] for i in self._indices]
+
+
+def holdout_split(source, share: float, seed: int) -> tuple[Subset, Subset]:
+    """(train, held out): `share` of the clips, drawn with `seed`, at least one of several."""
+    count = len(source)
+    held = min(max(round(share * count), 1), count - 1) if share > 0 and count > 1 else 0
+    order = np.random.default_rng(seed).permutation(count)
+    return Subset(source, sorted(order[held:])), Subset(source, sorted(order[:held]))
+
+
+def to_arrays(item, *, num_classes: int, frame_rate: float, kind: str) -> Item:
+    """One prepared clip as the arrays of a batch.
+
+    Returns:
+      ``mel`` <float16>[T, F], ``clip_labels`` <float32>[C], ``frame_labels`` <uint8>[T, C],
+      ``is_weak`` and ``is_strong`` <float32>[].
+    """
+    frame_labels = encode_events(
+        item["onsets"],
+        item["offsets"],
+        item["labels"],
+        num_frames=item["mel"].shape[0],
+        num_classes=num_classes,
+        frame_rate=frame_rate,
+    )
+    return {
+        "mel": item["mel"],
+        "clip_labels": np.asarray(item["clip_labels"], np.float32),
+        "frame_labels": frame_labels,
+        "is_weak": np.float32(kind == "weak"),
+        "is_strong": np.float32(kind == "strong"),
+    }
+
+
+def batches(
+    sources: Mapping[str, Sequence],
+    composition: Mapping[str, int],
+    *,
+    num_classes: int,
+    frame_rate: float,
+    seed: int,
+    start: int = 0,
+    process: int = 0,
+    processes: int = 1,
+    threads: int = 2,
+) -> Iterator[Item]:
+    """Endless batches from step `start` on.
+
+    Args:
+      sources: prepared clips by kind, ``weak``, ``unlabelled``, ``strong``.
+      composition: clips of each kind in the batch of all processes; 0 leaves a kind out.
+      num_classes, frame_rate: C, and frames per second of ``mel``.
+      seed: of the order.
+      start: the step of the first batch.
+      process, processes: this process's index and how many share the batch.
+      threads: that read ahead.
+
+    Yields:
+      ``mel`` <float16>[B, T, F], ``clip_labels`` <float32>[B, C], ``frame_labels``
+      <uint8>[B, T, C], ``is_weak`` and ``is_strong`` <float32>[B].
+
+    Raises:
+      InputError: a kind has too few clips for its place in the batch.
+    """
+    datasets = []
+    for number, (kind, total) in enumerate(composition.items()):
+        if not total:
+            continue
+        per_process, rest = divmod(total, processes)
+        if rest:
+            raise InputError(
+                f"config.batch.{kind} = {total} cannot be shared by {processes} processes: make it "
+                "a multiple"
+            )
+        source = sources.get(kind, ())
+        if len(source) // processes < 1:
+            raise InputError(
+                f"the data has {len(source)} {kind} training clips with audio, but "
+                f"config.batch.{kind} = {total}: add such clips, or leave them out with --config.batch.{kind}=0"
+            )
+        dataset = grain.MapDataset.source(source).seed(seed + number)[process::processes]
+        # A set smaller than its share of a batch fills it by repetition.
+        dataset = dataset.repeat(
+            -(-per_process // len(dataset)) if len(dataset) < per_process else 1
+        )
+        dataset = dataset.shuffle().map(
+            lambda item, kind=kind: to_arrays(
+                item, num_classes=num_classes, frame_rate=frame_rate, kind=kind
+            )
+        )
+        # batch before repeat: a batch never spans two passes, and every pass is reshuffled.
+        datasets.append(dataset.batch(per_process, drop_remainder=True).repeat(None))
+
+    zipped = grain.experimental.ZipMapDataset(datasets)
+    joined = zipped.map(
+        lambda parts: {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    )
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+    iterator = iter(joined.to_iter_dataset(options))
+    if start:
+        iterator.set_state({"next_index": start})
+    yield from iterator

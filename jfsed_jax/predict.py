@@ -1,0 +1,163 @@
+"""From a checkpoint to posteriors: the model that is evaluated, and batches of clips through it.
+
+Axis letters: ``B`` clips, ``T`` frames, ``T'`` frames of the model, ``F`` mel bands, ``C`` classes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from tqdm import tqdm
+
+from jfsed_jax import checkpoints, train_step
+from jfsed_jax.errors import InputError
+from jfsed_jax.features import FrontEnd
+from jfsed_jax.train_state import TrainState, averaged_params, create_state
+
+MODELS = ("student", "teacher", "mean")
+_BATCH = 16
+
+
+class Posteriors(NamedTuple):
+    """clip: <float32>[B, C]; frames: <float32>[B, T', C]."""
+
+    clip: np.ndarray
+    frames: np.ndarray
+
+
+def initial_state(system: train_step.System, config, front_end: FrontEnd, key) -> TrainState:
+    """The state in which training starts."""
+    return create_state(
+        key,
+        system.teacher,
+        system.student,
+        system.optimiser,
+        input_shape=(front_end.num_frames, front_end.n_mels),
+        distillation_dims=config.loss.distillation_dims,
+    )
+
+
+def make_predict(
+    system: train_step.System, model: str = "student", average: bool = False
+) -> Callable[[TrainState, jax.Array], Posteriors]:
+    """A jitted ``(state, mel [B, T, F]) -> Posteriors``.
+
+    Args:
+      system: the models, without a mapped axis.
+      model: whose outputs: ``student``, ``teacher``, or the ``mean`` of both (the teacher's frames
+        are repeated to the student's T').
+      average: use the moving average of the parameters.
+    """
+    if model not in MODELS:
+        raise InputError(f"model {model!r}: expected one of {', '.join(MODELS)}")
+
+    @jax.jit
+    def predict(state: TrainState, mel: jax.Array) -> Posteriors:
+        params = averaged_params(state) if average else state.params
+        if params is None:
+            raise InputError(
+                "config.evaluation.average needs a moving average: set config.optimiser.ema_decay"
+            )
+
+        def apply(name):
+            module = {"student": system.student, "teacher": system.teacher}[name]
+            variables = {"params": params[name], "batch_stats": state.batch_stats[name]}
+            return module.apply(variables, mel.astype(jnp.float32))
+
+        if model != "mean":
+            output = apply(model)
+            return Posteriors(output.clip, output.frames)
+        student, teacher = apply("student"), apply("teacher")
+        repeats = student.frames.shape[1] // teacher.frames.shape[1]
+        frames = (student.frames + jnp.repeat(teacher.frames, repeats, axis=1)) / 2
+        return Posteriors((student.clip + teacher.clip) / 2, frames)
+
+    return predict
+
+
+def predict_clips(
+    predict: Callable, state: TrainState, mels: Sequence[np.ndarray], *, progress: bool = False
+) -> Posteriors:
+    """Posteriors of B clips, a fixed number at a time (the last batch is padded).
+
+    Args:
+      predict: of `make_predict`.
+      state: the parameters.
+      mels: B arrays <float>[T, F]; read one by one.
+      progress: show a bar.
+    """
+    clip, frames = [], []
+    for start in tqdm(range(0, len(mels), _BATCH), desc="posteriors", disable=not progress):
+        batch = [np.asarray(mels[i]) for i in range(start, min(start + _BATCH, len(mels)))]
+        missing = _BATCH - len(batch)
+        padded = np.stack(batch + [batch[-1]] * missing)
+        output = jax.device_get(predict(state, padded))
+        clip.append(output.clip[: len(batch)])
+        frames.append(output.frames[: len(batch)])
+    return Posteriors(np.concatenate(clip), np.concatenate(frames))
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A trained system, restored: what evaluation and prediction need.
+
+    Attributes:
+      config: as trained.
+      meta: what travels with the weights, see `train.describe`.
+      front_end: turns audio into the model's input.
+      classes: C labels.
+      step: of the checkpoint.
+      state: parameters and statistics.
+      predict: ``mel [B, T, F] -> Posteriors``.
+    """
+
+    config: Any
+    meta: dict[str, Any]
+    front_end: FrontEnd
+    classes: tuple[str, ...]
+    step: int
+    state: TrainState
+    predict: Callable[[TrainState, jax.Array], Posteriors]
+
+    def posteriors(self, mels: Sequence[np.ndarray], progress: bool = False) -> Posteriors:
+        """Posteriors of B log-mel clips; see `predict_clips`."""
+        return predict_clips(self.predict, self.state, mels, progress=progress)
+
+
+def load_detector(workdir: Path, which: str = "best", model: str | None = None) -> Detector:
+    """Restores a workdir's checkpoint.
+
+    Args:
+      workdir: of a training run.
+      which: ``best`` or ``latest``.
+      model: overrides the config's ``evaluation.model``.
+
+    Raises:
+      InputError: no checkpoint there.
+    """
+    if not (workdir / "checkpoints").is_dir():
+        raise InputError(f"{workdir} holds no checkpoints: is it the --workdir of a training run?")
+    with checkpoints.open_manager(workdir) as manager:
+        step = checkpoints.choose_step(manager, which)
+        meta = checkpoints.read_meta(manager, step)
+        config = ml_collections.FrozenConfigDict(meta["config"])
+        classes = tuple(meta["classes"])
+        front_end = FrontEnd(**meta["front_end"])
+        system = train_step.make_system(
+            config,
+            num_classes=len(classes),
+            steps_per_epoch=meta["steps_per_epoch"],
+            axis_name=None,
+        )
+        abstract = jax.eval_shape(
+            lambda key: initial_state(system, config, front_end, key), jax.random.key(0)
+        )
+        mesh = train_step.make_mesh(1)
+        state = checkpoints.restore_state(manager, step, abstract, mesh)
+    predict = make_predict(system, model or config.evaluation.model, config.evaluation.average)
+    return Detector(config, meta, front_end, classes, step, state, predict)

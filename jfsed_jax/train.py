@@ -1,0 +1,388 @@
+"""The training loop: restore, step, log, evaluate, save.
+
+A run is its workdir. The same command on the same workdir goes on where it stopped: the batches,
+the random keys and the schedules are functions of the step, so the result is that of an
+uninterrupted run to the bit.
+"""
+
+import json
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from absl import logging
+from jax.sharding import NamedSharding, PartitionSpec
+from tqdm import tqdm
+
+from jfsed_jax import checkpoints, datasets, pipeline, predict, scoring, train_step
+from jfsed_jax import postprocess as post
+from jfsed_jax.errors import InputError
+from jfsed_jax.features import FrontEnd
+from jfsed_jax.train_state import TrainState
+
+# The training sets of a data folder and what a batch calls them.
+KINDS = {"weak": "weak", "unlabelled": "unlabel_in_domain", "strong": "synthetic"}
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The clips that a run trains on and selects by.
+
+    Attributes:
+      train: sources by kind, without the held-out clips.
+      held_weak, held_strong: clips to select by.
+    """
+
+    train: dict[str, pipeline.Subset]
+    held_weak: pipeline.Subset
+    held_strong: pipeline.Subset
+
+
+def split_data(prepared: datasets.Prepared, config) -> TrainingData:
+    """Holds out `evaluation.holdout` of the weak and the strong clips, drawn with the run's seed."""
+    share = config.evaluation.holdout
+    train, held = {}, {}
+    for number, (kind, name) in enumerate(KINDS.items()):
+        clips = prepared.splits.get(name, ())
+        kept = 0.0 if kind == "unlabelled" else share
+        train[kind], held[kind] = pipeline.holdout_split(clips, kept, config.seed + number)
+    return TrainingData(train, held["weak"], held["strong"])
+
+
+def class_windows(prepared: datasets.Prepared, config) -> list[post.ClassWindow]:
+    """Median windows per class from all strong labels of the training set (equation 7)."""
+    strong = prepared.splits.get(KINDS["strong"])
+    durations = post.durations_by_class(strong.events if strong else (), prepared.classes)
+    return post.class_windows(
+        durations,
+        frame_rate=prepared.front_end.frame_rate,
+        knee=config.postprocess.knee,
+        eta=config.postprocess.eta,
+        fixed=config.postprocess.fixed_frames,
+    )
+
+
+def describe(prepared, config, windows, steps_per_epoch: int) -> dict[str, Any]:
+    """What travels in every checkpoint beside the state; JSON-able."""
+    strong = prepared.splits.get(KINDS["strong"])
+    durations = post.durations_by_class(strong.events if strong else (), prepared.classes)
+    return {
+        "system": config.system,
+        "data": prepared.data,
+        "config": json.loads(config.to_json()),
+        "classes": list(prepared.classes),
+        "front_end": asdict(prepared.front_end),
+        "frame_rate": prepared.front_end.frame_rate,
+        "steps_per_epoch": steps_per_epoch,
+        "windows": {
+            rule: post.window_sizes(windows, rule).tolist() for rule in ("fixed", "avg", "esp")
+        },
+        "window_details": [window._asdict() for window in windows],
+        "durations": {label: lengths.tolist() for label, lengths in durations.items()},
+    }
+
+
+def claim_workdir(workdir: Path, config) -> None:
+    """Writes the config to a new workdir; refuses a workdir of another config."""
+    path = workdir / "config.json"
+    wanted = json.loads(config.to_json())
+    if path.exists():
+        try:
+            found = json.loads(path.read_text())
+        except ValueError as error:
+            raise InputError(f"{path} is not JSON ({error}): choose another --workdir") from error
+        if found != wanted:
+            differences = sorted(_differences(found, wanted))
+            raise InputError(
+                f"{workdir} belongs to a run of another config: {'; '.join(differences[:4])}; choose "
+                "another --workdir, or repeat the command that made it"
+            )
+        return
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        _write_json(path, wanted)
+    except OSError as error:
+        raise InputError(f"--workdir {workdir} cannot be written: {error.strerror}") from error
+
+
+def _differences(found: Any, wanted: Any, name: str = "config") -> Iterator[str]:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in found.keys() | wanted.keys():
+            yield from _differences(found.get(key), wanted.get(key), f"{name}.{key}")
+    elif found != wanted:
+        yield f"{name} is {found!r} there and {wanted!r} here"
+
+
+def _write_json(path: Path, content: Any) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=2))
+    os.replace(temporary, path)
+
+
+class MetricsLog:
+    """``metrics.jsonl`` and TensorBoard; on a resume what lies after the step is dropped."""
+
+    def __init__(self, workdir: Path, step: int):
+        from tensorboard.summary import Writer
+
+        path = workdir / "metrics.jsonl"
+        kept = []
+        for line in path.read_text().splitlines() if path.exists() else ():
+            try:
+                entry = json.loads(line)
+            except ValueError:  # the line that a kill cut short
+                break
+            if entry["step"] <= step:
+                kept.append(line)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text("".join(line + "\n" for line in kept))
+        os.replace(temporary, path)
+        self._file = path.open("a")
+        self._board = Writer(str(workdir / "tensorboard"))
+
+    def write(self, kind: str, step: int, values: dict[str, float | int | None]) -> None:
+        """Appends one line and one TensorBoard point per value."""
+        self._file.write(json.dumps({"kind": kind, "step": step} | values) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            if value is not None:
+                self._board.add_scalar(f"{kind}/{name}", value, step)
+
+    def close(self) -> None:
+        self._file.close()
+        self._board.close()
+
+
+@contextmanager
+def stop_on_interrupt() -> Iterator[threading.Event]:
+    """Yields an event that the first Ctrl-C (or SIGTERM) sets; the second one ends at once."""
+    stop = threading.Event()
+
+    def handle(signum, frame):
+        stop.set()
+        signal.signal(signum, signal.SIG_DFL)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def validate(
+    predict_fn, state: TrainState, data: TrainingData, prepared, windows: np.ndarray
+) -> dict[str, float | None]:
+    """Scores on the held-out clips in percent.
+
+    ``selection`` is the sum of Event-F1 on strong and AT-F1 on weak clips, as the DCASE 2019
+    baseline selects.
+    """
+    classes, frame_rate = prepared.classes, prepared.front_end.frame_rate
+    scores: dict[str, float | None] = {}
+    if len(data.held_strong):
+        items = [data.held_strong[i] for i in range(len(data.held_strong))]
+        output = predict.predict_clips(predict_fn, state, [item["mel"] for item in items])
+        names = [item["filename"] for item in items]
+        events = post.detect_events(
+            output.clip,
+            output.frames,
+            windows,
+            filenames=names,
+            classes=classes,
+            frame_rate=frame_rate,
+        )
+        chosen = set(names)
+        strong = prepared.splits[KINDS["strong"]].events
+        reference = [event for event in strong if event.filename in chosen]
+        found = scoring.score(reference, events, filenames=names, classes=classes)
+        scores["event_f1"] = found["event_f1"]["macro"]
+        scores["segment_f1"] = found["segment_f1"]["macro"]
+    if len(data.held_weak):
+        items = [data.held_weak[i] for i in range(len(data.held_weak))]
+        output = predict.predict_clips(predict_fn, state, [item["mel"] for item in items])
+        tags = np.stack([item["clip_labels"] for item in items]) > 0
+        scores["at_f1"] = scoring.tagging_scores(tags, output.clip > 0.5, classes)["macro"]
+    scores["selection"] = sum(scores.get(key) or 0.0 for key in ("event_f1", "at_f1"))
+    return scores
+
+
+def train(
+    config: ml_collections.ConfigDict,
+    data_dir: Path,
+    workdir: Path,
+    *,
+    features_dir: Path | None = None,
+    strict: bool = False,
+) -> None:
+    """Trains a system, or goes on training it.
+
+    Args:
+      config: as ``configs/base.py`` lays it out.
+      data_dir: a folder in the DCASE 2019 layout.
+      workdir: of this run.
+      features_dir, strict: see `datasets.prepare`.
+
+    Raises:
+      InputError: data, config or workdir do not fit; a loss is not finite.
+    """
+    front_end = FrontEnd(**config.front_end)
+    claim_workdir(workdir, config)
+    prepared = datasets.prepare(data_dir, front_end, features_dir=features_dir, strict=strict)
+    data = split_data(prepared, config)
+    batch_size = sum(config.batch.values())
+    if batch_size % jax.device_count():
+        raise InputError(
+            f"config.batch holds {batch_size} clips, which {jax.device_count()} devices cannot share: "
+            "make it a multiple"
+        )
+    largest = (
+        "unlabelled" if config.batch.unlabelled else "strong" if config.batch.strong else "weak"
+    )
+    steps_per_epoch = config.steps_per_epoch or max(
+        len(data.train[largest]) // max(config.batch[largest], 1), 1
+    )
+    total_steps = steps_per_epoch * config.epochs
+    windows = class_windows(prepared, config)
+    meta = describe(prepared, config, windows, steps_per_epoch)
+    _write_json(workdir / "meta.json", meta)
+    window_sizes = post.window_sizes(windows, config.postprocess.rule)
+
+    make = partial(
+        train_step.make_system,
+        config,
+        num_classes=len(prepared.classes),
+        steps_per_epoch=steps_per_epoch,
+    )
+    system = make(axis_name=train_step.AXIS)
+    mesh = train_step.make_mesh()
+    step_fn = train_step.data_parallel(
+        partial(train_step.train_step, system=system, axis_name=train_step.AXIS), mesh
+    )
+    predict_fn = predict.make_predict(
+        make(axis_name=None), config.evaluation.model, config.evaluation.average
+    )
+
+    run_key = jax.random.key(config.seed)
+    init_key, train_key = jax.random.split(run_key)
+    init = partial(predict.initial_state, system, config, front_end)
+    replicated = NamedSharding(mesh, PartitionSpec())
+    with checkpoints.open_manager(workdir) as manager, stop_on_interrupt() as stop:
+        latest = manager.latest_step()
+        if latest is None:
+            state = jax.device_put(jax.jit(init)(init_key), replicated)
+            start = 0
+        else:
+            state = checkpoints.restore_state(manager, latest, jax.eval_shape(init, init_key), mesh)
+            start = latest
+            logging.info("resumed %s at step %d of %d", workdir, start, total_steps)
+        if start >= total_steps:
+            logging.info("%s: all %d steps are done", workdir, total_steps)
+            return
+        batches = pipeline.batches(
+            data.train,
+            config.batch,
+            num_classes=len(prepared.classes),
+            frame_rate=front_end.frame_rate,
+            seed=config.seed,
+            start=start,
+            process=jax.process_index(),
+            processes=jax.process_count(),
+        )
+        log = MetricsLog(workdir, start)
+        try:
+            _loop(
+                state, start, total_steps, steps_per_epoch, batches, mesh, step_fn, train_key, log,
+                config=config, manager=manager, meta=meta, stop=stop,
+                evaluate=lambda state: validate(predict_fn, state, data, prepared, window_sizes),
+            )  # fmt: skip
+        finally:
+            log.close()
+
+
+def _loop(
+    state, start, total_steps, steps_per_epoch, batches, mesh, step_fn, key, log,
+    *, config, manager, meta, stop, evaluate,
+):  # fmt: skip
+    """Steps from `start` to `total_steps`, with everything that happens between two steps."""
+    batch_size = sum(config.batch.values())
+    split = NamedSharding(mesh, PartitionSpec(train_step.AXIS))
+    evaluate_every = config.evaluation.every_epochs * steps_per_epoch
+    bar = tqdm(total=total_steps, initial=start, unit="step", desc="training", dynamic_ncols=True)
+    saved, since, selection = start, time.monotonic(), None
+    pending: list[tuple[int, dict]] = []
+
+    def flush():
+        """Reads metrics from the device, checks and logs them; the only sync of the loop."""
+        nonlocal since
+        if not pending:
+            return
+        seconds = (time.monotonic() - since) / len(pending)
+        for step, metrics in pending:
+            values = {name: float(value) for name, value in sorted(metrics.items())}
+            bad = [name for name, value in values.items() if not math.isfinite(value)]
+            if bad:
+                terms = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+                raise InputError(
+                    f"step {step}: {', '.join(bad)} not finite ({terms}); the last good checkpoint is "
+                    f"step {saved} of {manager.directory}; lower config.optimiser.learning_rate or "
+                    "look for clips with extreme levels, and start again"
+                )
+            extra = {"epoch": step // steps_per_epoch, "clips_per_second": batch_size / seconds}
+            log.write("train", step, values | extra)
+        bar.set_postfix_str(
+            f"loss {values['loss']:.3f}, {batch_size / seconds:.0f} clips/s"
+            + (f", selection {selection:.1f}" if selection is not None else "")
+        )
+        pending.clear()
+        since = time.monotonic()
+
+    step = start
+    while step < total_steps and not stop.is_set():
+        batch = {
+            name: jax.make_array_from_process_local_data(split, array)
+            for name, array in next(batches).items()
+        }
+        state, metrics = step_fn(state, batch, key)
+        step += 1
+        bar.update()
+        pending.append((step, metrics))
+        evaluating = step % evaluate_every == 0 or step == total_steps
+        saving = evaluating or step % config.checkpoint_every_steps == 0
+        # One step stays in flight, so that the host prepares the next while the device works.
+        if len(pending) >= _LOG_EVERY or saving:
+            flush()
+        if evaluating:
+            scores = evaluate(state)
+            selection = scores["selection"]
+            log.write("validation", step, scores | {"epoch": step // steps_per_epoch})
+            since = time.monotonic()
+        if saving:
+            checkpoints.save(manager, step, state, meta, selection if evaluating else None)
+            saved = step
+    flush()
+    if step > saved:
+        checkpoints.save(manager, step, state, meta)
+    manager.wait_until_finished()
+    bar.close()
+    if stop.is_set() and step < total_steps:
+        logging.info(
+            "stopped and saved at step %d of %d: the same command goes on", step, total_steps
+        )
+
+
+_LOG_EVERY = 5  # steps between two reads of the metrics
