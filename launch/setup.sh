@@ -1,4 +1,4 @@
-# Sourced by launch/demo and launch/test: makes .venv at the root of the project and installs into it.
+# Sourced by the launchers beside it: makes .venv at the root of the project and installs into it.
 #
 #   PYTHON=/path/to/python3.12   the interpreter to use (default: the first that runs of python3.12,
 #                                python3.11, python3)
@@ -63,4 +63,15 @@ set_up() {
             echo "No CPU build of PyTorch on offer: the tests that compare with it are skipped."
     fi
     printf '%s\n' "$root $metadata" >"$stamp"
+}
+
+# set_up_accelerator PLATFORM EXTRA: jax's own extra for it, at the version of jax that is installed.
+set_up_accelerator() {
+    sees() { "$venv/bin/python" -c "import jax; jax.devices('$1')" >/dev/null 2>&1; }
+    sees "$1" && return 0
+    echo "Installing jax[$2] into .venv: once ..."
+    version=$("$venv/bin/python" -c 'import jax; print(jax.__version__)') || exit 1
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "jax[$2]==$version" ||
+        fail "jax[$2] could not be installed (see above)."
+    sees "$1" || fail "jax finds no $1 on this machine; '$venv/bin/python -c \"import jax; jax.devices()\"' says more."
 }
