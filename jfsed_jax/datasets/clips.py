@@ -75,7 +75,7 @@ class ClipSet:
         for event in events:
             self._by_clip.setdefault(event.filename, []).append(event)
         # It refuses an empty list; a split without clips has no shards.
-        self._source = ArrayRecordDataSource([str(path) for path in shards]) if shards else None
+        self._source: Any = ArrayRecordDataSource(list(map(str, shards))) if shards else None
 
     def __len__(self) -> int:
         return len(self.clips)

@@ -29,6 +29,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from absl import logging
 
@@ -80,6 +81,7 @@ class ListedClip:
       filename: as the metadata names it.
       row: line of the metadata file, from 1; 0 if the clip was found without metadata.
       audio: its file, None if there is none.
+      missing: whether there should be one.
       labels: weak labels.
       left_out: why it cannot be trained on, None if it can.
     """
@@ -87,6 +89,7 @@ class ListedClip:
     filename: str
     row: int
     audio: AudioFile | None = None
+    missing: bool = False
     labels: tuple[str, ...] = ()
     left_out: str | None = None
 
@@ -148,7 +151,8 @@ def read_folder(data_dir: str | Path, classes: Sequence[str] | None = None) -> F
         raise InputError(
             f"{data_dir} is not a folder; --data expects one with audio/ and metadata/ in it"
         )
-    splits, conventions = {}, []
+    splits: dict[str, Split] = {}
+    conventions: list[str] = []
     for name in _LAYOUT:
         split = _find_split(data_dir, name, conventions)
         if split is not None:
@@ -304,7 +308,7 @@ def _check_labels(split: Split, classes: tuple[str, ...]) -> None:
     clips = {clip.filename: clip for clip in split.clips}
 
     def misspelt(clip: ListedClip, row: int, label: str) -> bool:
-        close = difflib.get_close_matches(label, classes, 1, 0.8) or [
+        close = difflib.get_close_matches(label, classes, 1, 0.65) or [
             name for name in classes if name.lower() == label.lower()
         ]
         reason = f"not one of the {len(classes)} classes"
@@ -351,14 +355,15 @@ def _match_audio(
     base = split.audio or f"audio/{_LAYOUT[split.name][1][0]}"
     files = _audio_files(data_dir, split)
     if split.metadata is None:
-        split.clips = [ListedClip(Path(file.path).name, 0, file) for file in files]
+        names = [str(Path(file.path).relative_to(base)) for file in files]
+        split.clips = [ListedClip(name, 0, file) for name, file in zip(names, files, strict=True)]
         conventions.append(f"{split.name}: no metadata, every file of {base}")
         return
     # The first of several wins: the least deep, then alphabetical ("validation" before
     # "validation_16k").
     by_name: dict[str, AudioFile] = {}
     by_stem: dict[str, AudioFile] = {}
-    by_recording: dict[tuple, AudioFile] = {}
+    by_recording: dict[tuple[str, float, float] | None, AudioFile] = {}
     for file in files:
         name = Path(file.path).name
         by_name.setdefault(str(Path(file.path).relative_to(base)), file)
@@ -374,12 +379,16 @@ def _match_audio(
             reason = "the name leaves the data folder; expected the name of a file in " + base
             _note(split, clip.row, name, reason, skipped=True)
             continue
-        file = by_name.get(name)
-        if file is None and (file := by_stem.get(_stem(name))):
+        if name in by_name:
+            file = by_name[name]
+        elif _stem(name) in by_stem:
+            file = by_stem[_stem(name)]
             other_suffix += 1
-        if file is None and (file := by_recording.get(_recording(name) or ())):
+        elif (recording := _recording(name)) in by_recording:
+            file = by_recording[recording]
             other_form += 1
-        if file is None:
+        else:
+            clip.missing = True
             missing.append((split.name, name, clip.row, base))
             continue
         if file in used:
@@ -534,7 +543,7 @@ def prepare(
             with contextlib.suppress(InputError):  # as where the disk is full
                 _write_problems(directory, folder)
             raise
-        saved = {
+        saved: dict[str, Any] = {
             "data": data_dir.resolve().name,
             "classes": folder.classes,
             "front_end": asdict(front_end),
@@ -577,7 +586,7 @@ def _only_one(directory: Path) -> Iterator[None]:
 def _check_owner(directory: Path, data_dir: Path, front_end: FrontEnd) -> None:
     """A features folder belongs to one data folder and one front end; nothing is ever mixed."""
     path = directory / "features.json"
-    owner = {
+    owner: dict[str, Any] = {
         "data": str(data_dir.resolve()),
         "front_end": asdict(front_end),
         "version": _FEATURES_VERSION,
@@ -596,8 +605,8 @@ def _check_owner(directory: Path, data_dir: Path, front_end: FrontEnd) -> None:
         return
     differs = [
         f"{key} {value}"
-        for key, value in {**found, **found["front_end"]}.items()
-        if key != "front_end" and {**owner, **owner["front_end"]}.get(key) != value
+        for key, value in (found | found["front_end"]).items()
+        if key != "front_end" and (owner | owner["front_end"]).get(key) != value
     ]
     raise InputError(
         f"{directory} holds features of {', '.join(differs)}, which is not what is asked for now; "
@@ -704,7 +713,7 @@ def _usable(
 ) -> AudioInfo | None:
     """What is known of a clip's audio; None, counted and noted, if the clip is not used."""
     if clip.audio is None:
-        counts["left_out" if clip.left_out else "missing"] += 1
+        counts["missing" if clip.missing else "left_out"] += 1
         return None
     counts["found"] += 1
     if reason := extracted.errors.get(clip.audio):
