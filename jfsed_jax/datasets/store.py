@@ -219,11 +219,14 @@ class Store:
 def write_atomically(path: Path, data: bytes) -> None:
     """Writes a file so that under its name there is either all of it or what was there before."""
     temporary = path.with_suffix(path.suffix + ".tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _write_shard(
@@ -234,11 +237,15 @@ def _write_shard(
     temporary = path.with_suffix(".tmp")
     temporary.unlink(missing_ok=True)
     writer = array_record_module.ArrayRecordWriter(str(temporary), _RECORD_OPTIONS)
-    for record in records:
-        writer.write(record)
-    writer.close()
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
+    try:
+        for record in records:
+            writer.write(record)
+        writer.close()
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+    except (OSError, RuntimeError):
+        temporary.unlink(missing_ok=True)  # it may have filled the disk
+        raise
     manifest = {
         "bytes": temporary.stat().st_size,
         "files": [[*file, asdict(info)] for file, info in files.items()],
