@@ -8,11 +8,14 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import flags, logging
 
 from jfsed_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from jfsed_jax.events import Event
 
 
 class Command(NamedTuple):
@@ -91,6 +94,15 @@ def _score_flags(values: flags.FlagValues) -> None:
         "classes", None, "Labels to score; default: those of the reference.", flag_values=values
     )
     text("json", "Write all scores to this file.")
+    flags.DEFINE_bool(
+        "psds",
+        False,
+        "Also intersection F1, and PSDS from --scores or --operating_points; needs --durations "
+        "and the extra psds.",
+        flag_values=values,
+    )
+    text("scores", "Folder of score files, one per clip: PSDS 1 and 2, exact.")
+    text("operating_points", "Folder of event lists, one per threshold: PSDS 1 and 2.")
     text("compare", "Events of a second system: is it better, or is that noise?")
     flags.DEFINE_integer(
         "bootstrap",
@@ -125,6 +137,7 @@ def _score(values: flags.FlagValues, arguments: list[str]) -> None:
     }
     print(f"{len(filenames)} clips, {len(classes)} classes, {len(reference.events)} events")
     all_counts = []
+    estimates: list[Event] = []
     for role in ("estimates", "compare")[: 2 if values.compare else 1]:
         path = getattr(values, role)
         table = tables.read_events(path)
@@ -133,6 +146,7 @@ def _score(values: flags.FlagValues, arguments: list[str]) -> None:
             reference.events, table.events, filenames=filenames, classes=classes
         )
         all_counts.append(counts)
+        estimates = table.events if role == "estimates" else estimates
         intervals = scoring.intervals(counts, num_resamples=draws, seed=values.seed)
         print(f"\n{path}\n{scoring.format_scores(scores, intervals)}")
         entry = {**scores, "intervals": intervals, "file": path}
@@ -142,6 +156,8 @@ def _score(values: flags.FlagValues, arguments: list[str]) -> None:
         result["differences"] = differences
         print(f"\n{values.compare} minus {values.estimates}")
         print(scoring.format_differences(differences))
+    if values.psds:
+        result |= _psds(values, reference.events, estimates, durations, classes)
     if values.json:
         _write_json(values.json, result)
 
@@ -225,12 +241,120 @@ def _windows(values: flags.FlagValues, arguments: list[str]) -> None:
         print(postprocess.format_stability(resampled))
 
 
+def _psds(
+    values: flags.FlagValues,
+    reference: Sequence["Event"],
+    estimates: Sequence["Event"],
+    durations: dict[str, float],
+    classes: Sequence[str],
+) -> dict[str, Any]:
+    """Prints and returns what `score --psds` adds."""
+    from jfsed_jax import psds, score_files, tables
+
+    _check_flags(values, [], "durations")
+    result = {
+        "intersection_f1": psds.intersection_f1(
+            reference, estimates, durations=durations, classes=classes
+        )
+    }
+    if values.scores:
+        files = score_files.read_score_files(values.scores)
+        result["psds"] = psds.psds_of_scores(files, reference, durations)
+    if values.operating_points:
+        paths = sorted(Path(values.operating_points).glob("*.tsv"))
+        if not paths:
+            raise InputError(f"{values.operating_points} holds no .tsv file; expected event lists")
+        points = [tables.read_events(path, classes=classes).events for path in paths]
+        result["psds_operating_points"] = psds.psds_of_operating_points(
+            points, reference, durations
+        )
+    print(f"\n{psds.format_psds(result)}")
+    return result
+
+
+def _postprocess_flags(values: flags.FlagValues) -> None:
+    _window_flags(values)
+    flags.DEFINE_string("scores", None, "Folder of score files, one per clip.", flag_values=values)
+    flags.DEFINE_enum(
+        "postprocess",
+        "esp",
+        ["esp", "avg", "fixed"],
+        "Where the median windows come from; esp and avg need --strong.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "fixed", 5, "Window of the fixed rule in frames.", lower_bound=1, flag_values=values
+    )
+    flags.DEFINE_string(
+        "tags",
+        None,
+        "TSV of the system's clip tags (filename event_labels): classes that are not among a "
+        "clip's tags get no events in it. It names the audio files too.",
+        flag_values=values,
+    )
+    flags.DEFINE_float(
+        "threshold",
+        0.5,
+        "A frame is active above this score.",
+        lower_bound=0,
+        upper_bound=1,
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "extension",
+        ".wav",
+        "Of the audio files, where --tags does not name them.",
+        flag_values=values,
+    )
+    flags.DEFINE_string("output", None, "TSV of events to write.", flag_values=values)
+
+
+def _postprocess(values: flags.FlagValues, arguments: list[str]) -> None:
+    from jfsed_jax import postprocess, score_files, scoring, tables
+
+    strong = "" if values.postprocess == "fixed" else " strong"
+    _check_flags(values, arguments, "scores output" + strong)
+    files = score_files.read_score_files(values.scores)
+    frame_rate = score_files.frame_rate_of(files)
+    events = tables.read_events(values.strong).events if strong else []
+    windows = postprocess.class_windows(
+        postprocess.durations_by_class(events, files.classes),
+        frame_rate=frame_rate,
+        knee=values.knee,
+        fixed=values.fixed,
+    )
+    print(f"{len(files.clips)} clips at {frame_rate:.6g} frames/s\n")
+    print(postprocess.format_windows(windows))
+    without = [w.label for w in windows if strong and not w.num_events]
+    if without:
+        print(f"note: no strong labels of {', '.join(without)}: fixed window")
+    filenames = [clip + values.extension for clip in files.clips]
+    clip = None
+    if values.tags:
+        tags = tables.read_tags(values.tags, classes=files.classes).tags
+        named = {score_files.clip_name(name): name for name in tags}
+        filenames = [named.get(c, name) for c, name in zip(files.clips, filenames, strict=True)]
+        clip = scoring.tag_matrix(tags, filenames, files.classes)
+    found = score_files.detect_events(
+        files,
+        postprocess.window_sizes(windows, values.postprocess),
+        filenames=filenames,
+        clip=clip,
+        threshold=values.threshold,
+    )
+    tables.write_events(values.output, found)
+    print(f"\n{len(found)} events in {values.output}")
+
+
 COMMANDS: dict[str, Command] = {
     "prepare": Command(
         "Checks a data folder and extracts its features, once.", "", _prepare_flags, _prepare
     ),
     "train": Command("Train a system, or go on training it.", "", _train_flags, _train),
     "score": Command("Score anyone's events by the DCASE 2019 protocol.", "", _score_flags, _score),
+    "postprocess": Command(
+        "Turn anyone's score files into events.", "", _postprocess_flags, _postprocess
+    ),
     "windows": Command(
         "Print the median windows of every class from strong labels.",
         "",

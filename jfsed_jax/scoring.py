@@ -82,7 +82,7 @@ def score_clips(
     present = clip_tags(reference, filenames, classes)
     estimated = {"at_f1_events": clip_tags(estimates, filenames, classes)}
     if tags is not None:
-        estimated["at_f1"] = _tag_matrix(tags, filenames, classes)
+        estimated["at_f1"] = tag_matrix(tags, filenames, classes)
     for name, found in estimated.items():
         scores[name] = tagging_scores(present, found, classes)
         counts[name] = _tag_counts(present, found)
@@ -126,6 +126,27 @@ def clip_tags(
     for event in events:
         tags[row[event.filename], column[event.event_label]] = True
     return tags
+
+
+def tag_matrix(
+    tags: np.ndarray | Mapping[str, Iterable[str]],
+    filenames: Sequence[str],
+    classes: Sequence[str],
+) -> np.ndarray:
+    """Clip tags as <bool>[B, C], from such a matrix or from labels per file name."""
+    if not isinstance(tags, Mapping):
+        return np.asarray(tags, bool).reshape(len(filenames), len(classes))
+    missing = [name for name in filenames if name not in tags]
+    if missing:
+        raise InputError(f"no tags for the clip {missing[0]!r} and {len(missing) - 1} others")
+    column = {label: c for c, label in enumerate(classes)}
+    matrix = np.zeros((len(filenames), len(classes)), bool)
+    for b, name in enumerate(filenames):
+        for label in tags[name]:
+            if label not in column:
+                raise InputError(f"tag {label!r} of {name!r} is not one of {', '.join(classes)}")
+            matrix[b, column[label]] = True
+    return matrix
 
 
 def tagging_scores(
@@ -470,27 +491,6 @@ def _tag_counts(reference: np.ndarray, estimated: np.ndarray) -> np.ndarray:
     """<int64>[B, C, 3] of two <bool>[B, C]."""
     reference, estimated = np.asarray(reference, bool), np.asarray(estimated, bool)
     return np.stack([reference, estimated, reference & estimated], axis=-1).astype(np.int64)
-
-
-def _tag_matrix(
-    tags: np.ndarray | Mapping[str, Iterable[str]],
-    filenames: Sequence[str],
-    classes: Sequence[str],
-) -> np.ndarray:
-    """The clip head's tags as <bool>[B, C]."""
-    if not isinstance(tags, Mapping):
-        return np.asarray(tags, bool).reshape(len(filenames), len(classes))
-    missing = [name for name in filenames if name not in tags]
-    if missing:
-        raise InputError(f"no tags for the clip {missing[0]!r} and {len(missing) - 1} others")
-    column = {label: c for c, label in enumerate(classes)}
-    matrix = np.zeros((len(filenames), len(classes)), bool)
-    for b, name in enumerate(filenames):
-        for label in tags[name]:
-            if label not in column:
-                raise InputError(f"tag {label!r} of {name!r} is not one of {', '.join(classes)}")
-            matrix[b, column[label]] = True
-    return matrix
 
 
 def _by_average(classwise: np.ndarray, micro: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
