@@ -4,7 +4,7 @@ Axis letters: ``T`` frames, ``F`` mel bands, ``C`` event classes, ``N`` events o
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,7 +69,6 @@ class ClipSet:
         self.filenames = [clip.filename for clip in clips]
         self.durations = {clip.filename: clip.info.duration for clip in clips}
         self._shape = (front_end.num_frames, front_end.n_mels)
-        self._num_classes = len(classes)
         self._index = {label: i for i, label in enumerate(classes)}
         self._by_clip: dict[str, list[Event]] = {}
         for event in events:
@@ -82,21 +81,28 @@ class ClipSet:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         clip = self.clips[int(index)]
-        events = self._by_clip.get(clip.filename, [])
-        clip_labels = np.zeros(self._num_classes, np.float32)
-        clip_labels[[self._index[label] for label in clip.labels]] = 1
-        return {
-            "filename": clip.filename,
-            "mel": np.frombuffer(self._source[clip.record], np.float16).reshape(self._shape),
-            "clip_labels": clip_labels,
-            "onsets": np.array([event.onset for event in events], np.float64),
-            "offsets": np.array([event.offset for event in events], np.float64),
-            "labels": np.array([self._index[event.event_label] for event in events], np.int32),
-        }
+        mel = np.frombuffer(self._source[clip.record], np.float16).reshape(self._shape)
+        return make_item(clip, self._by_clip.get(clip.filename, ()), mel, self._index)
 
     def __repr__(self) -> str:
         # grain names its sources by this when it checks a restored position.
         return f"ClipSet({len(self)} clips)"
+
+
+def make_item(
+    clip: Clip, events: Sequence[Event], mel: np.ndarray, index: Mapping[str, int]
+) -> dict[str, Any]:
+    """The item of one clip (see `ClipSet`); `index` numbers the classes."""
+    clip_labels = np.zeros(len(index), np.float32)
+    clip_labels[[index[label] for label in clip.labels]] = 1
+    return {
+        "filename": clip.filename,
+        "mel": mel,
+        "clip_labels": clip_labels,
+        "onsets": np.array([event.onset for event in events], np.float64),
+        "offsets": np.array([event.offset for event in events], np.float64),
+        "labels": np.array([index[event.event_label] for event in events], np.int32),
+    }
 
 
 class Prepared(NamedTuple):

@@ -552,9 +552,10 @@ def prepare(
             "summary": {},
         }
         for name, split in folder.splits.items():
-            saved["splits"][name], saved["summary"][name] = _join(
-                split, extracted[name], front_end, directory
-            )
+            saved["splits"][name], saved["summary"][name] = join(split, extracted[name], front_end)
+            saved["splits"][name]["shards"] = [
+                str(path.relative_to(directory)) for path in extracted[name].shards
+            ]
         _write_problems(directory, folder)
         if strict:
             _refuse_flaws(directory, folder)
@@ -670,10 +671,10 @@ def _bar(shown: bool):
             bar.close()
 
 
-def _join(
-    split: Split, extracted: Extracted, front_end: FrontEnd, directory: Path
-) -> tuple[dict, dict[str, int]]:
-    """Labels and features of one split, as saved; and what the summary says of it."""
+def join(
+    split: Split, extracted: Extracted, front_end: FrontEnd
+) -> tuple[dict[str, Any], dict[str, int]]:
+    """Labels and audio of one split: clips and events as saved; what the summary says of it."""
     counts: Counter[str] = Counter(listed=len(split.clips))
     strong: dict[str, list[tuple[int, Event]]] = {}
     for row, event in split.events:
@@ -699,13 +700,7 @@ def _join(
         reference += [event for _, event in own]
         formats.append(info)
     _note_formats(split, formats, front_end)
-    saved = {
-        "shards": [str(path.relative_to(directory)) for path in extracted.shards],
-        "clips": clips,
-        "events": events,
-        "reference": reference,
-    }
-    return saved, dict(counts)
+    return {"clips": clips, "events": events, "reference": reference}, dict(counts)
 
 
 def _usable(

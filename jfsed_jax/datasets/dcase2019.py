@@ -1,0 +1,158 @@
+"""DCASE 2019 Task 4 as a TFDS builder, ``dcase2019_task4``; no TensorFlow is needed.
+
+The audio cannot be downloaded by a program, so it is taken from `manual_dir`, a folder in the
+layout of `folder.TREE`. Validation, extraction and the treatment of flawed labels are those of
+`folder`; the items are those of `clips.ClipSet`.
+
+On one machine the builder prepares the folder with all cores (an interrupted build goes on) and
+copies the result. With ``beam=True`` it returns Beam transforms instead, which decode on the
+workers of any runner:
+
+    builder = Dcase2019Task4(data_dir="gs://BUCKET/tfds", beam=True)
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(
+        manual_dir="/mnt/dcase2019", beam_runner="DataflowRunner", beam_options=options))
+
+Every worker must see `manual_dir` at that path.
+
+Axis letters: ``T`` frames, ``F`` mel bands, ``C`` event classes, ``N`` events of a clip.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from jfsed_jax.datasets import folder
+from jfsed_jax.datasets.clips import Clip, make_item
+from jfsed_jax.datasets.store import AudioInfo, Extracted, extract_clip
+from jfsed_jax.errors import InputError
+from jfsed_jax.events import DCASE2019_CLASSES, Event
+from jfsed_jax.features import FrontEnd
+
+
+@dataclasses.dataclass(kw_only=True)
+class FrontEndConfig(tfds.core.BuilderConfig):
+    """A build of the data set with one front end."""
+
+    front_end: FrontEnd
+
+
+class Dcase2019Task4(tfds.core.GeneratorBasedBuilder):
+    """Sound event detection in domestic environments (DCASE 2019 Task 4, DESED)."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    MANUAL_DOWNLOAD_INSTRUCTIONS = f"manual_dir holds audio and metadata:\n{folder.TREE}"
+    BUILDER_CONFIGS = [
+        FrontEndConfig(
+            name="pts", description="600 frames: the paper's front end.", front_end=FrontEnd()
+        ),
+        FrontEndConfig(
+            name="guided_learning",
+            description="500 frames.",
+            front_end=FrontEnd(hop_length=882),
+        ),
+        FrontEndConfig(
+            name="mean_teacher",
+            description="864 frames: the front end of the DCASE 2019 baseline.",
+            front_end=FrontEnd(hop_length=511, win_length=2048),
+        ),
+    ]
+
+    def __init__(self, *, beam: bool = False, **kwargs: Any):
+        """`beam` returns Beam transforms; the other arguments are those of every builder."""
+        self._beam = beam
+        super().__init__(file_format=kwargs.pop("file_format", "array_record"), **kwargs)
+
+    @property
+    def front_end(self) -> FrontEnd:
+        return self.builder_config.front_end
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        shape = (self.front_end.num_frames, self.front_end.n_mels)
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="10 s clips of domestic sounds: log-mel, weak and strong labels.",
+            features=tfds.features.FeaturesDict(
+                {
+                    "filename": tfds.features.Text(),
+                    # As bytes a clip is written ten times as fast as number by number.
+                    "mel": tfds.features.Tensor(shape=shape, dtype=np.float16, encoding="bytes"),
+                    "clip_labels": tfds.features.Tensor(
+                        shape=(len(DCASE2019_CLASSES),), dtype=np.float32
+                    ),
+                    "onsets": tfds.features.Tensor(shape=(None,), dtype=np.float64),
+                    "offsets": tfds.features.Tensor(shape=(None,), dtype=np.float64),
+                    "labels": tfds.features.Tensor(shape=(None,), dtype=np.int32),
+                }
+            ),
+            homepage="https://dcase.community/challenge2019/task-sound-event-detection-in-domestic-environments",
+            citation=_CITATION,
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        data_dir = Path(dl_manager.manual_dir)
+        if self._beam:
+            listed = folder.read_folder(data_dir, DCASE2019_CLASSES)
+            return {name: self._transform(data_dir, split) for name, split in listed.splits.items()}
+        prepared = folder.prepare(data_dir, self.front_end, classes=DCASE2019_CLASSES)
+        return {name: self._generate_examples(clips) for name, clips in prepared.splits.items()}
+
+    def _generate_examples(self, clips) -> Iterator[tuple[str, dict[str, Any]]]:
+        for i in range(len(clips)):
+            item = clips[i]
+            yield item["filename"], item
+
+    def _transform(self, data_dir: Path, split: folder.Split):
+        import apache_beam as beam
+
+        events: dict[str, list[tuple[int, Event]]] = {}
+        for row, event in split.events:
+            events.setdefault(event.filename, []).append((row, event))
+        parts = [
+            dataclasses.replace(
+                split, clips=[clip], events=events.get(clip.filename, []), problems=[]
+            )
+            for clip in split.clips
+            if clip.audio
+        ]
+        return (
+            f"{split.name} clips" >> beam.Create(parts)
+            | f"{split.name} over the workers" >> beam.Reshuffle()
+            | f"{split.name} features" >> beam.FlatMap(_example, data_dir, self.front_end)
+        )
+
+
+def _example(
+    part: folder.Split, data_dir: Path, front_end: FrontEnd
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The example of a split of one clip; none, counted, if the clip cannot be used."""
+    import apache_beam as beam
+
+    (listed,) = part.clips
+    assert listed.audio is not None
+    extracted = Extracted([], {listed.audio: 0}, {}, {})
+    mel = np.zeros(0)
+    try:
+        mel, extracted.info[listed.audio] = extract_clip(data_dir / listed.audio.path, front_end)
+    except InputError as error:
+        extracted.errors[listed.audio] = str(error)
+    saved, counts = folder.join(part, extracted, front_end)
+    for name, count in counts.items():
+        beam.metrics.Metrics.counter(part.name, name).inc(count)
+    for filename, record, info, labels in saved["clips"]:
+        clip = Clip(filename, record, AudioInfo(*info), tuple(labels))
+        index = {label: i for i, label in enumerate(DCASE2019_CLASSES)}
+        yield filename, make_item(clip, saved["events"], mel, index)
+
+
+_CITATION = """\
+@inproceedings{turpault2019sound,
+  title={Sound event detection in domestic environments with weakly labeled data and soundscape
+         synthesis},
+  author={Turpault, Nicolas and Serizel, Romain and Salamon, Justin and Shah, Ankit Parag},
+  booktitle={Workshop on Detection and Classification of Acoustic Scenes and Events},
+  year={2019}
+}"""
