@@ -204,15 +204,18 @@ def resampled_scores(counts: Counts, *, num_resamples: int, seed: int = 0) -> Co
     return {name: np.concatenate(values) for name, values in samples.items()}
 
 
-def confidence_interval(samples: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """The percentile interval of bootstrap samples <float64>[N]; NaN samples do not count."""
-    low, high = np.nanquantile(samples, [(1 - level) / 2, (1 + level) / 2])
+def confidence_interval(samples: np.ndarray, level: float = 0.95) -> tuple[float, float] | None:
+    """The percentile interval of the samples <float64>[N] that are not NaN; None without any."""
+    samples = samples[~np.isnan(samples)]
+    if not len(samples):
+        return None
+    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
 def intervals(
     counts: Counts, *, num_resamples: int, seed: int = 0
-) -> dict[str, tuple[float, float]]:
+) -> dict[str, tuple[float, float] | None]:
     """95 % intervals of "NAME/macro" and "NAME/micro"; empty without resamples."""
     if not num_resamples:
         return {}
@@ -290,7 +293,8 @@ def paired_differences(
 
     Returns:
       For each of "NAME/macro" and "NAME/micro": `difference` in points of percent, its 95 %
-      `interval`, and `share_better`, the share of resamples in which the other system is ahead.
+      `interval`, and `share_better`, the share of resamples in which the other system is ahead;
+      None where a score is undefined.
     """
     samples = resampled_scores(counts, num_resamples=num_resamples, seed=seed)
     others = resampled_scores(other, num_resamples=num_resamples, seed=seed)
@@ -299,16 +303,17 @@ def paired_differences(
         name, average = key.split("/")
         before, after = (scores_of_counts(name, c[name].sum(0))[average] for c in (counts, other))
         differences = others[key] - samples[key]
+        defined = differences[~np.isnan(differences)]
         result[key] = {
-            "difference": float(after - before),
-            "interval": confidence_interval(differences),
-            "share_better": float(np.mean(differences > 0)),
+            "difference": None if np.isnan(after - before) else float(after - before),
+            "interval": confidence_interval(defined),
+            "share_better": float(np.mean(defined > 0)) if len(defined) else None,
         }
     return result
 
 
 def format_scores(
-    scores: Scores, intervals: Mapping[str, tuple[float, float]] | None = None
+    scores: Scores, intervals: Mapping[str, tuple[float, float] | None] | None = None
 ) -> str:
     """Scores as a text table: averages with their intervals, then one line per class."""
     lines = []
@@ -320,8 +325,9 @@ def format_scores(
             line += f"   recall {_text(entry['recall'][average], 6, 2)}"
             if "error_rate" in entry:
                 line += f"   error rate {_text(entry['error_rate'][average], 5, 3)}"
-            if intervals:
-                low, high = intervals[f"{name}/{average}"]
+            interval = (intervals or {}).get(f"{name}/{average}")
+            if interval:
+                low, high = interval
                 line += f"   95 % of resamples in {low:.2f} to {high:.2f}"
             lines.append(line)
     event, segment = scores["event_f1"], scores["segment_f1"]
@@ -348,6 +354,9 @@ def format_differences(differences: Mapping[str, Mapping[str, Any]]) -> str:
     lines = []
     for key, value in differences.items():
         name, average = key.split("/")
+        if value["interval"] is None:
+            lines.append(f"{TITLES[name]:18} {average}  undefined")
+            continue
         low, high = value["interval"]
         verdict = "not told from noise" if low <= 0 <= high else "told from noise"
         lines.append(

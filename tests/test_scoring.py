@@ -250,6 +250,24 @@ def test_published_predictions_score_as_published(capsys, tmp_path):
     assert "39.8728" in printed and "Running_water" in printed
 
 
+def test_a_system_that_finds_nothing(capsys, tmp_path):
+    reference, nothing = tmp_path / "r.tsv", tmp_path / "e.tsv"
+    tables.write_events(reference, [Event("a.wav", 0.0, 1.0, "Dog")])
+    tables.write_events(nothing, [])
+    out = tmp_path / "s.json"
+    command = ["score", f"--reference={reference}", f"--json={out}", "--bootstrap=20"]
+    assert cli.main([*command, f"--estimates={nothing}", f"--compare={reference}"]) == 0
+    assert "undefined for Dog" in capsys.readouterr().out
+    scores = json.loads(out.read_text())
+    assert scores["event_f1"]["macro"] == scores["at_f1_events"]["macro"] == 0
+    assert scores["segment_f1"]["macro"] is None
+    assert scores["intervals"]["segment_f1/macro"] is None
+    assert scores["differences"]["event_f1/macro"]["difference"] == 100
+    assert scores["differences"]["segment_f1/macro"]["difference"] is None
+    assert cli.main(["score", f"--reference={nothing}", f"--estimates={nothing}"]) == 2
+    assert "has no events; name the labels with --classes" in capsys.readouterr().err
+
+
 def test_score_command_compares_and_names_bad_input(capsys, tmp_path):
     reference = tmp_path / "r.tsv"
     events = [Event("a.wav", 0.0, 1.0, "Dog"), Event("b.wav", 0.0, 1.0, "Dog")]
