@@ -66,13 +66,9 @@ def get_config(size: str = "paper") -> ConfigDict:
     config.optimiser = dict(
         learning_rate=1.8e-3,  # [GL] Adam
         decay=0.8,  # [GL]
-        decay_epochs=10.0,  # [GL]
         ema_decay=0.0,  # [ours] 0: no moving average of the parameters
     )
-    config.guided = dict(
-        alpha_base=0.996,  # [paper] lambda of alpha = 1 - lambda^(e - s)
-        alpha_start=30.0,  # [paper] s, in epochs
-    )
+    config.guided = dict()  # alpha = 1 - lambda^(e - s), see set_schedules
     config.loss = dict(
         tfd=0.0,  # weight of target-event distillation, times beta (equation 1)
         dfd_d=0.0,  # the same for Euclidean distance on all clips
@@ -100,11 +96,20 @@ def get_config(size: str = "paper") -> ConfigDict:
         holdout=0.2,  # [the DCASE 2019 baseline's] share of weak and strong clips to select by
         every_epochs=5,  # [ours] epochs between two selections
     )
+    # [ours] On a CPU XLA runs much of a step on one thread a device: two devices share the batch
+    # and use two cores. Other platforms use all their devices.
+    config.cpu_devices = 2
     config.checkpoint_every_steps = 500  # [ours] beside one at every selection
 
     if size != "paper":
-        # [ours] For a CPU: the same blocks with fewer filters, and schedules in proportion.
+        # [ours] For a CPU and a data set of hundreds of clips: the same blocks with fewer filters,
+        # smaller batches, schedules in proportion, augmentation, and the parameters' average.
         config.student.filters = (32, 32, 32)
+        config.batch = dict(weak=8, unlabelled=16, strong=8)
+        config.epochs = 60
+        config.augmentation = dict(time_shift=1.0, mix=0.5, gain_db=6.0, filter_db=6.0)
+        config.optimiser.ema_decay = 0.99
+        config.evaluation.average = True
     if size == "tiny":
         # [ours] Seconds, for tests: it shows that everything runs, not that it learns.
         config.teacher.filters = (4, 4, 8, 8, 8)
@@ -115,15 +120,16 @@ def get_config(size: str = "paper") -> ConfigDict:
         config.epochs = 2
         config.steps_per_epoch = 3
         config.evaluation.every_epochs = 1
-        scale_schedules(config, config.epochs / 200)
+    set_schedules(config)
     return config
 
 
-def scale_schedules(config: ConfigDict, share: float) -> None:
-    """Shrinks the schedules that count epochs to a run of `share` times the paper's 200."""
-    config.optimiser.decay_epochs *= share
-    config.guided.alpha_start *= share
-    # alpha's end value is kept: lambda^(170 share) with the new lambda is the old lambda^170.
-    config.guided.alpha_base = config.guided.alpha_base ** (1 / share)
-    if config.loss.tau > 0:
-        config.loss.tau *= share
+def set_schedules(config: ConfigDict) -> None:
+    """The schedules that count epochs, in proportion to the paper's run of 200."""
+    share = config.epochs / 200
+    config.optimiser.decay_epochs = 10.0 * share  # [GL]
+    config.guided.alpha_start = 30.0 * share  # [paper] s
+    # [paper] lambda = 0.996 in 200 epochs; scaled so that alpha ends at the same value.
+    config.guided.alpha_base = 0.996 ** (1 / share)
+    if config.loss.tau >= 0:
+        config.loss.tau = 15.0 * share  # [paper] epochs of stage 1

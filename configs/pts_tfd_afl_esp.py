@@ -11,6 +11,7 @@ def get_config(size: str = "paper"):
     config = base.get_config(size)
     config.system = "pts_tfd_afl_esp"
     config.loss.tfd = 1.0  # equation 1
-    config.loss.tau = 15.0  # [paper] epochs of stage 1
+    config.loss.tau = 15.0  # [paper] epochs of stage 1; in proportion where there are fewer
+    base.set_schedules(config)
     config.postprocess.rule = "esp"  # equation 7
     return config

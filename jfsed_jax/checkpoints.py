@@ -1,8 +1,8 @@
 """Checkpoints: a thin layer over orbax.
 
 Beside the state a checkpoint holds everything that a person's audio needs to become events: the
-config, the front end, the class list, the windows. The normalisation of the input is the first batch norm of
-each model and so part of the state.
+config, the front end, the class list, the windows. The normalisation of the input is the first
+batch norm of each model and so part of the state.
 """
 
 from collections.abc import Mapping

@@ -346,11 +346,135 @@ def _postprocess(values: flags.FlagValues, arguments: list[str]) -> None:
     print(f"\n{len(found)} events in {values.output}")
 
 
+def _detector_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
+    flags.DEFINE_enum(
+        "checkpoint", "best", ["best", "latest"], "Which checkpoint.", flag_values=values
+    )
+    flags.DEFINE_enum(
+        "model",
+        None,
+        ["student", "teacher", "mean"],
+        "Whose posteriors; default: the config's.",
+        flag_values=values,
+    )
+    flags.DEFINE_enum(
+        "postprocess",
+        None,
+        ["esp", "avg", "fixed"],
+        "Windows of the median filters; default: the config's.",
+        flag_values=values,
+    )
+
+
+def _evaluate_flags(values: flags.FlagValues) -> None:
+    _detector_flags(values)
+    flags.DEFINE_string(
+        "data", None, "Folder of audio and metadata; default: that of training.", flag_values=values
+    )
+    flags.DEFINE_string("features", None, "Folder of the features.", flag_values=values)
+    flags.DEFINE_enum("split", "validation", ["validation", "eval"], "Clips.", flag_values=values)
+    flags.DEFINE_string(
+        "score_files", None, "Also write posteriors here, one TSV a clip.", flag_values=values
+    )
+
+
+def _evaluate(values: flags.FlagValues, arguments: list[str]) -> None:
+    from jfsed_jax import datasets, scoring
+    from jfsed_jax.evaluate import evaluate
+    from jfsed_jax.predict import load_detector
+
+    _check_flags(values, arguments, "workdir")
+    workdir = Path(values.workdir)
+    detector = load_detector(workdir, values.checkpoint, values.model)
+    prepared = datasets.prepare(
+        Path(values.data or detector.meta["data_dir"]),
+        detector.front_end,
+        features_dir=Path(values.features) if values.features else None,
+    )
+    scores = evaluate(
+        detector,
+        prepared,
+        workdir,
+        split=values.split,
+        rule=values.postprocess,
+        score_files=Path(values.score_files) if values.score_files else None,
+    )
+    info = scores.pop("info")
+    print(
+        f"{info['system']}, step {info['checkpoint_step']}, {info['num_clips']} clips of "
+        f"{info['split']}, {info['postprocess']} windows\n{scoring.format_scores(scores)}\n"
+        f"{workdir / 'eval' / values.split}"
+    )
+
+
+def _predict_flags(values: flags.FlagValues) -> None:
+    _detector_flags(values)
+    flags.DEFINE_string(
+        "output", None, "TSV to write; default: standard output.", flag_values=values
+    )
+
+
+def _predict(values: flags.FlagValues, arguments: list[str]) -> None:
+    from jfsed_jax import tables
+    from jfsed_jax.predict import detect, load_detector
+
+    _check_flags(values, [], "workdir")
+    if not arguments:
+        raise InputError("no audio files: name one or more after the flags")
+    detector = load_detector(Path(values.workdir), values.checkpoint, values.model)
+    events, read, refused = [], [], []
+    for name in arguments:
+        try:
+            events += detect(detector, Path(name), rule=values.postprocess)
+            read.append(name)
+        except InputError as error:
+            logging.error("%s", error)
+            refused.append(name)
+    tables.write_events(values.output or "/dev/stdout", events, filenames=read)
+    if refused:
+        raise InputError(f"{len(refused)} of {len(arguments)} files could not be used, see above")
+
+
+def _demo_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("workdir", "runs/demo", "Folder of the run.", flag_values=values)
+
+
+def _demo(values: flags.FlagValues, arguments: list[str]) -> None:
+    from jfsed_jax import datasets, report, scoring
+    from jfsed_jax.configs import demo as config
+    from jfsed_jax.datasets import demo as data
+    from jfsed_jax.evaluate import evaluate
+    from jfsed_jax.predict import load_detector
+    from jfsed_jax.train import train
+
+    _check_flags(values, arguments, "workdir")
+    workdir = Path(values.workdir)
+    folder = data.render(workdir / "data")
+    features = workdir / "features"
+    train(config.get_config(), folder, workdir, features_dir=features)
+    detector = load_detector(workdir)
+    prepared = datasets.prepare(folder, detector.front_end, features_dir=features)
+    scores = evaluate(detector, prepared, workdir)
+    scores.pop("info")
+    print(f"\nRendered validation clips:\n{scoring.format_scores(scores)}")
+    print(f"\nThe report: {report.write_report(workdir)}")
+
+
 COMMANDS: dict[str, Command] = {
+    "demo": Command(
+        "Render a data set, train on it, evaluate, report: minutes.", "", _demo_flags, _demo
+    ),
     "prepare": Command(
         "Checks a data folder and extracts its features, once.", "", _prepare_flags, _prepare
     ),
     "train": Command("Train a system, or go on training it.", "", _train_flags, _train),
+    "evaluate": Command(
+        "Score a trained system on labelled clips.", "", _evaluate_flags, _evaluate
+    ),
+    "predict": Command(
+        "Label recordings with a trained system.", "AUDIO ...", _predict_flags, _predict
+    ),
     "score": Command("Score anyone's events by the DCASE 2019 protocol.", "", _score_flags, _score),
     "postprocess": Command(
         "Turn anyone's score files into events.", "", _postprocess_flags, _postprocess
@@ -406,6 +530,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags.FLAGS(["jfsed-jax"])
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO)
+    # Libraries log each file they touch: of theirs only warnings, of ours everything.
+    package = str(Path(__file__).parent)
+    logging.get_absl_handler().addFilter(
+        lambda record: record.levelno > 20 or record.pathname.startswith(package)
+    )
     try:
         positional = values(["jfsed-jax", *rest])[1:]
         command.run(values, positional)

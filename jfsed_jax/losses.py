@@ -54,10 +54,7 @@ def binary_cross_entropy(p: jax.Array, target: jax.Array) -> jax.Array:
 
 
 def adaptive_weight(p_true: jax.Array, gamma: float, form: str = "paper") -> jax.Array:
-    """The weight of equation 4: ``1 - p^gamma`` ("paper"), or Lin et al.'s ``(1 - p)^gamma`` ("lin").
-
-    Works on any shape.
-    """
+    """The weight of equation 4, any shape: ``1 - p^gamma``; Lin et al.'s is ``(1 - p)^gamma``."""
     if form == "paper":
         return 1 - p_true**gamma
     if form == "lin":

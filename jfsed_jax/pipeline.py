@@ -113,7 +113,8 @@ def batches(
         if len(source) // processes < 1:
             raise InputError(
                 f"the data has {len(source)} {kind} training clips with audio, but "
-                f"config.batch.{kind} = {total}: add such clips, or leave them out with --config.batch.{kind}=0"
+                f"config.batch.{kind} = {total}: add such clips, or leave them out with "
+                f"--config.batch.{kind}=0"
             )
         dataset = grain.MapDataset.source(source).seed(seed + number)[process::processes]
         # A set smaller than its share of a batch fills it by repetition.

@@ -1,4 +1,4 @@
-"""From a checkpoint to posteriors: the model that is evaluated, and batches of clips through it.
+"""From a checkpoint to posteriors of clips, and from a person's recording to its events.
 
 Axis letters: ``B`` clips, ``T`` frames, ``T'`` frames of the model, ``F`` mel bands, ``C`` classes.
 """
@@ -14,9 +14,10 @@ import ml_collections
 import numpy as np
 from tqdm import tqdm
 
-from jfsed_jax import checkpoints, train_step
+from jfsed_jax import checkpoints, postprocess, train_step
 from jfsed_jax.errors import InputError
-from jfsed_jax.features import FrontEnd
+from jfsed_jax.events import Event
+from jfsed_jax.features import FrontEnd, load_audio, log_mel
 from jfsed_jax.train_state import TrainState, averaged_params, create_state
 
 MODELS = ("student", "teacher", "mean")
@@ -161,3 +162,65 @@ def load_detector(workdir: Path, which: str = "best", model: str | None = None) 
         state = checkpoints.restore_state(manager, step, abstract, mesh)
     predict = make_predict(system, model or config.evaluation.model, config.evaluation.average)
     return Detector(config, meta, front_end, classes, step, state, predict)
+
+
+def recording_posteriors(detector: Detector, waveform: np.ndarray) -> np.ndarray:
+    """Gated frame posteriors of a recording of any length.
+
+    A recording longer than a clip is cut into clips that overlap by half. Each clip's frames are
+    multiplied by its own tags (figure 4), then clips are cross-faded: a frame counts more the
+    closer it is to the middle of a clip.
+
+    Args:
+      detector: a trained system.
+      waveform: <float32>[N] at the front end's sample rate.
+
+    Returns:
+      <float32>[T, C], T the recording's length in frames.
+    """
+    front_end = detector.front_end
+    clip_frames = front_end.num_frames
+    hop = clip_frames // 2
+    num_frames = -(-len(waveform) // front_end.hop_length)
+    # One clip, and one more for every started half clip beyond it.
+    more = -(-max(num_frames - clip_frames, 0) // hop)
+    starts = [hop * i for i in range(1 + more)]
+    # Silence and not an edge effect: the padding of a short training clip is digital silence too.
+    needed = (starts[-1] + clip_frames) * front_end.hop_length
+    padded = np.pad(waveform, (0, max(needed - len(waveform), 0)))
+    mel = log_mel(padded, front_end)
+    clips = [mel[start : start + clip_frames] for start in starts]
+    output = detector.posteriors(clips, progress=len(clips) > 60)
+    gated = output.frames * (output.clip > 0.5)[:, None, :]
+
+    fade = 1 - np.abs(np.linspace(-1, 1, clip_frames + 2)[1:-1, None])
+    total = np.zeros((starts[-1] + clip_frames, len(detector.classes)))
+    weight = np.zeros((len(total), 1))
+    for start, frames in zip(starts, gated, strict=True):
+        total[start : start + clip_frames] += fade * frames
+        weight[start : start + clip_frames] += fade
+    return (total / weight)[:num_frames].astype(np.float32)
+
+
+def detect(detector: Detector, path: Path, *, rule: str | None = None) -> list[Event]:
+    """The events of an audio file of any sample rate, channels and length.
+
+    Args:
+      detector: a trained system.
+      path: the file; its name as given becomes the events' file name.
+      rule: of the median windows; the config's if None.
+
+    Raises:
+      InputError: the file cannot be used.
+    """
+    waveform = load_audio(path, detector.front_end.sample_rate)
+    frames = recording_posteriors(detector, waveform)
+    windows = np.array(detector.meta["windows"][rule or detector.config.postprocess.rule])
+    return postprocess.detect_events(
+        None,
+        frames[None],
+        windows,
+        filenames=[str(path)],
+        classes=detector.classes,
+        frame_rate=detector.front_end.frame_rate,
+    )

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -50,7 +50,7 @@ class TrainingData:
 
 
 def split_data(prepared: datasets.Prepared, config) -> TrainingData:
-    """Holds out `evaluation.holdout` of the weak and the strong clips, drawn with the run's seed."""
+    """Holds out `evaluation.holdout` of the weak and of the strong clips, by the run's seed."""
     share = config.evaluation.holdout
     train, held = {}, {}
     for number, (kind, name) in enumerate(KINDS.items()):
@@ -73,13 +73,14 @@ def class_windows(prepared: datasets.Prepared, config) -> list[post.ClassWindow]
     )
 
 
-def describe(prepared, config, windows, steps_per_epoch: int) -> dict[str, Any]:
+def describe(prepared, data_dir: Path, config, windows, steps_per_epoch: int) -> dict[str, Any]:
     """What travels in every checkpoint beside the state; JSON-able."""
     strong = prepared.splits.get(KINDS["strong"])
     durations = post.durations_by_class(strong.events if strong else (), prepared.classes)
     return {
         "system": config.system,
         "data": prepared.data,
+        "data_dir": str(data_dir.absolute()),
         "config": json.loads(config.to_json()),
         "classes": list(prepared.classes),
         "front_end": asdict(prepared.front_end),
@@ -105,8 +106,8 @@ def claim_workdir(workdir: Path, config) -> None:
         if found != wanted:
             differences = sorted(_differences(found, wanted))
             raise InputError(
-                f"{workdir} belongs to a run of another config: {'; '.join(differences[:4])}; choose "
-                "another --workdir, or repeat the command that made it"
+                f"{workdir} belongs to a run of another config: {'; '.join(differences[:4])}; "
+                "choose another --workdir, or repeat the command that made it"
             )
         return
     try:
@@ -240,6 +241,9 @@ def train(
     Raises:
       InputError: data, config or workdir do not fit; a loss is not finite.
     """
+    # Has no effect once JAX has started its backend, or on another platform.
+    with suppress(RuntimeError):
+        jax.config.update("jax_num_cpu_devices", config.cpu_devices)
     front_end = FrontEnd(**config.front_end)
     claim_workdir(workdir, config)
     prepared = datasets.prepare(data_dir, front_end, features_dir=features_dir, strict=strict)
@@ -247,8 +251,8 @@ def train(
     batch_size = sum(config.batch.values())
     if batch_size % jax.device_count():
         raise InputError(
-            f"config.batch holds {batch_size} clips, which {jax.device_count()} devices cannot share: "
-            "make it a multiple"
+            f"config.batch holds {batch_size} clips, which {jax.device_count()} devices cannot "
+            "share: make it a multiple"
         )
     largest = (
         "unlabelled" if config.batch.unlabelled else "strong" if config.batch.strong else "weak"
@@ -258,7 +262,7 @@ def train(
     )
     total_steps = steps_per_epoch * config.epochs
     windows = class_windows(prepared, config)
-    meta = describe(prepared, config, windows, steps_per_epoch)
+    meta = describe(prepared, data_dir, config, windows, steps_per_epoch)
     _write_json(workdir / "meta.json", meta)
     window_sizes = post.window_sizes(windows, config.postprocess.rule)
 
@@ -338,9 +342,9 @@ def _loop(
             if bad:
                 terms = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
                 raise InputError(
-                    f"step {step}: {', '.join(bad)} not finite ({terms}); the last good checkpoint is "
-                    f"step {saved} of {manager.directory}; lower config.optimiser.learning_rate or "
-                    "look for clips with extreme levels, and start again"
+                    f"step {step}: {', '.join(bad)} not finite ({terms}); the last good "
+                    f"checkpoint is step {saved} of {manager.directory}; lower "
+                    "config.optimiser.learning_rate or look for clips with extreme levels"
                 )
             extra = {"epoch": step // steps_per_epoch, "clips_per_second": batch_size / seconds}
             log.write("train", step, values | extra)
@@ -363,7 +367,7 @@ def _loop(
         pending.append((step, metrics))
         evaluating = step % evaluate_every == 0 or step == total_steps
         saving = evaluating or step % config.checkpoint_every_steps == 0
-        # One step stays in flight, so that the host prepares the next while the device works.
+        # Steps are dispatched ahead of the device; only this read waits for it.
         if len(pending) >= _LOG_EVERY or saving:
             flush()
         if evaluating:

@@ -1,0 +1,154 @@
+"""From a checkpoint and labelled clips to scores: ``W/eval/SPLIT``.
+
+Writes what the report reads: ``scores.json``, ``events.tsv``, ``reference.tsv``, ``posteriors.npz``
+and ``examples.npz``. Everything after the posteriors is NumPy.
+
+Axis letters: ``B`` clips, ``T`` frames, ``F`` mel bands, ``C`` event classes.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jfsed_jax import datasets, scoring, tables
+from jfsed_jax import postprocess as post
+from jfsed_jax.errors import InputError
+from jfsed_jax.events import Event
+from jfsed_jax.predict import Detector
+from jfsed_jax.score_files import write_score_files
+
+_EXAMPLES = 6  # clips whose log-mel is kept for the report
+
+
+def evaluate(
+    detector: Detector,
+    prepared: datasets.Prepared,
+    workdir: Path,
+    *,
+    split: str = "validation",
+    rule: str | None = None,
+    score_files: Path | None = None,
+) -> dict[str, Any]:
+    """Scores a split and writes ``workdir/eval/SPLIT``.
+
+    Args:
+      detector: a trained system.
+      prepared: the data, features made with the detector's front end.
+      workdir: of the run.
+      split: ``validation`` or ``eval``.
+      rule: of the median windows, ``fixed``, ``avg`` or ``esp``; the config's if None.
+      score_files: also write one TSV of posteriors a clip into this folder.
+
+    Returns:
+      The scores in percent, as in ``scores.json``.
+
+    Raises:
+      InputError: the split is not there, or its labels are no classes of the detector.
+    """
+    clips = prepared.splits.get(split)
+    if clips is None or not len(clips):
+        raise InputError(
+            f"{prepared.data} has no clips for --split {split}; there are "
+            f"{', '.join(name for name, found in prepared.splits.items() if len(found))}"
+        )
+    if prepared.classes != detector.classes:
+        raise InputError(
+            f"{prepared.data} has the classes {', '.join(prepared.classes)}, but the checkpoint "
+            f"was trained on {', '.join(detector.classes)}: name these in "
+            f"{prepared.data}/classes.txt, one a line"
+        )
+    rule = rule or detector.config.postprocess.rule
+    windows = np.array(detector.meta["windows"][rule])
+    frame_rate = detector.front_end.frame_rate
+    output = detector.posteriors(_Mels(clips), progress=True)
+    events = post.detect_events(
+        output.clip,
+        output.frames,
+        windows,
+        filenames=clips.filenames,
+        classes=detector.classes,
+        frame_rate=frame_rate,
+    )
+    scores = scoring.score(
+        clips.reference,
+        events,
+        filenames=clips.filenames,
+        classes=detector.classes,
+        tags=output.clip > 0.5,
+    )
+    scores["info"] = {
+        "system": detector.config.system,
+        "data": prepared.data,
+        "split": split,
+        "postprocess": rule,
+        "windows": windows.tolist(),
+        "checkpoint_step": detector.step,
+        "num_clips": len(clips),
+        "clips_listed": prepared.summary[split]["listed"],
+    }
+    directory = workdir / "eval" / split
+    directory.mkdir(parents=True, exist_ok=True)
+    tables.write_events(directory / "events.tsv", events, filenames=clips.filenames)
+    tables.write_events(directory / "reference.tsv", clips.reference, filenames=clips.filenames)
+    np.savez_compressed(
+        directory / "posteriors.npz",
+        filenames=np.array(clips.filenames),
+        clip=output.clip.astype(np.float32),
+        frames=output.frames.astype(np.float16),
+        classes=np.array(detector.classes),
+        frame_rate=frame_rate,
+        clip_reference=scoring.clip_tags(clips.reference, clips.filenames, detector.classes),
+    )
+    chosen = _examples(clips.filenames, clips.reference)
+    np.savez_compressed(
+        directory / "examples.npz",
+        filenames=np.array([clips.filenames[i] for i in chosen]),
+        mel=np.stack([clips[i]["mel"] for i in chosen]),
+    )
+    if score_files is not None:
+        write_score_files(
+            score_files,
+            output.frames,
+            filenames=clips.filenames,
+            classes=detector.classes,
+            frame_rate=frame_rate,
+        )
+    # Last, and in one piece: where scores.json is, the rest is complete.
+    temporary = directory / "scores.tmp"
+    temporary.write_text(json.dumps(scores, indent=2))
+    os.replace(temporary, directory / "scores.json")
+    return scores
+
+
+class _Mels:
+    """The log-mel of each clip, read when asked for."""
+
+    def __init__(self, clips: datasets.ClipSet):
+        self._clips = clips
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return self._clips[i]["mel"]
+
+
+def _examples(filenames: list[str], reference: list[Event]) -> list[int]:
+    """Clips for the report: together they show as many classes as they can."""
+    labels: dict[str, set[str]] = {name: set() for name in filenames}
+    for event in reference:
+        labels[event.filename].add(event.event_label)
+    chosen: list[int] = []
+    seen: set[str] = set()
+    for _ in range(min(_EXAMPLES, len(filenames))):
+        rest = [i for i in range(len(filenames)) if i not in chosen]
+        # Classes that no chosen clip shows come first, so that the few show many.
+        best = max(
+            rest, key=lambda i: (len(labels[filenames[i]] - seen), len(labels[filenames[i]]))
+        )
+        chosen.append(best)
+        seen |= labels[filenames[best]]
+    return chosen
