@@ -68,19 +68,36 @@ def _prepare_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer("workers", None, meaning, lower_bound=1, flag_values=values)
 
 
-def _prepare(values: flags.FlagValues, arguments: list[str]) -> None:
+def _prepare_data(values: flags.FlagValues, arguments: list[str]):
     _check_flags(values, arguments, "data")
-    from jfsed_jax.datasets.folder import format_summary, prepare
+    from jfsed_jax.datasets import prepare
     from jfsed_jax.features import FrontEnd
 
-    prepared = prepare(
+    return prepare(
         values.data,
         FrontEnd(),
         features_dir=values.features,
         strict=values.strict,
         workers=values.workers,
     )
-    print(format_summary(prepared))
+
+
+def _prepare(values: flags.FlagValues, arguments: list[str]) -> None:
+    from jfsed_jax.datasets.folder import format_summary
+
+    print(format_summary(_prepare_data(values, arguments)))
+
+
+def _inspect_flags(values: flags.FlagValues) -> None:
+    _prepare_flags(values)
+    meaning = "The page to write; by default inspect.html beside the features."
+    flags.DEFINE_string("output", None, meaning, flag_values=values)
+
+
+def _inspect(values: flags.FlagValues, arguments: list[str]) -> None:
+    from jfsed_jax.datasets.inspection import write_page
+
+    print(write_page(_prepare_data(values, arguments), values.output))
 
 
 def _score_flags(values: flags.FlagValues) -> None:
@@ -467,6 +484,12 @@ COMMANDS: dict[str, Command] = {
     ),
     "prepare": Command(
         "Checks a data folder and extracts its features, once.", "", _prepare_flags, _prepare
+    ),
+    "inspect": Command(
+        "Writes a page about a data folder: classes, durations, levels, problems, clips.",
+        "",
+        _inspect_flags,
+        _inspect,
     ),
     "train": Command("Train a system, or go on training it.", "", _train_flags, _train),
     "evaluate": Command(

@@ -788,7 +788,7 @@ def _clean(
     return merge_overlaps(event for _, event in kept)
 
 
-_COLUMNS = {
+SUMMARY_COLUMNS = {
     "listed": "listed",
     "found": "found",
     "missing": "missing",
@@ -807,9 +807,9 @@ _COLUMNS = {
 
 def format_summary(prepared: Prepared) -> str:
     """The table that `prepare` prints: a row per split, then what is wrong and where it is said."""
-    rows = [["split", *_COLUMNS.values()]]
+    rows = [["split", *SUMMARY_COLUMNS.values()]]
     for name, counts in prepared.summary.items():
-        rows.append([name, *(f"{counts.get(key, 0):,}" for key in _COLUMNS)])
+        rows.append([name, *(f"{counts.get(key, 0):,}" for key in SUMMARY_COLUMNS)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
