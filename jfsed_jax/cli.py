@@ -83,7 +83,7 @@ def _prepare_data(values: flags.FlagValues, arguments: list[str]):
 
 
 def _prepare(values: flags.FlagValues, arguments: list[str]) -> None:
-    from jfsed_jax.datasets.folder import format_summary
+    from jfsed_jax.datasets.preparation import format_summary
 
     print(format_summary(_prepare_data(values, arguments)))
 

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from jfsed_jax import cli, datasets
-from jfsed_jax.datasets import folder, store
+from jfsed_jax.datasets import folder, preparation, store
 from jfsed_jax.errors import InputError
 from jfsed_jax.events import DCASE2019_CLASSES, Event
 from jfsed_jax.features import FrontEnd
@@ -679,7 +679,7 @@ def test_default_place_is_the_cache_and_differs_by_front_end(data, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(data.parent / "cache"))
     prepared = prepare(data, features_dir=None)
     assert prepared.directory.parent == data.parent / "cache/jfsed_jax"
-    assert prepared.directory != folder.features_home(data, FrontEnd())
+    assert prepared.directory != preparation.features_home(data, FrontEnd())
 
 
 PREPARE = """

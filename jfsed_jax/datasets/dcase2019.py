@@ -2,7 +2,7 @@
 
 The audio cannot be downloaded by a program, so it is taken from `manual_dir`, a folder in the
 layout of `folder.TREE`. Validation, extraction and the treatment of flawed labels are those of
-`folder`; the items are those of `clips.ClipSet`.
+`folder` and `preparation`; the items are those of `clips.ClipSet`.
 
 On one machine the builder prepares the folder with all cores (an interrupted build goes on) and
 copies the result. With ``beam=True`` it returns Beam transforms instead, which decode on the
@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from jfsed_jax.datasets import folder
+from jfsed_jax.datasets import folder, preparation
 from jfsed_jax.datasets.clips import Clip, make_item
 from jfsed_jax.datasets.store import AudioInfo, Extracted, extract_clip
 from jfsed_jax.errors import InputError
@@ -97,7 +97,7 @@ class Dcase2019Task4(tfds.core.GeneratorBasedBuilder):
         if self._beam:
             listed = folder.read_folder(data_dir, DCASE2019_CLASSES)
             return {name: self._transform(data_dir, split) for name, split in listed.splits.items()}
-        prepared = folder.prepare(data_dir, self.front_end, classes=DCASE2019_CLASSES)
+        prepared = preparation.prepare(data_dir, self.front_end, classes=DCASE2019_CLASSES)
         return {name: self._generate_examples(clips) for name, clips in prepared.splits.items()}
 
     def _generate_examples(self, clips) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -139,7 +139,7 @@ def _example(
         mel, extracted.info[listed.audio] = extract_clip(data_dir / listed.audio.path, front_end)
     except InputError as error:
         extracted.errors[listed.audio] = str(error)
-    saved, counts = folder.join(part, extracted, front_end)
+    saved, counts = preparation.join(part, extracted, front_end)
     for name, count in counts.items():
         beam.metrics.Metrics.counter(part.name, name).inc(count)
     for filename, record, info, labels in saved["clips"]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from jfsed_jax import page
 from jfsed_jax.datasets.clips import ClipSet, Prepared
-from jfsed_jax.datasets.folder import SUMMARY_COLUMNS
+from jfsed_jax.datasets.preparation import SUMMARY_COLUMNS
 from jfsed_jax.errors import InputError
 from jfsed_jax.page import Bar, Html, Lane, Series, element, label_text
 
@@ -244,23 +244,23 @@ def _cumulative(name: str, values: np.ndarray) -> Series:
 
 
 def _audio(prepared: Prepared) -> list[object]:
-    levels, rows = [], []
-    edges = np.arange(-90.0, 1.0, 3.0)
+    charts: dict[str, list[Series]] = {"RMS of each clip": [], "Peak of each clip": []}
+    rows = []
     for name, clips in prepared.splits.items():
         infos = [clip.info for clip in clips.clips]
         rms = np.array([info.rms for info in infos if info.rms is not None])
+        peak = np.array([info.peak for info in infos if info.peak is not None])
         if not rms.size:
             continue
-        shares = np.histogram(np.clip(rms, edges[0], edges[-1]), edges)[0] / len(rms)
-        levels.append(Series(TITLES[name], (edges[:-1] + edges[1:]) / 2, 100 * shares))
-        peaks = [info.peak for info in infos if info.peak is not None]
+        for chart, levels in zip(charts.values(), (rms, peak), strict=True):
+            chart.append(_histogram(TITLES[name], levels))
+        low, high = (page.number(float(value)) for value in np.quantile(rms, [0.05, 0.95]))
         rows.append(
             [
                 TITLES[name],
                 page.number(float(np.median(rms)), 1),
-                f"{page.number(float(np.quantile(rms, 0.05)))} to "
-                f"{page.number(float(np.quantile(rms, 0.95)))}",
-                sum(peak > _FULL_SCALE for peak in peaks),
+                f"{low} to {high}",
+                int((peak > _FULL_SCALE).sum()),
                 len(infos) - len(rms),
                 _most_common(f"{info.sample_rate} Hz" for info in infos),
                 _most_common(info.channels for info in infos),
@@ -269,17 +269,23 @@ def _audio(prepared: Prepared) -> list[object]:
         )
     if not rows:
         return []
+    lede = "Percent of the clips in each 3 dB, of the mono signal; full scale is 0 dBFS."
+    columns = ["Split", "Median RMS", "5 to 95 %", "Clipped", "Silent"]
     return [
-        page.line_chart(
-            "Levels: RMS of each clip", levels, x_label="dBFS", note="percent of the clips, by 3 dB"
-        ),
+        element("p", lede, class_="lede"),
+        page.grid(page.line_chart(title, s, x_label="dBFS") for title, s in charts.items()),
         page.table(
-            ["Split", "Median dBFS", "5 to 95 %", "Clipped", "Silent"]
-            + ["Sample rates", "Channels", "Encodings"],
+            [*columns, "Sample rates", "Channels", "Encodings"],
             rows,
-            caption=f"Levels are RMS; clipped: the peak is above {_FULL_SCALE} dBFS",
+            caption=f"Levels in dBFS; a clip counts as clipped if its peak is above {_FULL_SCALE}",
         ),
     ]
+
+
+def _histogram(name: str, levels: np.ndarray) -> Series:
+    edges = np.arange(-75.0, 1.0, 3.0)
+    counts = np.histogram(np.clip(levels, edges[0], edges[-1]), edges)[0]
+    return Series(name, (edges[:-1] + edges[1:]) / 2, 100 * counts / len(levels))
 
 
 def _most_common(values: Iterable[object]) -> str:
