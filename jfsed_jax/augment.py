@@ -54,11 +54,14 @@ def _mix(key, batch, probability):
     clips = batch["mel"].shape[0]
     order_key, choice_key = jax.random.split(key)
     kind = batch["is_weak"] + 2 * batch["is_strong"]
-    # Sorted by (kind, random): the next clip in this order is a random partner of the same kind.
-    rank = jnp.argsort(kind + 0.5 * jax.random.uniform(order_key, (clips,)))
-    partner = jnp.zeros(clips, jnp.int32).at[rank].set(jnp.roll(rank, -1).astype(jnp.int32))
+    # In an order sorted by (kind, random), a clip's partner is the next one of its kind, and the
+    # last one's is the first.
+    order = jnp.argsort(kind + 0.5 * jax.random.uniform(order_key, (clips,)))
+    kinds = kind[order]
+    first = order[jnp.searchsorted(kinds, kinds)]
+    following = jnp.where(jnp.roll(kinds, -1) == kinds, jnp.roll(order, -1), first)
+    partner = jnp.zeros_like(order).at[order].set(following)
     chosen = jax.random.uniform(choice_key, (clips,)) < probability
-    chosen &= kind[partner] == kind
 
     def pick(mixed, own):
         return jnp.where(chosen.reshape(-1, *[1] * (own.ndim - 1)), mixed, own)
