@@ -8,6 +8,7 @@ Axis letters: ``N`` samples, ``T`` frames, ``F`` mel bands, ``K`` FFT bins.
 """
 
 import math
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -105,7 +106,8 @@ def read_audio(
     import soundfile
 
     try:
-        with soundfile.SoundFile(path) as file:
+        # As bytes, for a file name need not be text.
+        with soundfile.SoundFile(os.fsencode(path)) as file:
             rate, channels, length = file.samplerate, file.channels, file.frames
             encoding = file.subtype
             wanted = length if max_seconds is None else min(length, math.ceil(max_seconds * rate))
@@ -123,9 +125,8 @@ def read_audio(
         raise InputError(
             f"{path}: too short, {found:.3f} s; expected at least {SHORTEST_SECONDS} s"
         )
-    bad = np.argwhere(~(np.abs(samples) < _LOUDEST))
-    if len(bad):
-        at, channel = bad[0]
+    if not np.abs(samples).max() < _LOUDEST:  # nor is NaN
+        at, channel = np.argwhere(~(np.abs(samples) < _LOUDEST))[0]
         raise InputError(
             f"{path}: NaN, infinite or absurd samples, the first at {at / rate:.3f} s "
             f"({samples[at, channel]}); export it again"

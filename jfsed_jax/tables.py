@@ -263,7 +263,8 @@ def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Sequenc
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "w", encoding="utf-8", newline="") as file:
+        # File names need not be text; what is not is written as \\udc.. escapes.
+        with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
             writer = csv.writer(file, delimiter="\t", lineterminator="\n")
             writer.writerow(columns)
             writer.writerows(rows)

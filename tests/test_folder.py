@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from jfsed_jax import cli, datasets
-from jfsed_jax.datasets import folder, preparation, store
+from jfsed_jax.datasets import folder, inspection, preparation, store
 from jfsed_jax.errors import InputError
 from jfsed_jax.events import DCASE2019_CLASSES, Event
 from jfsed_jax.features import FrontEnd
@@ -499,6 +499,25 @@ def test_full_disk_is_named_before_and_while_writing(data, monkeypatch):
     assert "no space left" in (data.parent / "features/problems.tsv").read_text()
     monkeypatch.undo()
     assert len(prepare(data).splits["weak"]) == 3
+
+
+def test_features_folder_that_cannot_be_written_is_named(data):
+    (data.parent / "file").write_text("")
+    with pytest.raises(InputError, match="file/features cannot be written: .* pass --features"):
+        prepare(data, features_dir=data.parent / "file/features")
+
+
+def test_file_names_that_are_not_text(data):
+    (data / "metadata/train/unlabel_in_domain.tsv").unlink()
+    for name in (b"\xff\xfe.wav", b"tab\tand\nline.wav"):
+        path = data / "audio/train/unlabel_in_domain" / os.fsdecode(name)
+        path.write_bytes((data / BAD).read_bytes())
+        (data / "audio/train/weak" / os.fsdecode(name)).write_bytes(b"")
+    path.write_bytes(b"")
+    prepared = prepare(data)
+    assert len(prepared.splits["unlabel_in_domain"]) == 3
+    assert any("tab\tand\nline.wav" in row[0] for row in rows(prepared))
+    assert inspection.write_page(prepared).exists()
 
 
 # Layouts -----------------------------------------------------------------------------------------

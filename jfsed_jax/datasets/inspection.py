@@ -35,7 +35,7 @@ def write_page(prepared: Prepared, path: str | Path | None = None) -> Path:
     path = Path(path) if path is not None else prepared.directory / "inspect.html"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(render(prepared), encoding="utf-8")
+        path.write_bytes(render(prepared).encode("utf-8", errors="backslashreplace"))
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error
     return path

@@ -77,13 +77,11 @@ def prepare(
     directory = (
         Path(features_dir) if features_dir is not None else features_home(data_dir, front_end)
     )
-    folder = read_folder(data_dir, classes)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        folder = read_folder(data_dir, classes)
     except OSError as error:
-        raise InputError(
-            f"{directory} cannot be made: {error.strerror}; pass --features"
-        ) from error
+        what = error.filename or data_dir
+        raise InputError(f"{what} cannot be read: {error.strerror}") from error
     with _only_one(directory):
         _check_owner(directory, data_dir, front_end)
         _write_problems(directory, folder)
@@ -142,7 +140,14 @@ def features_home(data_dir: Path, front_end: FrontEnd) -> Path:
 @contextlib.contextmanager
 def _only_one(directory: Path) -> Iterator[None]:
     """Waits for any other process that prepares into this folder; a killed one never blocks."""
-    with open(directory / ".lock", "w") as file:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        file = open(directory / ".lock", "w")  # noqa: SIM115
+    except OSError as error:
+        raise InputError(
+            f"{directory} cannot be written: {error.strerror}; pass --features with another folder"
+        ) from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -85,7 +85,7 @@ def extract_clip(path: Path, front_end: FrontEnd) -> tuple[np.ndarray, AudioInfo
     waveform = recording.waveform
     mel = features.log_mel(features.fit_length(waveform, front_end), front_end)
     peak = float(np.abs(waveform).max())
-    rms = math.sqrt(float(np.mean(np.square(waveform, dtype=np.float64))))
+    rms = math.sqrt(float(np.dot(waveform, waveform)) / len(waveform))
     info = AudioInfo(
         duration=recording.duration,
         sample_rate=recording.sample_rate,
@@ -297,8 +297,6 @@ class _Decoder:
             import concurrent.futures
             import multiprocessing
 
-            # librosa compiles on its first call; here, so that the workers find it in the cache.
-            features.log_mel(np.zeros(front_end.num_samples, np.float32), front_end)
             # Not forked: JAX's threads do not survive a fork.
             self.pool = concurrent.futures.ProcessPoolExecutor(
                 workers, multiprocessing.get_context("spawn"), _start_worker
