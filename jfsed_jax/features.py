@@ -179,10 +179,10 @@ def log_mel_jax(waveform, front_end: FrontEnd):
     """The numbers of `log_mel`, as a JAX function that can be jitted and batched.
 
     A float32 FFT spreads the rounding of loud bins over quiet ones, and recordings are loud at low
-    frequencies. Above a sixth of the sample rate the spectrum is therefore taken from the
-    difference of neighbouring samples, which has little energy there, and divided by the gain of
-    the difference, |1 - exp(-i w)|: on real recordings the largest error falls sixfold, to 6e-5.
-    (Beside a full-scale pure tone, near silence is off by up to 5e-4.)
+    frequencies. The difference of neighbouring samples is not, so the higher bins are taken from
+    its spectrum, divided by its gain |1 - exp(-i w)|; in each frame from the bin up whose gain
+    exceeds what the difference loses in energy. The largest error on 760 real clips falls from
+    3.3e-4 to 7e-5. (Beside a full-scale pure tone, near silence can be off by 4e-4.)
 
     Args:
       waveform: <float32>[..., N].
@@ -200,11 +200,13 @@ def log_mel_jax(waveform, front_end: FrontEnd):
     padded = jnp.pad(jnp.asarray(waveform, jnp.float32), padding)
     frames = padded[..., hop * np.arange(num_frames)[:, None] + np.arange(n_fft)]
     frames = frames * _window(front_end)
-    gain = np.abs(1 - np.exp(-2j * np.pi * np.arange(n_fft // 2 + 1) / n_fft))
-    by_difference = jnp.abs(jnp.fft.rfft(frames - jnp.roll(frames, 1, axis=-1)))
+    difference = frames - jnp.roll(frames, 1, axis=-1)
+    gain = np.abs(1 - np.exp(-2j * np.pi * np.arange(n_fft // 2 + 1) / n_fft)).astype(np.float32)
+    energy = jnp.sum(frames**2, axis=-1, keepdims=True)
+    kept = jnp.sqrt(jnp.sum(difference**2, axis=-1, keepdims=True) / jnp.maximum(energy, 1e-30))
     magnitude = jnp.where(
-        gain > 1,
-        by_difference / np.maximum(gain, 1).astype(np.float32),
+        gain > jnp.maximum(kept, 0.1),
+        jnp.abs(jnp.fft.rfft(difference)) / np.maximum(gain, 0.1),
         jnp.abs(jnp.fft.rfft(frames)),
     )
     mel = jnp.matmul(magnitude, mel_basis(front_end), precision=jax.lax.Precision.HIGHEST)
