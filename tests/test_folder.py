@@ -20,6 +20,8 @@ from jfsed_jax.events import DCASE2019_CLASSES, Event
 from jfsed_jax.features import FrontEnd
 
 SHARED = Path(__file__).parents[2] / "shared/data"
+# Other processes find the package whether or not it is installed.
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
 TINY = FrontEnd(
     sample_rate=8000,
     n_fft=256,
@@ -723,7 +725,7 @@ def test_killed_three_times_then_finished_equals_uninterrupted(data, tmp_path, m
     random = np.random.default_rng()
     for shards, workers in ((2, 1), (6, 2), (11, 1)):
         command = [sys.executable, "-c", PREPARE, str(data), str(killed), str(workers)]
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
         while len(list(killed.glob("*/*.array_record"))) < shards:
             assert process.poll() is None
             time.sleep(0.001)
@@ -759,8 +761,23 @@ def alive(pid):
 
 def test_two_at_once_wait_for_each_other(data, tmp_path):
     command = [sys.executable, "-c", PREPARE, str(data), str(tmp_path / "shared"), "1"]
-    running = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for _ in range(2)]
+    running = [
+        subprocess.Popen(command, stderr=subprocess.DEVNULL, env=ENVIRONMENT) for _ in range(2)
+    ]
     assert [process.wait() for process in running] == [0, 0]
+
+
+def test_script_without_a_main_guard_ends_with_the_reason(data, tmp_path):
+    (data / "metadata/train/unlabel_in_domain.tsv").unlink()
+    for i in range(store._FEW):
+        path = data / f"audio/train/unlabel_in_domain/more{i}.wav"
+        path.write_bytes((data / BAD).read_bytes())
+    script = tmp_path / "script.py"
+    script.write_text(PREPARE)
+    command = [sys.executable, str(script), str(data), str(tmp_path / "out"), "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=ENVIRONMENT)
+    assert done.returncode != 0
+    assert "InputError: a decoding process ended" in done.stderr
 
 
 # The command, and the public metadata ------------------------------------------------------------

@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import multiprocessing
 import os
 import re
 import sys
@@ -73,6 +74,12 @@ def prepare(
     Raises:
       InputError: the folder cannot be used at all, or `strict` and something is wrong.
     """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        # A decoding process imports the script that started it, and is about to do it all again.
+        raise InputError(
+            "a script that prepares data must call it under if __name__ == '__main__':, or with "
+            "workers=1"
+        )
     data_dir = Path(data_dir)
     directory = (
         Path(features_dir) if features_dir is not None else features_home(data_dir, front_end)

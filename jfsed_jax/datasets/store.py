@@ -322,8 +322,9 @@ class _Decoder:
                 yield running.popleft().result()
         except BrokenProcessPool as error:
             raise InputError(
-                "a decoding process was ended from outside, most often for want of memory; "
-                "the same command with fewer --workers goes on where it stopped"
+                "a decoding process ended: for want of memory (then fewer --workers help, and the "
+                "same command goes on where it stopped), or because a script of your own starts "
+                "it outside of if __name__ == '__main__':"
             ) from error
 
     def __exit__(self, *_: object) -> None:
