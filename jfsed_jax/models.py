@@ -190,8 +190,11 @@ class CRNN(nn.Module):
             "axis_name": self.axis_name if train else None,
         }
         x = mel.astype(jnp.float32)
-        # One mean and variance per mel band: the normalisation that travels with the weights.
-        x = nn.BatchNorm(use_running_average=not train, name="input_norm", **batch_norm)(x)
+        # One mean and variance per mel band: the normalisation that travels with the weights. A
+        # log-mel is far from 0, where the mean of squares less the square of the mean loses digits.
+        x = nn.BatchNorm(
+            use_running_average=not train, use_fast_variance=False, name="input_norm", **batch_norm
+        )(x)
         x = x.astype(self.dtype)[..., None]
         blocks = zip(self.filters, self.kernels, self.pools, self.convs, strict=True)
         for i, (filters, kernel, pool, convs) in enumerate(blocks):
