@@ -1,0 +1,278 @@
+"""Our models, losses and steps against plain PyTorch: the same weights, the same batch, float32.
+
+The paper's architecture with fewer filters and frames, without dropout, in training mode: batch
+norms use the batch's own statistics, except where a test says otherwise.
+
+Max-pooling hands a gradient to the largest value of a window. Where two are equal up to rounding,
+the two sides may hand it to different ones, or share it: both are right and percents apart. The
+weights' seed is one of those for which no window is that close, in any step of these tests.
+"""
+
+from dataclasses import replace
+from functools import cached_property, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax.traverse_util import flatten_dict
+
+from jfsed_jax import from_torch, train_step
+from jfsed_jax.configs import base, pts_tfd_afl_esp
+from jfsed_jax.errors import InputError
+from jfsed_jax.models import Output
+from jfsed_jax.train_state import TrainState, create_state
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra [torch])")
+import torch_reference  # noqa: E402
+
+torch.set_num_threads(1)  # several wait for each other where the machine is busy
+
+SEED = 108
+CLIPS, FRAMES, BANDS, CLASSES = 8, 300, 64, 10
+RATE, STEPS = 0.003, 5
+# (system, epoch) with one step an epoch; of the paper's schedules tau is 15, alpha starts at 30.
+RUNS = [("pts", 60), ("pts_tfd_afl_esp", 8), ("pts_tfd_afl_esp", 60)]
+
+
+def ablations():
+    """What the ablations add, with the other form of the focal loss."""
+    config = base.get_config()
+    config.loss.update(tfd=1.0, dfd_d=0.5, dfd_d_weak_unlabelled=0.7, dfd_mse=2.0)
+    config.loss.update(tau=15.0, gamma=3.0, focal_form="lin")
+    return config
+
+
+SYSTEMS = {
+    "pts": base.get_config,
+    "pts_tfd_afl_esp": pts_tfd_afl_esp.get_config,
+    "ablations": ablations,
+}
+
+
+def narrow(config):
+    """Seconds instead of minutes; the student's 64 channels take `convolve`'s own gradient."""
+    config.teacher.update(filters=(4, 8, 8, 16, 16), dropout=0.0)
+    config.student.update(filters=(8, 64, 16))
+    for model in (config.teacher, config.student):
+        model.update(gru_hidden=12, at_width=16, aed_width=24)
+    config.loss.distillation_dims = 20
+    return config
+
+
+def sgd_with_gradients(rate):
+    """SGD whose state is the gradients of the last step."""
+
+    def update(gradients, state, params=None):
+        return jax.tree.map(lambda g: -rate * g, gradients), gradients
+
+    return optax.GradientTransformation(lambda params: params, update)
+
+
+class Pair:
+    """One system on both sides, with one set of random weights and running statistics."""
+
+    def __init__(self, config):
+        self.config = narrow(config)
+        system = train_step.make_system(
+            self.config, num_classes=CLASSES, steps_per_epoch=1, axis_name=None
+        )
+        self.system = replace(system, optimiser=sgd_with_gradients(RATE))
+        state = jax.eval_shape(
+            lambda key: create_state(
+                key,
+                self.system.teacher,
+                self.system.student,
+                self.system.optimiser,
+                input_shape=(FRAMES, BANDS),
+                distillation_dims=self.config.loss.distillation_dims,
+            ),
+            jax.random.key(0),
+        )
+        self.like = {"params": state.params, "batch_stats": state.batch_stats}
+
+    def reference(self):
+        """A new PyTorch system, the same at every call."""
+        torch.manual_seed(SEED)
+        reference = torch_reference.System(self.config, CLASSES, BANDS)
+        for module in reference.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                for value in (module.weight.data, module.running_var):
+                    value.uniform_(0.5, 1.5)
+                for value in (module.bias.data, module.running_mean):
+                    value.uniform_(-0.5, 0.5)
+            if isinstance(module, torch_reference.AttentionPooling):
+                for value in module.parameters():
+                    value.data *= 2  # attention that prefers some frames, as after training
+        return reference
+
+    def variables(self, reference):
+        return from_torch.from_torch(reference.state_dict(), self.like)
+
+    @cached_property
+    def step(self):
+        """Compiled once for both stages, which the step number chooses."""
+        key = jax.random.key(0)
+        return jax.jit(partial(train_step.train_step, key=key, system=self.system))
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    return {name: Pair(get_config()) for name, get_config in SYSTEMS.items()}
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """Three weak, two unlabelled, three strong clips, events of a second here and there."""
+    rng = np.random.default_rng(0)
+    tones = rng.normal(size=(CLIPS, FRAMES, 1)) * rng.normal(size=BANDS)
+    mel = -5 + tones + rng.normal(size=(CLIPS, FRAMES, BANDS))
+    frame_labels = np.zeros((CLIPS, FRAMES, CLASSES))
+    for clip, start, event in [(5, 20, 1), (5, 50, 3), (6, 0, 1), (6, 240, 9), (7, 110, 4)]:
+        frame_labels[clip, start : start + 60, event] = 1
+    clip_labels = frame_labels.max(1)
+    clip_labels[:3] = rng.random((3, CLASSES)) < 0.3
+    arrays = {
+        "mel": mel,
+        "clip_labels": clip_labels,
+        "frame_labels": frame_labels,
+        "is_weak": [1, 1, 1, 0, 0, 0, 0, 0],
+        "is_strong": [0, 0, 0, 0, 0, 1, 1, 1],
+    }
+    return {name: np.asarray(value, np.float32) for name, value in arrays.items()}
+
+
+@pytest.fixture(scope="module")
+def torch_batch(batch):
+    return {name: torch.from_numpy(value) for name, value in batch.items()}
+
+
+def test_round_trip_is_exact(pairs):
+    reference = pairs["pts"].reference()
+    state_dict, variables = reference.state_dict(), pairs["pts"].variables(reference)
+    back = from_torch.to_torch(variables)
+    assert back.keys() == state_dict.keys()
+    for name, value in state_dict.items():
+        np.testing.assert_array_equal(back[name], value.numpy(), err_msg=name)
+    again = from_torch.from_torch(back, pairs["pts"].like)
+    assert jax.tree.all(jax.tree.map(np.array_equal, again, variables))
+    reference.load_state_dict({name: torch.from_numpy(value) for name, value in back.items()})
+
+
+def test_weights_of_another_config_are_refused(pairs):
+    state_dict = pairs["pts"].reference().state_dict()
+    weight = "student.gru.weight_hh_l1_reverse"
+    for wrong, message in [
+        ({name: value for name, value in state_dict.items() if name != weight}, f"no '{weight}'"),
+        (state_dict | {"student.extra": state_dict[weight]}, "1 names of no use here"),
+        (state_dict | {"teacher.at_linear.bias": torch.zeros(3)}, r"\(3,\).*expected \(16,\)"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            from_torch.from_torch(wrong, pairs["pts"].like)
+
+
+@pytest.mark.parametrize("train", [False, True], ids=["running statistics", "batch statistics"])
+@pytest.mark.parametrize("name", ["teacher", "student"])
+def test_outputs(name, train, pairs, batch, torch_batch):
+    pair = pairs["pts"]
+    reference = pair.reference().train(train)
+    variables = {kind: tree[name] for kind, tree in pair.variables(reference).items()}
+    with torch.no_grad():
+        expected = getattr(reference, name)(torch_batch["mel"])
+    model = getattr(pair.system, name)
+    found, _ = model.apply(variables, batch["mel"], train=train, mutable=["batch_stats"])
+    np.testing.assert_allclose(found.clip, expected.clip, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(found.frames, expected.frames, atol=1e-5, rtol=0)
+    # Features are not probabilities: to their scale.
+    largest = float(expected.features.max())
+    np.testing.assert_allclose(found.features, expected.features, atol=1e-5 * largest, rtol=0)
+
+
+@pytest.mark.parametrize("stage", [8, 60])
+def test_loss_terms_of_the_ablations(stage, pairs, batch, torch_batch):
+    pair = pairs["ablations"]
+    reference = pair.reference()
+    variables = pair.variables(reference)
+    expected = torch_reference.losses(
+        reference, torch_batch, stage, steps_per_epoch=1, config=pair.config
+    )
+    outputs = [
+        Output(*(jnp.asarray(value.detach()) for value in model(torch_batch["mel"])))
+        for model in (reference.teacher, reference.student)
+    ]
+    maps = variables["params"]["distillation"]
+    found = train_step.loss_terms(*outputs, maps, batch, jnp.int32(stage), pair.system, None)
+    assert found.keys() == expected.keys()
+    for term, (weight, value) in expected.items():
+        np.testing.assert_allclose(found[term][0], weight, atol=1e-6, err_msg=term)
+        np.testing.assert_allclose(found[term][1], value.item(), rtol=1e-6, err_msg=term)
+
+
+@pytest.mark.parametrize(("name", "start"), RUNS)
+def test_training(name, start, pairs, batch, torch_batch):
+    pair = pairs[name]
+    reference = pair.reference()
+    variables = pair.variables(reference)
+    state = TrainState(jnp.int32(start), opt_state=variables["params"], **variables)
+    optimiser = torch.optim.SGD(reference.parameters(), lr=RATE)
+    losses = []
+    for step in range(start, start + STEPS):
+        state, metrics = pair.step(state, batch)
+        values = torch_reference.train_step(
+            reference, optimiser, torch_batch, step, steps_per_epoch=1, config=pair.config
+        )
+        if step == start:
+            assert metrics.keys() - {"alpha", "beta", "learning_rate"} == values.keys()
+            for term, value in values.items():
+                np.testing.assert_allclose(metrics[term], value, rtol=1e-6, err_msg=term)
+            compare_gradients(state.opt_state, reference, pair.like)
+        losses.append([float(metrics["loss"]), float(values["loss"])])
+    ours, theirs = np.transpose(losses)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    compare_variables(state, variables, reference, pair)
+
+
+def compare_gradients(found, reference, like):
+    gradients = {
+        name: torch.zeros_like(value) if value.grad is None else value.grad
+        for name, value in reference.named_parameters()
+    }
+    expected = from_torch.from_torch(gradients, {"params": like["params"]})["params"]
+    found, expected = flatten_dict(found), flatten_dict(expected)
+    everything = np.sqrt(sum(np.square(value).sum() for value in expected.values()))
+    for path, value in expected.items():
+        error, scale = np.linalg.norm(found[path] - value), np.linalg.norm(value)
+        if path[-2].startswith("Conv") and path[-1] == "bias":
+            # The batch norm that follows takes any constant away: the true gradient is 0, and both
+            # sides hold nothing but rounding.
+            scale = everything
+        # The second term is float32's: a gradient whose terms cancel is as exact as they were.
+        assert error <= 1e-4 * scale + 1e-7 * everything, (path, error, scale)
+
+
+def compare_variables(state, before, reference, pair):
+    theirs = pair.variables(reference)
+    found = flatten_dict(state.params)
+    for path, value in flatten_dict(theirs["params"]).items():
+        np.testing.assert_allclose(found[path], value, atol=1e-4, rtol=0, err_msg=str(path))
+    # The running variances differ by design: of n values PyTorch adds n / (n - 1) times what we
+    # add. What both keep of the variance before training is the same.
+    found, before = flatten_dict(state.batch_stats), flatten_dict(before["batch_stats"])
+    kept = pair.config.batch_norm.momentum**STEPS
+    for path, value in flatten_dict(theirs["batch_stats"]).items():
+        if path[-1] == "var":
+            n = values_per_channel(pair.config, path)
+            value = kept * before[path] + (value - kept * before[path]) * (n - 1) / n
+        np.testing.assert_allclose(found[path], value, atol=1e-4, rtol=1e-5, err_msg=str(path))
+
+
+def values_per_channel(config, path):
+    """What a batch norm averages over: clips times frames, and mel bands inside a block."""
+    model, layer = path[:2]
+    if layer == "input_norm":
+        return CLIPS * FRAMES
+    frames, bands = FRAMES, BANDS
+    for time, mel in config[model].pools[: int(layer.removeprefix("block_"))]:
+        frames, bands = frames // time, bands // mel
+    return CLIPS * frames * bands
