@@ -66,6 +66,7 @@ def get_config(size: str = "paper") -> ConfigDict:
     config.optimiser = dict(
         learning_rate=1.8e-3,  # [GL] Adam
         decay=0.8,  # [GL]
+        decays=20,  # [GL] every 10 of 200 epochs; fewer where a run has few steps
         ema_decay=0.0,  # [ours] 0: no moving average of the parameters
     )
     config.guided = dict()  # alpha = 1 - lambda^(e - s), see set_schedules
@@ -105,9 +106,11 @@ def get_config(size: str = "paper") -> ConfigDict:
         # [ours] For a CPU and a data set of hundreds of clips: the same blocks with fewer filters,
         # smaller batches, schedules in proportion, augmentation, and the parameters' average.
         config.student.filters = (32, 32, 32)
-        config.batch = dict(weak=8, unlabelled=16, strong=8)
-        config.epochs = 60
-        config.augmentation = dict(time_shift=1.0, mix=0.5, gain_db=6.0, filter_db=6.0)
+        config.batch = dict(weak=6, unlabelled=4, strong=6)
+        config.epochs = 25
+        config.evaluation.every_epochs = 2
+        config.optimiser.decays = 10
+        config.augmentation = dict(time_shift=1.0, mix=0.3, gain_db=6.0, filter_db=6.0)
         config.optimiser.ema_decay = 0.99
         config.evaluation.average = True
     if size == "tiny":
@@ -127,7 +130,7 @@ def get_config(size: str = "paper") -> ConfigDict:
 def set_schedules(config: ConfigDict) -> None:
     """The schedules that count epochs, in proportion to the paper's run of 200."""
     share = config.epochs / 200
-    config.optimiser.decay_epochs = 10.0 * share  # [GL]
+    config.optimiser.decay_epochs = config.epochs / config.optimiser.decays
     config.guided.alpha_start = 30.0 * share  # [paper] s
     # [paper] lambda = 0.996 in 200 epochs; scaled so that alpha ends at the same value.
     config.guided.alpha_base = 0.996 ** (1 / share)

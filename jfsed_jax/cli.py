@@ -5,6 +5,7 @@ inside the functions, so that ``--help`` and the NumPy-only commands start witho
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -179,6 +180,17 @@ def _score(values: flags.FlagValues, arguments: list[str]) -> None:
         _write_json(values.json, result)
 
 
+def _cache_compiled_programs() -> None:
+    """XLA takes half a minute to compile a training step; the second start reuses the result."""
+    import jax
+
+    if jax.config.jax_compilation_cache_dir is None:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(home / "jfsed_jax" / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
 def _config_flag(values: flags.FlagValues) -> None:
     from ml_collections import config_flags
 
@@ -202,6 +214,7 @@ def _train(values: flags.FlagValues, arguments: list[str]) -> None:
     from jfsed_jax.train import train
 
     _check_flags(values, arguments, "config data workdir")
+    _cache_compiled_programs()
     train(
         values.config,
         Path(values.data),
@@ -402,12 +415,14 @@ def _evaluate(values: flags.FlagValues, arguments: list[str]) -> None:
     from jfsed_jax.predict import load_detector
 
     _check_flags(values, arguments, "workdir")
+    _cache_compiled_programs()
     workdir = Path(values.workdir)
     detector = load_detector(workdir, values.checkpoint, values.model)
     prepared = datasets.prepare(
         Path(values.data or detector.meta["data_dir"]),
         detector.front_end,
         features_dir=Path(values.features) if values.features else None,
+        classes=detector.classes,
     )
     scores = evaluate(
         detector,
@@ -439,6 +454,7 @@ def _predict(values: flags.FlagValues, arguments: list[str]) -> None:
     _check_flags(values, [], "workdir")
     if not arguments:
         raise InputError("no audio files: name one or more after the flags")
+    _cache_compiled_programs()
     detector = load_detector(Path(values.workdir), values.checkpoint, values.model)
     events, read, refused = [], [], []
     for name in arguments:
@@ -466,6 +482,7 @@ def _demo(values: flags.FlagValues, arguments: list[str]) -> None:
     from jfsed_jax.train import train
 
     _check_flags(values, arguments, "workdir")
+    _cache_compiled_programs()
     workdir = Path(values.workdir)
     folder = data.render(workdir / "data")
     features = workdir / "features"

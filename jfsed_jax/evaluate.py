@@ -36,7 +36,7 @@ def evaluate(
 
     Args:
       detector: a trained system.
-      prepared: the data, features made with the detector's front end.
+      prepared: the data, with the detector's front end and classes.
       workdir: of the run.
       split: ``validation`` or ``eval``.
       rule: of the median windows, ``fixed``, ``avg`` or ``esp``; the config's if None.
@@ -46,19 +46,13 @@ def evaluate(
       The scores in percent, as in ``scores.json``.
 
     Raises:
-      InputError: the split is not there, or its labels are no classes of the detector.
+      InputError: the split is not there.
     """
     clips = prepared.splits.get(split)
     if clips is None or not len(clips):
         raise InputError(
             f"{prepared.data} has no clips for --split {split}; there are "
             f"{', '.join(name for name, found in prepared.splits.items() if len(found))}"
-        )
-    if prepared.classes != detector.classes:
-        raise InputError(
-            f"{prepared.data} has the classes {', '.join(prepared.classes)}, but the checkpoint "
-            f"was trained on {', '.join(detector.classes)}: name these in "
-            f"{prepared.data}/classes.txt, one a line"
         )
     rule = rule or detector.config.postprocess.rule
     windows = np.array(detector.meta["windows"][rule])

@@ -92,7 +92,8 @@ def parameter_ema(decay: float) -> optax.GradientTransformation:
     """
 
     def init(params):
-        return jnp.zeros((), jnp.int32), ParameterEmaState(params)
+        # A copy: state is donated, and a buffer can be given away only once.
+        return jnp.zeros((), jnp.int32), ParameterEmaState(jax.tree.map(jnp.copy, params))
 
     def update(updates, state, params):
         count, (ema,) = state

@@ -1,0 +1,226 @@
+"""The main job at size tiny, through the command line: train, kill, resume, evaluate, predict.
+
+Invariants: a run that was killed and resumed ends in the same bits as an uninterrupted one; what
+`evaluate` writes is what `score` computes from its files; bad input is one line and status 2.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import soundfile
+
+from jfsed_jax import cli, tables
+from jfsed_jax.datasets import demo
+from jfsed_jax.predict import load_detector
+
+ROOT = Path(__file__).parents[1]
+EPOCHS, STEPS_PER_EPOCH = 6, 3
+RATE = 44100
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a rendered data set, where the module's runs go too."""
+    place = tmp_path_factory.mktemp("end_to_end")
+    demo.render(
+        place / "data",
+        num_weak=6,
+        num_unlabelled=8,
+        num_strong=10,
+        num_validation=4,
+        progress=False,
+    )
+    return place
+
+
+def train_command(place, workdir, *overrides):
+    return [
+        sys.executable,
+        "-m",
+        "jfsed_jax",
+        "train",
+        f"--config={ROOT}/configs/pts_tfd_afl_esp.py:tiny",
+        f"--data={place / 'data'}",
+        f"--features={place / 'features'}",
+        f"--workdir={workdir}",
+        f"--config.epochs={EPOCHS}",
+        *overrides,
+    ]
+
+
+def environment(place):
+    return os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": str(place / "xla"),  # the runs share one compilation
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+def run_train(place, workdir, *overrides):
+    return subprocess.run(
+        train_command(place, workdir, *overrides),
+        env=environment(place),
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+@pytest.fixture(scope="module")
+def workdir(place):
+    workdir = place / "run"
+    done = run_train(place, workdir)
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
+def log_of(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def stop_after_checkpoint(place, workdir, step, signum):
+    """Trains until the checkpoint of `step` is there, then sends the signal."""
+    process = subprocess.Popen(
+        train_command(place, workdir),
+        env=environment(place),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 600
+        while not (workdir / "checkpoints" / str(step)).exists():
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signum)
+        return process.wait(timeout=600)
+    finally:
+        process.kill()
+
+
+def test_a_run_logs_every_step_and_selects(workdir):
+    log = log_of(workdir)
+    train = [entry for entry in log if entry["kind"] == "train"]
+    assert [entry["step"] for entry in train] == list(range(1, EPOCHS * STEPS_PER_EPOCH + 1))
+    terms = {"student/weak", "student/strong", "teacher/weak", "teacher/strong"}
+    terms |= {"consistency/teacher_to_student", "consistency/student_to_teacher"}
+    assert terms | {"distillation/tfd", "loss"} <= train[0].keys()
+    validation = [entry for entry in log if entry["kind"] == "validation"]
+    assert [entry["epoch"] for entry in validation] == list(range(1, EPOCHS + 1))
+    for entry in validation:
+        assert entry["selection"] == pytest.approx(entry["event_f1"] + entry["at_f1"])
+    best = max(validation, key=lambda entry: (entry["selection"], entry["step"]))
+    assert load_detector(workdir, "best").step == best["step"]
+    assert any((workdir / "tensorboard").iterdir())
+
+
+def test_killed_and_interrupted_equals_uninterrupted(place, workdir):
+    other = place / "interrupted"
+    assert stop_after_checkpoint(place, other, STEPS_PER_EPOCH, signal.SIGKILL) == -signal.SIGKILL
+    assert len(log_of(other)) < len(log_of(workdir))
+    assert stop_after_checkpoint(place, other, 3 * STEPS_PER_EPOCH, signal.SIGINT) == 0
+    done = run_train(place, other)
+    assert done.returncode == 0, done.stderr
+    assert "resumed" in done.stderr
+    states = [load_detector(run, "latest").state for run in (workdir, other)]
+    for expected, found in zip(*map(jax.tree.leaves, states), strict=True):
+        np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
+    timing = "clips_per_second"
+    expected, found = (
+        [{k: v for k, v in entry.items() if k != timing} for entry in log_of(run)]
+        for run in (workdir, other)
+    )
+    assert found == expected
+
+
+def test_another_config_is_refused(place, workdir):
+    refused = run_train(place, workdir, "--config.seed=1")
+    assert refused.returncode == 2
+    last = refused.stderr.strip().splitlines()[-1]
+    assert "config.seed is 0 there and 1 here" in last
+    assert "Traceback" not in refused.stderr
+
+
+def test_evaluate_report_and_score_agree(place, workdir, capsys):
+    features = f"--features={place / 'features'}"
+    assert cli.main(["evaluate", f"--workdir={workdir}", features]) == 0
+    directory = workdir / "eval" / "validation"
+    scores = json.loads((directory / "scores.json").read_text())
+    for name in ("event_f1", "segment_f1", "at_f1", "at_f1_events"):
+        assert {"macro", "micro", "classwise"} <= scores[name].keys()
+        assert len(scores[name]["classwise"]) == 10
+    posteriors = np.load(directory / "posteriors.npz")
+    assert posteriors["clip"].shape == (4, 10)
+    assert posteriors["frames"].shape == (4, 600, 10)
+
+    again = place / "again.json"
+    files = [f"--{name}={directory / name}.tsv" for name in ("reference",)]
+    files.append(f"--estimates={directory / 'events.tsv'}")
+    classes = ",".join(posteriors["classes"])
+    assert cli.main(["score", *files, f"--classes={classes}", f"--json={again}"]) == 0
+    rescored = json.loads(again.read_text())
+    for name in ("event_f1", "segment_f1", "at_f1_events"):
+        assert rescored[name]["classwise"] == scores[name]["classwise"]
+
+    assert cli.main(["report", f"--workdir={workdir}"]) == 0
+    assert "Event-F1" in (workdir / "report.html").read_text()
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(("rate", "channels", "seconds"), [(16000, 1, 3.3), (22050, 2, 27.0)])
+def test_predict_labels_any_recording(place, workdir, rate, channels, seconds, tmp_path):
+    noise = np.random.default_rng(0).normal(size=(int(rate * seconds), channels)) * 0.1
+    path = tmp_path / "any.wav"
+    soundfile.write(path, noise, rate)
+    output = tmp_path / "events.tsv"
+    assert cli.main(["predict", f"--workdir={workdir}", f"--output={output}", str(path)]) == 0
+    table = tables.read_events(output)
+    assert table.filenames == [str(path)]
+    for event in table.events:
+        assert 0 <= event.onset < event.offset <= seconds + 1 / 60
+
+
+def test_predict_names_bad_files_and_keeps_the_good(workdir, tmp_path, capsys):
+    good, bad = tmp_path / "good.wav", tmp_path / "bad.wav"
+    soundfile.write(good, np.zeros(RATE), RATE)
+    bad.write_text("not audio")
+    output = tmp_path / "events.tsv"
+    status = cli.main(
+        ["predict", f"--workdir={workdir}", f"--output={output}", str(bad), str(good)]
+    )
+    assert status == 2
+    assert "1 of 2 files" in capsys.readouterr().err
+    assert tables.read_events(output).filenames == [str(good)]
+
+
+def test_every_command_has_help(capsys):
+    for name in cli.COMMANDS:
+        assert cli.main([name, "--help"]) == 0
+        assert f"usage: jfsed-jax {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fly"], "no command 'fly'"),
+        (["train", "--wrong=1"], "wrong"),
+        (["train", "--data=/nowhere", "--workdir=w"], "--config is missing"),
+        (["train", f"--config={ROOT}/configs/pts.py:huge", "--data=x", "--workdir=w"], "huge"),
+        (["train", "--config=configs/none.py", "--data=x", "--workdir=w"], "none.py"),
+        (["evaluate", "--workdir=/nowhere"], "/nowhere"),
+        (["predict", "--workdir=/nowhere"], "no audio files"),
+        (["report", "--workdir=/nowhere"], "/nowhere"),
+        (["prepare", "--data=/nowhere"], "/nowhere"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(arguments, message, capsys):
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert "Traceback" not in error
