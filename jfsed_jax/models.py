@@ -156,6 +156,7 @@ class CRNN(nn.Module):
       classes: C.
       gru_hidden, gru_layers: the BGRUs of the tagging branch; no layers is "PTS w/o BGRUs".
       at_width, aed_width: the "Linear" layers of the tagging and the detection branch.
+      aed_recurrent: whether the detection branch sees the BGRUs too; in the paper it does not.
       batch_norm_momentum: share of the old running statistics that a step keeps.
       axis_name: the mapped axis over which batch statistics are averaged, or None.
       dtype: the type of the computation.
@@ -171,6 +172,7 @@ class CRNN(nn.Module):
     gru_layers: int
     at_width: int
     aed_width: int
+    aed_recurrent: bool
     batch_norm_momentum: float
     batch_norm_epsilon: float
     axis_name: str | None = None
@@ -207,13 +209,14 @@ class CRNN(nn.Module):
         recurrent = features
         for i in range(self.gru_layers):
             recurrent = BiGRU(self.gru_hidden, self.dtype, name=f"gru_{i}")(recurrent)
-        tagging = features
-        if self.gru_layers:
-            tagging = jnp.concatenate([features, recurrent], axis=-1)
-        tagging = nn.relu(nn.Dense(self.at_width, dtype=self.dtype, name="at_linear")(tagging))
+        both = jnp.concatenate([features, recurrent], axis=-1) if self.gru_layers else features
+        tagging = nn.relu(nn.Dense(self.at_width, dtype=self.dtype, name="at_linear")(both))
         clip = AttentionPooling(self.classes, name="at_pooling")(tagging)
 
-        detection = nn.relu(nn.Dense(self.aed_width, dtype=self.dtype, name="aed_linear")(features))
+        detection = both if self.aed_recurrent else features
+        detection = nn.relu(
+            nn.Dense(self.aed_width, dtype=self.dtype, name="aed_linear")(detection)
+        )
         # The paper's ten separate fully connected layers, one column of the kernel each.
         logits = nn.Dense(self.classes, name="aed_classes")(detection.astype(jnp.float32))
         return Output(clip, nn.sigmoid(logits), features.astype(jnp.float32))
