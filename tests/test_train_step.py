@@ -1,0 +1,298 @@
+"""The step: the terms of each system, devices, missing kinds of clips, donation, compilation."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from jfsed_jax import train_step
+from jfsed_jax.configs import pts_tfd_afl_esp
+from jfsed_jax.models import Output
+from jfsed_jax.train_state import create_state
+
+ROOT = Path(__file__).parents[1]
+FRAMES = 100  # the teacher pools by 100
+
+
+def make(config, steps_per_epoch=1, axis_name=train_step.AXIS):
+    return train_step.make_system(
+        config, num_classes=10, steps_per_epoch=steps_per_epoch, axis_name=axis_name
+    )
+
+
+def tiny():
+    """The complete system with fewer blocks and no dropout, which compiles in less time."""
+    config = pts_tfd_afl_esp.get_config("tiny")
+    config.teacher.dropout = 0.0
+    few = dict(filters=(4, 4), kernels=(3, 3), convs=(1, 1), gru_layers=1)
+    config.teacher.update(few, pools=((10, 8), (10, 4)))
+    config.student.update(few, pools=((1, 8), (1, 8)))
+    return config
+
+
+def create(system, config):
+    return create_state(
+        jax.random.key(0),
+        system.teacher,
+        system.student,
+        system.optimiser,
+        input_shape=(FRAMES, 64),
+        distillation_dims=config.loss.distillation_dims,
+    )
+
+
+def start(system, config):
+    """A fresh state on the host, which no step can consume."""
+    # Op by op this takes much longer than compiled.
+    return jax.device_get(jax.jit(lambda: create(system, config))())
+
+
+def make_batch(weak=2, unlabelled=4, strong=2):
+    """Random clips, in this order; weak ones have tags, strong ones tags and events."""
+    rng = np.random.default_rng(0)
+    clips = weak + unlabelled + strong
+    kind = np.repeat([0, 1, 2], [weak, unlabelled, strong])
+    frame_labels = np.zeros((clips, FRAMES, 10), np.uint8)
+    frame_labels[kind == 2, 20:60, 3] = 1
+    clip_labels = frame_labels.max(1).astype(np.float32)
+    clip_labels[kind == 0, 5] = 1
+    return {
+        "mel": rng.normal(-5, 2, (clips, FRAMES, 64)).astype(np.float16),
+        "clip_labels": clip_labels,
+        "frame_labels": frame_labels,
+        "is_weak": (kind == 0).astype(np.float32),
+        "is_strong": (kind == 2).astype(np.float32),
+    }
+
+
+# Which terms a system has beside those of equation 3, and its tau. Systems of table 1.
+GUIDED = {
+    "teacher/weak", "teacher/strong", "student/weak", "student/strong",
+    "consistency/teacher_to_student", "consistency/student_to_teacher",
+}  # fmt: skip
+TERMS = {
+    "pts_without_bgru": (set(), None),
+    "pts": (set(), None),
+    "pts_dfd_mse": ({"dfd_mse"}, None),
+    "pts_dfd_d": ({"dfd_d"}, None),
+    "pts_tfd": ({"tfd"}, None),
+    "pts_tfd_dfd_d": ({"tfd", "dfd_d_weak_unlabelled"}, None),
+    "pts_tfd_afl": ({"tfd"}, 15),
+    "pts_tfd_afl_esp": ({"tfd"}, 15),
+}
+
+
+@pytest.mark.parametrize("epoch", [0, 14, 15, 31, 150])
+@pytest.mark.parametrize("name", TERMS)
+def test_terms_of_each_system(name, epoch):
+    distances, tau = TERMS[name]
+    config = importlib.import_module(f"jfsed_jax.configs.{name}").get_config()
+    rng = np.random.default_rng(0)
+
+    def output(frames, features):
+        p = rng.uniform(0.1, 0.9, (8, frames + 1, 10)).astype(np.float32)
+        return Output(p[:, 0], p[:, 1:], rng.normal(size=(8, frames, features)))
+
+    teacher, student = output(1, 6), output(FRAMES, 4)
+    maps = {"teacher": rng.normal(size=(6, 5)), "student": rng.normal(size=(4, 5))}
+    batch = make_batch()
+    step = jnp.int32(10 * epoch)
+    terms = train_step.loss_terms(
+        teacher, student, maps, batch, step, make(config, steps_per_epoch=10), None
+    )
+
+    assert terms.keys() == GUIDED | {f"distillation/{distance}" for distance in distances}
+    beta = np.exp(-5 * (1 - min(epoch / 100, 1)) ** 2)
+    for term, (weight, _) in terms.items():
+        expected = 1.0
+        if term == "consistency/student_to_teacher":
+            expected = 1 - 0.996 ** max(epoch - 30, 0)
+        if term.startswith("distillation/"):
+            expected = beta
+        np.testing.assert_allclose(weight, expected, atol=1e-6, err_msg=term)
+
+    # The first two clips are the weak ones; consistency stays BCE (equation 6).
+    q = np.where(batch["clip_labels"][:2] > 0, student.clip[:2], 1 - student.clip[:2])
+    weight = 1 - q**2 if tau is not None and epoch >= tau else 1
+    np.testing.assert_allclose(terms["student/weak"][1], (-weight * np.log(q)).mean(), rtol=1e-5)
+    q = np.where(teacher.clip > 0.5, student.clip, 1 - student.clip)
+    consistency = terms["consistency/teacher_to_student"][1]
+    np.testing.assert_allclose(consistency, -np.log(q).mean(), rtol=1e-5)
+
+
+def test_which_clips_distances_are_over():
+    config = pts_tfd_afl_esp.get_config()
+    config.loss.update(tfd=1.0, dfd_d=1.0, dfd_d_weak_unlabelled=1.0, dfd_mse=1.0)
+    config.loss.distillation_dims = 1
+    # Clip n is n everywhere for the student and 0 for the teacher.
+    number = np.arange(8, dtype=np.float32)[:, None, None]
+    half = np.full((8, 10), 0.5, np.float32)
+    student = Output(half, half[:, None], np.broadcast_to(number, (8, FRAMES, 1)))
+    teacher = Output(half, half[:, None], np.zeros((8, 1, 1), np.float32))
+    maps = {"teacher": np.ones((1, 1)), "student": np.ones((1, 1))}
+    found = train_step.loss_terms(
+        teacher, student, maps, make_batch(), jnp.int32(0), make(config), None
+    )
+    expected = {
+        "tfd": 0.4 * (6 + 7) / 2,  # strong clips, 40 of 100 frames
+        "dfd_d": 28 / 8,
+        "dfd_d_weak_unlabelled": 15 / 6,
+        "dfd_mse": (1 + 4 + 9 + 16 + 25 + 36 + 49) / 8,
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[f"distillation/{name}"][1], value, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def run():
+    """A compiled step as training uses it, and a state placed as training places it."""
+    config = tiny()
+    system = make(config)
+    mesh = train_step.make_mesh(1)
+    step = train_step.data_parallel(
+        partial(train_step.train_step, system=system, axis_name=train_step.AXIS), mesh
+    )
+
+    state = start(system, config)
+
+    def first():
+        return jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
+
+    return step, first
+
+
+@pytest.mark.parametrize(
+    ("weak", "unlabelled", "strong"), [(4, 4, 0), (0, 4, 4), (4, 0, 4), (0, 8, 0), (0, 0, 8)]
+)
+def test_kinds_may_be_missing(weak, unlabelled, strong, run):
+    step, first = run
+    state, metrics = step(first(), make_batch(weak, unlabelled, strong), jax.random.key(0))
+    assert all(np.isfinite(value) for value in metrics.values())
+    # Adam's state holds the gradients.
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+    for name, value in metrics.items():
+        if name.endswith("/weak"):
+            assert (value > 0) == (weak > 0)  # without such clips exactly 0
+        if name.endswith(("/strong", "/tfd")):
+            assert (value > 0) == (strong > 0)
+        if name.startswith("consistency/"):
+            assert value > 0
+
+
+def test_a_step_consumes_its_state_and_compiles_once(run):
+    step, first = run
+    state, key, batch = first(), jax.random.key(0), make_batch()
+    for number in range(3):
+        before = state
+        state, _ = step(state, batch, key)
+        assert int(state.step) == number + 1
+        assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))
+        assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+    assert step._cache_size() == 1
+
+
+def test_randomness_is_a_function_of_key_and_step(run):
+    step, first = run
+    batch = make_batch()
+
+    def loss(key, number):
+        state = first()
+        at = state.replace(step=jnp.zeros_like(state.step) + number)
+        return float(step(at, batch, jax.random.key(key))[1]["loss"])
+
+    assert loss(0, 0) == loss(0, 0)
+    # The augmentation is another one with another key, or at another step.
+    assert len({loss(0, 0), loss(1, 0), loss(0, 1)}) == 3
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_step_lowers_for_tpu(dtype):
+    config = tiny()
+    config.compute_dtype, config.teacher.dropout = dtype, 0.3
+    system = make(config)
+    step = train_step.data_parallel(
+        partial(train_step.train_step, system=system, axis_name=train_step.AXIS),
+        train_step.make_mesh(1),
+    )
+    state = jax.eval_shape(lambda: create(system, config))
+    exported = jax.export.export(step, platforms=["tpu"])(state, make_batch(), jax.random.key(0))
+    assert exported.platforms == ("tpu",)
+    text = exported.mlir_module()
+    assert "callback" not in text and "f64" not in text
+    assert ("bf16" in text) == (dtype == "bfloat16")
+
+
+EIGHT_DEVICES = """
+    import json, sys
+    from dataclasses import replace
+    from functools import partial
+    import jax, numpy as np, optax
+    from jfsed_jax import train_step
+    sys.path.insert(0, "tests")
+    from test_train_step import make, make_batch, start, tiny
+
+    config = tiny()
+    config.loss.tau = 0.0
+    # No augmentation: each device draws its own.
+    system = replace(make(config), optimiser=optax.sgd(0.05), augmentation=None)
+    step = partial(train_step.train_step, system=system, axis_name=train_step.AXIS)
+    batch, key = make_batch(4, 8, 4), jax.random.key(0)
+    split = {name: value.reshape(8, 2, *value.shape[1:]) for name, value in batch.items()}
+    assert jax.device_count() == 8
+    runs = {
+        "one": (train_step.data_parallel(step, train_step.make_mesh(1)), batch),
+        "eight": (train_step.data_parallel(step, train_step.make_mesh(8)), batch),
+        "pmap": (jax.pmap(step, train_step.AXIS, in_axes=(None, 0, None), out_axes=None), split),
+    }
+    first, found = start(system, config), {}
+    for name, (run, clips) in runs.items():
+        state = first
+        for _ in range(2):
+            state, metrics = run(state, clips, key)
+        values = {k: float(v) for k, v in metrics.items()}
+        for part in ("params", "batch_stats"):
+            for path, leaf in jax.tree_util.tree_leaves_with_path(getattr(state, part)):
+                values[part + jax.tree_util.keystr(path)] = np.asarray(leaf).ravel().tolist()
+        found[name] = values
+    print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def eight_devices():
+    # Without optimisation: it compiles in half the time.
+    flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    code = textwrap.dedent(EIGHT_DEVICES)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_one_device_equals_eight(eight_devices):
+    """Two steps of plain SGD: a gradient that is too large by the devices' number would show.
+
+    Weak and strong clips are on two devices each, so no device's own mean is that of the batch.
+    """
+    one, eight = eight_devices["one"], eight_devices["eight"]
+    assert one.keys() == eight.keys()
+    for name, value in one.items():
+        np.testing.assert_allclose(eight[name], value, rtol=2e-4, atol=2e-5, err_msg=name)
+
+
+def test_shard_map_equals_pmap(eight_devices):
+    shard_map, pmap = eight_devices["eight"], eight_devices["pmap"]
+    for name, value in shard_map.items():
+        np.testing.assert_allclose(pmap[name], value, rtol=1e-6, atol=1e-7, err_msg=name)
