@@ -68,10 +68,17 @@ def get_config(size: str = "paper") -> ConfigDict:
     config.optimiser = dict(
         learning_rate=1.8e-3,  # [GL] Adam
         decay=0.8,  # [GL]
-        decays=20,  # [GL] every 10 of 200 epochs; fewer where a run has few steps
+        decay_epochs=10.0,  # [GL]
         ema_decay=0.0,  # [ours] 0: no moving average of the parameters
     )
-    config.guided = dict()  # alpha = 1 - lambda^(e - s), see set_schedules
+    config.guided = dict(
+        # alpha = 1 - lambda^(e - s), the student's guidance of the teacher
+        alpha_base=0.996,  # [paper] lambda
+        alpha_start=30.0,  # [paper] s, in epochs
+        # The teacher's guidance of the student has full weight from the start [paper], or grows
+        # over this share of all epochs.
+        consistency_rampup=0.0,
+    )
     config.loss = dict(
         tfd=0.0,  # weight of target-event distillation, times beta (equation 1)
         dfd_d=0.0,  # the same for Euclidean distance on all clips
@@ -116,7 +123,11 @@ def get_config(size: str = "paper") -> ConfigDict:
         config.epochs = 20
         config.evaluation.every_epochs = 2
         config.optimiser.learning_rate = 3e-3
-        config.optimiser.decays = 12
+        config.optimiser.decay_epochs = 1.7
+        # Decisions of a model that has learnt nothing are all "absent". The paper's s and tau come
+        # after ten thousand steps; here guidance and focal loss wait for the models likewise.
+        config.guided.consistency_rampup = 0.5
+        config.guided.alpha_start = 12.0
         config.optimiser.ema_decay = 0.99
         config.augmentation = dict(time_shift=1.0, mix=0.3, gain_db=3.0, filter_db=3.0)
         config.evaluation.average = True
@@ -130,16 +141,4 @@ def get_config(size: str = "paper") -> ConfigDict:
         config.epochs = 2
         config.steps_per_epoch = 3
         config.evaluation.every_epochs = 1
-    set_schedules(config)
     return config
-
-
-def set_schedules(config: ConfigDict) -> None:
-    """The schedules that count epochs, in proportion to the paper's run of 200."""
-    share = config.epochs / 200
-    config.optimiser.decay_epochs = config.epochs / config.optimiser.decays
-    config.guided.alpha_start = 30.0 * share  # [paper] s
-    # [paper] lambda = 0.996 in 200 epochs; scaled so that alpha ends at the same value.
-    config.guided.alpha_base = 0.996 ** (1 / share)
-    if config.loss.tau >= 0:
-        config.loss.tau = 15.0 * share  # [paper] epochs of stage 1

@@ -11,6 +11,5 @@ def get_config(size: str = "paper"):
     config = base.get_config(size)
     config.system = "pts_tfd_afl"
     config.loss.tfd = 1.0
-    config.loss.tau = 15.0  # [paper] epochs of stage 1; in proportion where there are fewer
-    base.set_schedules(config)
+    config.loss.tau = 15.0 if size in ("", "paper") else 0.25 * config.epochs  # [paper] 15 of 200
     return config

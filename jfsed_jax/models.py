@@ -172,9 +172,9 @@ class CRNN(nn.Module):
     gru_layers: int
     at_width: int
     aed_width: int
-    aed_recurrent: bool
     batch_norm_momentum: float
     batch_norm_epsilon: float
+    aed_recurrent: bool = False
     axis_name: str | None = None
     dtype: Any = jnp.float32
 

@@ -38,6 +38,8 @@ class Schedules:
     Attributes:
       steps_per_epoch: steps in one epoch.
       alpha_base, alpha_start: lambda and s of ``alpha = 1 - lambda^(e - s)``.
+      consistency_rampup_epochs: the teacher's guidance of the student grows over these epochs as
+        beta does; 0 for full weight from the start, as in equation 3.
       beta_max, beta_rampup_epochs: top and length of the sigmoid-shaped ramp of beta.
       tau: the epoch from which the adaptive focal loss replaces BCE; None for never.
       learning_rate, decay, decay_epochs: the rate is multiplied by `decay` every `decay_epochs`.
@@ -46,6 +48,7 @@ class Schedules:
     steps_per_epoch: int
     alpha_base: float
     alpha_start: float
+    consistency_rampup_epochs: float
     beta_max: float
     beta_rampup_epochs: float
     tau: float | None
@@ -63,9 +66,18 @@ class Schedules:
 
     def beta(self, step) -> jax.Array:
         """Weight of the distillation: ``beta_max exp(-5 (1 - x)^2)``, x the ramp's progress."""
-        rampup_steps = self.beta_rampup_epochs * self.steps_per_epoch
-        x = jnp.clip(jnp.asarray(step) / max(rampup_steps, 1), 0.0, 1.0)
-        return self.beta_max * jnp.exp(-5.0 * (1 - x) ** 2)
+        return self.beta_max * self._rampup(step, self.beta_rampup_epochs)
+
+    def consistency(self, step) -> jax.Array:
+        """Weight of the teacher's guidance of the student."""
+        return self._rampup(step, self.consistency_rampup_epochs)
+
+    def _rampup(self, step, epochs: float) -> jax.Array:
+        """``exp(-5 (1 - x)^2)``, x growing from 0 to 1 over `epochs` (reference [29])."""
+        if not epochs:
+            return jnp.ones(())
+        x = jnp.clip(jnp.asarray(step) / (epochs * self.steps_per_epoch), 0.0, 1.0)
+        return jnp.exp(-5.0 * (1 - x) ** 2)
 
     def second_stage(self, step) -> jax.Array:
         """True from epoch tau on (equations 5 and 6)."""

@@ -78,6 +78,7 @@ def make_system(config, *, num_classes: int, steps_per_epoch: int, axis_name: st
         steps_per_epoch=steps_per_epoch,
         alpha_base=config.guided.alpha_base,
         alpha_start=config.guided.alpha_start,
+        consistency_rampup_epochs=config.guided.consistency_rampup * config.epochs,
         beta_max=config.loss.beta_max,
         beta_rampup_epochs=config.loss.beta_rampup * config.epochs,
         tau=config.loss.tau if config.loss.tau >= 0 else None,
@@ -134,7 +135,7 @@ def loss_terms(
         terms[f"{name}/strong"] = 1.0, supervised(output.frames, frame_labels, strong)
     guided = losses.guided_consistency
     terms["consistency/teacher_to_student"] = (
-        1.0,
+        schedules.consistency(step),
         mean(guided(student.clip, teacher.clip), everything),
     )
     terms["consistency/student_to_teacher"] = (
