@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from jfsed_jax import train_step
-from jfsed_jax.configs import base, pts_tfd_afl_esp
+from jfsed_jax.configs import pts_tfd_afl_esp
 from jfsed_jax.train_state import (
     Schedules,
     TrainState,
@@ -23,6 +23,7 @@ PAPER = Schedules(
     steps_per_epoch=450,
     alpha_base=0.996,
     alpha_start=30.0,
+    consistency_rampup_epochs=0.0,
     beta_max=1.0,
     beta_rampup_epochs=100.0,
     tau=15.0,
@@ -96,22 +97,17 @@ def test_rate(epoch, offset, rate):
     assert at_epoch(PAPER.rate, epoch, offset) == pytest.approx(rate, rel=1e-5)
 
 
-def test_configs_scale_the_schedules_with_the_run():
-    """A shorter run meets the stages of the paper at the same share of itself."""
-    for size in base.SIZES:
-        config = pts_tfd_afl_esp.get_config(size)
-        system = train_step.make_system(
-            config, num_classes=10, steps_per_epoch=10, axis_name=None
-        ).schedules
-        share = config.epochs / 200
-        assert system.tau == pytest.approx(15 * share)
-        assert system.alpha_start == pytest.approx(30 * share)
-        assert system.beta_rampup_epochs == pytest.approx(100 * share)
-        end = system.alpha_base ** (170 * share)
-        assert end == pytest.approx(0.996**170)
-    config = base.get_config()
-    system = train_step.make_system(config, num_classes=10, steps_per_epoch=1, axis_name=None)
-    assert system.schedules.tau is None  # PTS has one stage
+def test_consistency_has_full_weight_or_a_ramp():
+    assert at_epoch(PAPER.consistency, 0) == 1
+    ramped = replace(PAPER, consistency_rampup_epochs=50.0)
+    assert at_epoch(ramped.consistency, 25) == pytest.approx(math.exp(-1.25), rel=1e-6)
+    assert at_epoch(ramped.consistency, 50) == 1
+
+
+def test_the_papers_config_has_the_papers_schedules():
+    config = pts_tfd_afl_esp.get_config()
+    system = train_step.make_system(config, num_classes=10, steps_per_epoch=450, axis_name=None)
+    assert system.schedules == PAPER
 
 
 def test_the_average_is_that_of_a_loop():
