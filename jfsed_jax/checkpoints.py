@@ -21,17 +21,15 @@ SELECTION = "selection"
 
 def open_manager(workdir: Path) -> ocp.CheckpointManager:
     """Keeps the latest checkpoint and the one with the best ``selection`` metric."""
-    policy = AnyPreservationPolicy(
-        [
-            LatestN(1),
-            BestN(
-                get_metric_fn=lambda metrics: metrics[SELECTION],
-                n=1,
-                keep_checkpoints_without_metrics=False,
-            ),
-        ]
+
+    def selection(metrics) -> float:
+        return metrics[SELECTION]
+
+    best = BestN(get_metric_fn=selection, n=1, keep_checkpoints_without_metrics=False)
+    options = ocp.CheckpointManagerOptions(
+        preservation_policy=AnyPreservationPolicy([LatestN(1), best]),
+        best_fn=selection,  # without it orbax does not write the metrics
     )
-    options = ocp.CheckpointManagerOptions(preservation_policy=policy)
     return ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
 
 
@@ -42,28 +40,21 @@ def save(
     if step in manager.all_steps():
         return
     items = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
-    metrics = None if selection is None else {SELECTION: selection}
+    # Selections are 0 or more: a checkpoint between two evaluations is worse than any evaluated.
+    metrics = {SELECTION: -1.0 if selection is None else selection}
     manager.save(step, args=items, metrics=metrics)
 
 
-def best_step(manager: ocp.CheckpointManager) -> int | None:
-    """The kept step with the best selection, or None if none was evaluated."""
-    scored = {step: manager.metrics(step) for step in manager.all_steps()}
-    known = {step: metrics[SELECTION] for step, metrics in scored.items() if metrics}
-    return max(known, key=lambda step: (known[step], step)) if known else None
-
-
 def choose_step(manager: ocp.CheckpointManager, which: str) -> int:
-    """The step called ``latest`` or ``best`` (the latest where nothing was evaluated yet)."""
+    """The step called ``latest`` or ``best``: of equals, or where none was evaluated, the later."""
     latest = manager.latest_step()
     if latest is None:
         raise InputError(
             f"{manager.directory} holds no checkpoint: train first (jfsed-jax train --workdir ...)"
         )
-    if which == "best":
-        best = best_step(manager)
-        return latest if best is None else best
-    return latest
+    if which == "latest":
+        return latest
+    return max(manager.all_steps(), key=lambda step: (manager.metrics(step)[SELECTION], step))
 
 
 def read_meta(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
