@@ -117,17 +117,18 @@ def get_config(size: str = "paper") -> ConfigDict:
         # average. One difference is not size: the student's detection branch sees its BGRUs too.
         # The CNN blocks see 11 frames, a fifth of a second, and so few clips and filters do not
         # make up for that.
-        config.student.filters = (32, 32, 32)
+        config.student.filters = (16, 32, 32)
         config.student.aed_recurrent = True
-        config.batch = dict(weak=6, unlabelled=4, strong=6)
-        config.epochs = 20
-        config.evaluation.every_epochs = 2
+        config.teacher.dropout = 0.1
+        config.batch = dict(weak=7, unlabelled=2, strong=7)
+        config.epochs = 10
+        config.evaluation.every_epochs = 1
         config.optimiser.learning_rate = 3e-3
-        config.optimiser.decay_epochs = 1.7
+        config.optimiser.decay_epochs = 1.0
         # Decisions of a model that has learnt nothing are all "absent". The paper's s and tau come
         # after ten thousand steps; here guidance and focal loss wait for the models likewise.
         config.guided.consistency_rampup = 0.5
-        config.guided.alpha_start = 12.0
+        config.guided.alpha_start = 6.0
         config.optimiser.ema_decay = 0.99
         config.augmentation = dict(time_shift=1.0, mix=0.3, gain_db=3.0, filter_db=3.0)
         config.evaluation.average = True

@@ -13,9 +13,8 @@ def get_config(size: str = "small"):
     config.front_end.hop_length = 1470  # 30 frames a second: a frame is a sixth of the collar
     config.student.filters = (16, 16, 16)
     config.teacher.filters = (8, 16, 32, 64, 128)
-    config.batch = dict(weak=4, unlabelled=4, strong=8)
-    config.steps_per_epoch = 30
-    config.epochs = 20
-    config.evaluation.every_epochs = 10
+    config.batch = dict(weak=7, unlabelled=2, strong=7)
+    config.steps_per_epoch = 60  # one pass over the 120 unlabelled clips
+    config.evaluation.every_epochs = 5
     config.augmentation = dict(time_shift=1.0, mix=0.0, gain_db=0.0, filter_db=0.0)
     return config

@@ -184,7 +184,7 @@ def _cache_compiled_programs() -> None:
     """XLA takes half a minute to compile a training step; the second start reuses the result."""
     import jax
 
-    if jax.config.jax_compilation_cache_dir is None:
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(home / "jfsed_jax" / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

@@ -8,7 +8,8 @@ its own clips.
 Axis letters: ``B`` clips of this process, ``T`` frames, ``F`` mel bands, ``C`` event classes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol
 
 import grain
 import numpy as np
@@ -19,12 +20,23 @@ from jfsed_jax.events import encode_events
 Item = dict[str, np.ndarray]
 
 
-class Subset:
-    """A random-access source of some items of another."""
+class Clips(Protocol):
+    """A random-access source of prepared clips, as `datasets.ClipSet` is."""
 
-    def __init__(self, source, indices: Sequence[int]):
+    filenames: list[str]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int) -> Mapping[str, Any]: ...
+
+
+class Subset:
+    """Some clips of a source, as a source."""
+
+    def __init__(self, source: Clips, indices: Iterable[int]):
         self._source = source
         self._indices = list(map(int, indices))
+        self.filenames = [source.filenames[i] for i in self._indices]
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -32,12 +44,8 @@ class Subset:
     def __getitem__(self, i: int):
         return self._source[self._indices[i]]
 
-    @property
-    def filenames(self) -> list[str]:
-        return [self._source.filenames[i] for i in self._indices]
 
-
-def holdout_split(source, share: float, seed: int) -> tuple[Subset, Subset]:
+def holdout_split(source: Clips, share: float, seed: int) -> tuple[Subset, Subset]:
     """(train, held out): `share` of the clips, drawn with `seed`, at least one of several."""
     count = len(source)
     held = min(max(round(share * count), 1), count - 1) if share > 0 and count > 1 else 0
@@ -70,7 +78,7 @@ def to_arrays(item, *, num_classes: int, frame_rate: float, kind: str) -> Item:
 
 
 def batches(
-    sources: Mapping[str, Sequence],
+    sources: Mapping[str, Clips],
     composition: Mapping[str, int],
     *,
     num_classes: int,
@@ -109,10 +117,11 @@ def batches(
                 f"config.batch.{kind} = {total} cannot be shared by {processes} processes: make it "
                 "a multiple"
             )
-        source = sources.get(kind, ())
-        if len(source) // processes < 1:
+        source = sources.get(kind)
+        count = len(source) if source is not None else 0
+        if count // processes < 1:
             raise InputError(
-                f"the data has {len(source)} {kind} training clips with audio, but "
+                f"the data has {count} {kind} training clips with audio, but "
                 f"config.batch.{kind} = {total}: add such clips, or leave them out with "
                 f"--config.batch.{kind}=0"
             )

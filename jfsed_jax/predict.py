@@ -3,10 +3,10 @@
 Axis letters: ``B`` clips, ``T`` frames, ``T'`` frames of the model, ``F`` mel bands, ``C`` classes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,14 @@ from jfsed_jax.train_state import TrainState, averaged_params, create_state
 
 MODELS = ("student", "teacher", "mean")
 _BATCH = 16
+
+
+class Mels(Protocol):
+    """B log-mel clips <float>[T, F]: a list, or anything that reads them one by one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int, /) -> np.ndarray: ...
 
 
 class Posteriors(NamedTuple):
@@ -82,7 +90,7 @@ def make_predict(
 
 
 def predict_clips(
-    predict: Callable, state: TrainState, mels: Sequence[np.ndarray], *, progress: bool = False
+    predict: Callable, state: TrainState, mels: Mels, *, progress: bool = False
 ) -> Posteriors:
     """Posteriors of B clips, a fixed number at a time (the last batch is padded).
 
@@ -125,7 +133,7 @@ class Detector:
     state: TrainState
     predict: Callable[[TrainState, jax.Array], Posteriors]
 
-    def posteriors(self, mels: Sequence[np.ndarray], progress: bool = False) -> Posteriors:
+    def posteriors(self, mels: Mels, progress: bool = False) -> Posteriors:
         """Posteriors of B log-mel clips; see `predict_clips`."""
         return predict_clips(self.predict, self.state, mels, progress=progress)
 

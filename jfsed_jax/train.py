@@ -41,13 +41,12 @@ class TrainingData:
     """The clips that a run trains on and selects by.
 
     Attributes:
-      train: sources by kind, without the held-out clips.
-      held_weak, held_strong: clips to select by.
+      train: sources by kind (`KINDS`), without the held-out clips; kinds without clips are absent.
+      held: clips to select by, likewise.
     """
 
     train: dict[str, pipeline.Subset]
-    held_weak: pipeline.Subset
-    held_strong: pipeline.Subset
+    held: dict[str, pipeline.Subset]
 
 
 def keep_freed_memory() -> None:
@@ -67,10 +66,12 @@ def split_data(prepared: datasets.Prepared, config) -> TrainingData:
     share = config.evaluation.holdout
     train, held = {}, {}
     for number, (kind, name) in enumerate(KINDS.items()):
-        clips = prepared.splits.get(name, ())
+        if name not in prepared.splits:
+            continue
+        clips = prepared.splits[name]
         kept = 0.0 if kind == "unlabelled" else share
         train[kind], held[kind] = pipeline.holdout_split(clips, kept, config.seed + number)
-    return TrainingData(train, held["weak"], held["strong"])
+    return TrainingData(train, {kind: clips for kind, clips in held.items() if len(clips)})
 
 
 def class_windows(prepared: datasets.Prepared, config) -> list[post.ClassWindow]:
@@ -208,8 +209,8 @@ def validate(
     """
     classes, frame_rate = prepared.classes, prepared.front_end.frame_rate
     scores: dict[str, float | None] = {}
-    if len(data.held_strong):
-        items = [data.held_strong[i] for i in range(len(data.held_strong))]
+    if strong := data.held.get("strong"):
+        items = [strong[i] for i in range(len(strong))]
         output = predict.predict_clips(predict_fn, state, [item["mel"] for item in items])
         names = [item["filename"] for item in items]
         events = post.detect_events(
@@ -220,14 +221,13 @@ def validate(
             classes=classes,
             frame_rate=frame_rate,
         )
-        chosen = set(names)
-        strong = prepared.splits[KINDS["strong"]].events
-        reference = [event for event in strong if event.filename in chosen]
+        labels = prepared.splits[KINDS["strong"]].events
+        reference = [event for event in labels if event.filename in set(names)]
         found = scoring.score(reference, events, filenames=names, classes=classes)
         scores["event_f1"] = found["event_f1"]["macro"]
         scores["segment_f1"] = found["segment_f1"]["macro"]
-    if len(data.held_weak):
-        items = [data.held_weak[i] for i in range(len(data.held_weak))]
+    if weak := data.held.get("weak"):
+        items = [weak[i] for i in range(len(weak))]
         output = predict.predict_clips(predict_fn, state, [item["mel"] for item in items])
         tags = np.stack([item["clip_labels"] for item in items]) > 0
         scores["at_f1"] = scoring.tagging_scores(tags, output.clip > 0.5, classes)["macro"]

@@ -128,7 +128,7 @@ def loss_terms(
         focal = losses.adaptive_focal(p, target, options.gamma, options.focal_form)
         return mean(jnp.where(second_stage, focal, bce), mask)
 
-    terms = {}
+    terms: dict[str, tuple[jax.Array | float, jax.Array]] = {}
     for name, output in (("teacher", teacher), ("student", student)):
         frame_labels = losses.pool_labels(batch["frame_labels"], output.frames.shape[1])
         terms[f"{name}/weak"] = 1.0, supervised(output.clip, batch["clip_labels"], weak)
