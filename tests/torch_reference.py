@@ -82,7 +82,9 @@ class Model(nn.Module):
         width = self.num_features + (2 * hidden if layers else 0)
         self.at_linear = nn.Linear(width, options["at_width"])
         self.at_pooling = AttentionPooling(options["at_width"], classes)
-        self.aed_linear = nn.Linear(self.num_features, options["aed_width"])
+        self.aed_recurrent = options["aed_recurrent"]  # not in the paper
+        width = width if self.aed_recurrent else self.num_features
+        self.aed_linear = nn.Linear(width, options["aed_width"])
         self.aed_classes = nn.Linear(options["aed_width"], classes)
 
     def forward(self, mel):  # [B, T, F]
@@ -96,7 +98,8 @@ class Model(nn.Module):
         if self.gru is not None:
             tagging = torch.cat([features, self.gru(features)[0]], dim=-1)
         clip = self.at_pooling(F.relu(self.at_linear(tagging)))
-        frames = torch.sigmoid(self.aed_classes(F.relu(self.aed_linear(features))))
+        detection = tagging if self.aed_recurrent else features
+        frames = torch.sigmoid(self.aed_classes(F.relu(self.aed_linear(detection))))
         return Output(clip, frames, features)
 
 
@@ -147,6 +150,12 @@ def pool_labels(labels, num_frames):
     return F.max_pool1d(labels.transpose(1, 2), covered).transpose(1, 2)
 
 
+def ramp(step, length):
+    """The sigmoid-shaped ramp of reference [29]; a length of 0 has it at its top."""
+    x = min(step / length, 1) if length else 1
+    return math.exp(-5 * (1 - x) ** 2)
+
+
 def losses(system, batch, step, *, steps_per_epoch, config):
     """Every term of equations 5 and 6, name -> (weight, value).
 
@@ -172,16 +181,17 @@ def losses(system, batch, step, *, steps_per_epoch, config):
         terms[f"{name}/weak"] = 1, mean_over(weak, supervised(output.clip, batch["clip_labels"]))
         terms[f"{name}/strong"] = 1, mean_over(strong, supervised(output.frames, labels))
 
-    # Equation 3.
+    # Equation 3. The paper has no ramp here.
+    steps = config.epochs * steps_per_epoch
+    weight = ramp(step, config.guided.consistency_rampup * steps)
     alpha = 1 - config.guided.alpha_base ** max(epoch - config.guided.alpha_start, 0)
     to_student = guided(student.clip, teacher.clip)
     to_teacher = guided(teacher.clip, student.clip)
-    terms["consistency/teacher_to_student"] = 1, mean_over(everything, to_student)
+    terms["consistency/teacher_to_student"] = weight, mean_over(everything, to_student)
     terms["consistency/student_to_teacher"] = alpha, mean_over(everything, to_teacher)
 
     # Equations 1 and 2, and the ablations of section 2.2.
-    ramp = loss.beta_rampup * config.epochs * steps_per_epoch
-    beta = loss.beta_max * math.exp(-5 * (1 - min(step / max(ramp, 1), 1)) ** 2)
+    beta = loss.beta_max * ramp(step, loss.beta_rampup * steps)
     repeats = student.features.shape[1] // teacher.features.shape[1]
     mapped_t = system.distillation["teacher"](teacher.features).repeat_interleave(repeats, dim=1)
     mapped_s = system.distillation["student"](student.features)
