@@ -548,6 +548,34 @@ def _help(name: str, command: Command, values: flags.FlagValues) -> str:
     return f"{usage}\n\n{command.summary}\n{values.get_help()}"
 
 
+def _parse(values: flags.FlagValues, arguments: list[str]) -> list[str]:
+    """Reads the flags into `values` and returns the positional arguments.
+
+    Raises:
+      InputError: a wrong flag or value, or a config that cannot be loaded, in one line.
+    """
+    try:
+        positional = values(["jfsed-jax", *map(_packaged_config, arguments)])[1:]
+        if "config" in values and values["config"].present:
+            values.config.to_dict()  # ml_collections tells only here that the file is missing
+        return positional
+    except (flags.Error, AttributeError, OSError, TypeError, ValueError) as error:
+        text = str(error)
+        if "Traceback" in text:  # ml_collections quotes that of a config that raised
+            text = "--config cannot be loaded: " + text.strip().splitlines()[-1]
+        raise InputError(" ".join(text.replace("\\n", " ").split())) from error
+
+
+def _packaged_config(argument: str) -> str:
+    """``--config=configs/NAME.py`` works away from a clone too: the package has these files."""
+    flag, _, path = argument.partition("=")
+    file, colon, size = path.partition(":")
+    packaged = Path(__file__).parent / "configs" / Path(file).name
+    if flag.lstrip("-") == "config" and not Path(file).exists() and packaged.is_file():
+        return f"{flag}={packaged}{colon}{size}"
+    return argument
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; 0 on success, 2 on bad input (one line on stderr), 130 on Ctrl-C."""
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -576,13 +604,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         lambda record: record.levelno > 20 or record.pathname.startswith(package)
     )
     try:
-        positional = values(["jfsed-jax", *rest])[1:]
-        command.run(values, positional)
-    except (flags.Error, InputError) as error:
-        # One line, except for the picture of a folder that `prepare` expects.
-        picture = isinstance(error, InputError) and "\n" in str(error)
-        message = str(error) if picture else " ".join(str(error).split())
-        print(f"jfsed-jax {name}: {message}", file=sys.stderr)
+        command.run(values, _parse(values, rest))
+    except InputError as error:
+        print(f"jfsed-jax {name}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"jfsed-jax {name}: interrupted", file=sys.stderr)

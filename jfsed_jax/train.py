@@ -268,12 +268,12 @@ def train(
             f"config.batch holds {batch_size} clips, which {jax.device_count()} devices cannot "
             "share: make it a multiple"
         )
-    largest = (
-        "unlabelled" if config.batch.unlabelled else "strong" if config.batch.strong else "weak"
-    )
-    steps_per_epoch = config.steps_per_epoch or max(
-        len(data.train[largest]) // max(config.batch[largest], 1), 1
-    )
+    # An epoch is one pass over the unlabelled set; without one, over the strong or the weak set.
+    counted = next((kind for kind in ("unlabelled", "strong", "weak") if config.batch[kind]), None)
+    if counted is None:
+        raise InputError("config.batch has no clips: set config.batch.weak, unlabelled or strong")
+    passes = len(data.train.get(counted, ())) // config.batch[counted]
+    steps_per_epoch = config.steps_per_epoch or max(passes, 1)
     total_steps = steps_per_epoch * config.epochs
     windows = class_windows(prepared, config)
     meta = describe(prepared, data_dir, config, windows, steps_per_epoch)
