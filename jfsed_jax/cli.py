@@ -404,6 +404,12 @@ def _evaluate_flags(values: flags.FlagValues) -> None:
     )
     flags.DEFINE_string("features", None, "Folder of the features.", flag_values=values)
     flags.DEFINE_enum("split", "validation", ["validation", "eval"], "Clips.", flag_values=values)
+    flags.DEFINE_bool(
+        "tune_thresholds",
+        False,
+        "Class-wise thresholds from the clips that training held out.",
+        flag_values=values,
+    )
     flags.DEFINE_string(
         "score_files", None, "Also write posteriors here, one TSV a clip.", flag_values=values
     )
@@ -430,13 +436,15 @@ def _evaluate(values: flags.FlagValues, arguments: list[str]) -> None:
         workdir,
         split=values.split,
         rule=values.postprocess,
+        tune=values.tune_thresholds,
         score_files=Path(values.score_files) if values.score_files else None,
     )
     info = scores.pop("info")
     print(
         f"{info['system']}, step {info['checkpoint_step']}, {info['num_clips']} clips of "
-        f"{info['split']}, {info['postprocess']} windows\n{scoring.format_scores(scores)}\n"
-        f"{workdir / 'eval' / values.split}"
+        f"{info['split']}, {info['postprocess']} windows"
+        f"{', tuned thresholds' if values.tune_thresholds else ''}\n"
+        f"{scoring.format_scores(scores)}\n{workdir / 'eval' / values.split}"
     )
 
 
@@ -467,6 +475,33 @@ def _predict(values: flags.FlagValues, arguments: list[str]) -> None:
     tables.write_events(values.output or "/dev/stdout", events, filenames=read)
     if refused:
         raise InputError(f"{len(refused)} of {len(arguments)} files could not be used, see above")
+
+
+def _benchmark_flags(values: flags.FlagValues) -> None:
+    _config_flag(values)
+    flags.DEFINE_integer(
+        "batch", None, "Clips in a batch; default: the config's.", lower_bound=1, flag_values=values
+    )
+    flags.DEFINE_enum(
+        "reference",
+        None,
+        ["torch"],
+        "Measure this beside it, with the same weights and batch, taking turns.",
+        flag_values=values,
+    )
+    flags.DEFINE_string("json", None, "Write all that was measured to this file.", values)
+
+
+def _benchmark(values: flags.FlagValues, arguments: list[str]) -> None:
+    from jfsed_jax import benchmark
+    from jfsed_jax.configs import pts_tfd_afl_esp
+
+    _check_flags(values, arguments, "")
+    config = values.config or pts_tfd_afl_esp.get_config("small")
+    result = benchmark.benchmark(config, size=values.batch, reference=bool(values.reference))
+    print(benchmark.format_table(result))
+    if values.json:
+        _write_json(values.json, result)
 
 
 def _demo_flags(values: flags.FlagValues) -> None:
@@ -524,6 +559,12 @@ COMMANDS: dict[str, Command] = {
         "",
         _windows_flags,
         _windows,
+    ),
+    "benchmark": Command(
+        "Measure train step, inference, features, input and memory, beside PyTorch if asked.",
+        "",
+        _benchmark_flags,
+        _benchmark,
     ),
     "report": Command(
         "Write report.html, scores and figures of a run, from its saved files.",

@@ -17,8 +17,10 @@ from jfsed_jax import datasets, scoring, tables
 from jfsed_jax import postprocess as post
 from jfsed_jax.errors import InputError
 from jfsed_jax.events import Event
+from jfsed_jax.pipeline import Clips
 from jfsed_jax.predict import Detector
 from jfsed_jax.score_files import write_score_files
+from jfsed_jax.train import KINDS, split_data
 
 _EXAMPLES = 6  # clips whose log-mel is kept for the report
 
@@ -30,6 +32,7 @@ def evaluate(
     *,
     split: str = "validation",
     rule: str | None = None,
+    tune: bool = False,
     score_files: Path | None = None,
 ) -> dict[str, Any]:
     """Scores a split and writes ``workdir/eval/SPLIT``.
@@ -40,6 +43,8 @@ def evaluate(
       workdir: of the run.
       split: ``validation`` or ``eval``.
       rule: of the median windows, ``fixed``, ``avg`` or ``esp``; the config's if None.
+      tune: take the thresholds of the frame posteriors, class by class, from the strong clips that
+        training held out, and not 0.5; never from the split that is scored.
       score_files: also write one TSV of posteriors a clip into this folder.
 
     Returns:
@@ -57,6 +62,7 @@ def evaluate(
     rule = rule or detector.config.postprocess.rule
     windows = np.array(detector.meta["windows"][rule])
     frame_rate = detector.front_end.frame_rate
+    thresholds = _tuned_thresholds(detector, prepared, windows) if tune else None
     output = detector.posteriors(_Mels(clips), progress=True)
     events = post.detect_events(
         output.clip,
@@ -65,6 +71,7 @@ def evaluate(
         filenames=clips.filenames,
         classes=detector.classes,
         frame_rate=frame_rate,
+        threshold=0.5 if thresholds is None else thresholds,
     )
     scores = scoring.score(
         clips.reference,
@@ -79,6 +86,7 @@ def evaluate(
         "split": split,
         "postprocess": rule,
         "windows": windows.tolist(),
+        "thresholds": None if thresholds is None else thresholds.tolist(),
         "checkpoint_step": detector.step,
         "num_clips": len(clips),
         "clips_listed": prepared.summary[split]["listed"],
@@ -117,10 +125,32 @@ def evaluate(
     return scores
 
 
+def _tuned_thresholds(detector: Detector, prepared: datasets.Prepared, windows) -> np.ndarray:
+    """Class-wise thresholds <float64>[C] with the best Event-F1 on the held-out strong clips."""
+    held = split_data(prepared, detector.config).held.get("strong")
+    if held is None:
+        raise InputError(
+            "no strong clips were held out to tune thresholds on: train with "
+            "--config.evaluation.holdout=0.2, or evaluate without --tune_thresholds"
+        )
+    output = detector.posteriors(_Mels(held))
+    names = set(held.filenames)
+    thresholds, _ = scoring.tune_thresholds(
+        output.clip,
+        output.frames,
+        windows,
+        [e for e in prepared.splits[KINDS["strong"]].events if e.filename in names],
+        filenames=held.filenames,
+        classes=detector.classes,
+        frame_rate=detector.front_end.frame_rate,
+    )
+    return thresholds
+
+
 class _Mels:
     """The log-mel of each clip, read when asked for."""
 
-    def __init__(self, clips: datasets.ClipSet):
+    def __init__(self, clips: Clips):
         self._clips = clips
 
     def __len__(self) -> int:

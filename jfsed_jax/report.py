@@ -413,6 +413,8 @@ def _score_conditions(scores: Mapping[str, Any]) -> str:
         parts.append(f"{page.number(info['num_clips'], 0)} clips")
     if info.get("postprocess"):
         parts.append(RULES.get(str(info["postprocess"]), str(info["postprocess"])))
+    if info.get("thresholds"):
+        parts.append("thresholds tuned on the clips that training held out")
     if _is_number(info.get("checkpoint_step")):
         parts.append(f"weights of step {page.number(info['checkpoint_step'], 0)}")
     return ", ".join(parts)

@@ -170,6 +170,11 @@ def test_evaluate_report_and_score_agree(place, workdir, capsys):
 
     assert cli.main(["report", f"--workdir={workdir}"]) == 0
     assert "Event-F1" in (workdir / "report.html").read_text()
+
+    tuned = ["evaluate", f"--workdir={workdir}", features, "--tune_thresholds"]
+    assert cli.main(tuned) == 0
+    info = json.loads((directory / "scores.json").read_text())["info"]
+    assert len(info["thresholds"]) == 10
     capsys.readouterr()
 
 
