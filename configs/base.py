@@ -28,6 +28,7 @@ def get_config(size: str = "paper") -> ConfigDict:
         n_mels=64,  # [paper]
         fmin=0.0,  # [GL] Hz
         fmax=22050.0,  # [GL] Hz
+        log_offset=1e-4,  # [ours] log(mel + offset), see features.FrontEnd
     )
 
     # [paper] figure 1; filters, kernels, pools (frames, mel bands) and dropout [GL].
@@ -96,7 +97,7 @@ def get_config(size: str = "paper") -> ConfigDict:
 
     config.postprocess = dict(
         rule="avg",  # windows of the median filters: fixed, avg or esp (equation 7)
-        eta=1 / 3,  # [paper]
+        eta=0.333,  # [GL] and the paper's 1/3 to three digits: the windows are those of GL
         knee="chord",  # [ours] definition of the inflection point, see postprocess.py
         fixed_frames=5,  # window of the rule "fixed" [the DCASE 2019 baseline's]
     )

@@ -62,6 +62,7 @@ def _mix(key, batch, probability):
     following = jnp.where(jnp.roll(kinds, -1) == kinds, jnp.roll(order, -1), first)
     partner = jnp.zeros_like(order).at[order].set(following)
     chosen = jax.random.uniform(choice_key, (clips,)) < probability
+    chosen &= partner != jnp.arange(clips)
 
     def pick(mixed, own):
         return jnp.where(chosen.reshape(-1, *[1] * (own.ndim - 1)), mixed, own)

@@ -415,6 +415,13 @@ def _evaluate_flags(values: flags.FlagValues) -> None:
     )
 
 
+def _features_dir(values: flags.FlagValues, meta: dict[str, Any]) -> Path | None:
+    """Where features are: as given, or those of training if it is the same data."""
+    if values.features:
+        return Path(values.features)
+    return None if values.data else Path(meta["features_dir"])
+
+
 def _evaluate(values: flags.FlagValues, arguments: list[str]) -> None:
     from jfsed_jax import datasets, scoring
     from jfsed_jax.evaluate import evaluate
@@ -427,7 +434,7 @@ def _evaluate(values: flags.FlagValues, arguments: list[str]) -> None:
     prepared = datasets.prepare(
         Path(values.data or detector.meta["data_dir"]),
         detector.front_end,
-        features_dir=Path(values.features) if values.features else None,
+        features_dir=_features_dir(values, detector.meta),
         classes=detector.classes,
     )
     scores = evaluate(
@@ -472,7 +479,12 @@ def _predict(values: flags.FlagValues, arguments: list[str]) -> None:
         except InputError as error:
             logging.error("%s", error)
             refused.append(name)
-    tables.write_events(values.output or "/dev/stdout", events, filenames=read)
+    if values.output:
+        tables.write_events(values.output, events, filenames=read)
+    else:
+        print("\t".join(tables.EVENT_COLUMNS))
+        for event in events:
+            print(f"{event.filename}\t{event.onset:.3f}\t{event.offset:.3f}\t{event.event_label}")
     if refused:
         raise InputError(f"{len(refused)} of {len(arguments)} files could not be used, see above")
 
@@ -521,7 +533,8 @@ def _demo(values: flags.FlagValues, arguments: list[str]) -> None:
     workdir = Path(values.workdir)
     folder = data.render(workdir / "data")
     features = workdir / "features"
-    train(config.get_config(), folder, workdir, features_dir=features)
+    if not train(config.get_config(), folder, workdir, features_dir=features):
+        return
     detector = load_detector(workdir)
     prepared = datasets.prepare(folder, detector.front_end, features_dir=features)
     scores = evaluate(detector, prepared, workdir)
@@ -596,6 +609,10 @@ def _parse(values: flags.FlagValues, arguments: list[str]) -> list[str]:
       InputError: a wrong flag or value, or a config that cannot be loaded, in one line.
     """
     try:
+        # One form for both: --config FILE and --config=FILE.
+        for i in range(len(arguments) - 1, 0, -1):
+            if arguments[i - 1] in ("--config", "-config"):
+                arguments[i - 1 : i + 1] = [f"--config={arguments[i]}"]
         positional = values(["jfsed-jax", *map(_packaged_config, arguments)])[1:]
         if "config" in values and values["config"].present:
             values.config.to_dict()  # ml_collections tells only here that the file is missing
@@ -646,7 +663,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     try:
         command.run(values, _parse(values, rest))
-    except InputError as error:
+    except (InputError, OSError) as error:
         print(f"jfsed-jax {name}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

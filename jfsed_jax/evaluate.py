@@ -99,7 +99,7 @@ def evaluate(
         directory / "posteriors.npz",
         filenames=np.array(clips.filenames),
         clip=output.clip.astype(np.float32),
-        frames=output.frames.astype(np.float16),
+        frames=output.frames.astype(np.float32),
         classes=np.array(detector.classes),
         frame_rate=frame_rate,
         clip_reference=scoring.clip_tags(clips.reference, clips.filenames, detector.classes),

@@ -33,7 +33,7 @@ class Mels(Protocol):
 
 
 class Posteriors(NamedTuple):
-    """clip: <float32>[B, C]; frames: <float32>[B, T', C]."""
+    """clip: <float32>[B, C]; frames: <float32>[B, T, C]."""
 
     clip: np.ndarray
     frames: np.ndarray
@@ -58,8 +58,8 @@ def make_predict(
 
     Args:
       system: the models, without a mapped axis.
-      model: whose outputs: ``student``, ``teacher``, or the ``mean`` of both (the teacher's frames
-        are repeated to the student's T').
+      model: whose outputs: ``student``, ``teacher``, or the ``mean`` of both. Frames are those of
+        the input: a model's frame is repeated over the frames it covers.
       average: use the moving average of the parameters.
     """
     if model not in MODELS:
@@ -76,15 +76,14 @@ def make_predict(
         def apply(name):
             module = {"student": system.student, "teacher": system.teacher}[name]
             variables = {"params": params[name], "batch_stats": state.batch_stats[name]}
-            return module.apply(variables, mel.astype(jnp.float32))
+            output: Any = module.apply(variables, mel.astype(jnp.float32))
+            # Frame t of the input lies in frame t T' // T of the model.
+            frames, pooled = mel.shape[1], output.frames.shape[1]
+            return Posteriors(output.clip, output.frames[:, np.arange(frames) * pooled // frames])
 
         if model != "mean":
-            output = apply(model)
-            return Posteriors(output.clip, output.frames)
-        student, teacher = apply("student"), apply("teacher")
-        repeats = student.frames.shape[1] // teacher.frames.shape[1]
-        frames = (student.frames + jnp.repeat(teacher.frames, repeats, axis=1)) / 2
-        return Posteriors((student.clip + teacher.clip) / 2, frames)
+            return apply(model)
+        return jax.tree.map(lambda a, b: (a + b) / 2, apply("student"), apply("teacher"))
 
     return predict
 

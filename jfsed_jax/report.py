@@ -527,6 +527,7 @@ def _classes_section(run: Run) -> Html | None:
 
 _NOT_LOSSES = frozenset(
     {"kind", "step", "epoch", "loss", "alpha", "beta", "learning_rate", "clips_per_second"}
+    | {"gradient_norm"}
 )
 _TITLES = {
     "weak": "Weak labels, by clip",

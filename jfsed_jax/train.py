@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -87,7 +87,9 @@ def class_windows(prepared: datasets.Prepared, config) -> list[post.ClassWindow]
     )
 
 
-def describe(prepared, data_dir: Path, config, windows, steps_per_epoch: int) -> dict[str, Any]:
+def describe(
+    prepared, data: TrainingData, data_dir: Path, config, windows, steps_per_epoch: int
+) -> dict[str, Any]:
     """What travels in every checkpoint beside the state; JSON-able."""
     strong = prepared.splits.get(KINDS["strong"])
     durations = post.durations_by_class(strong.events if strong else (), prepared.classes)
@@ -95,6 +97,8 @@ def describe(prepared, data_dir: Path, config, windows, steps_per_epoch: int) ->
         "system": config.system,
         "data": prepared.data,
         "data_dir": str(data_dir.absolute()),
+        "features_dir": str(prepared.directory),
+        "clips": {kind: len(clips) for kind, clips in data.train.items()},
         "config": json.loads(config.to_json()),
         "classes": list(prepared.classes),
         "front_end": asdict(prepared.front_end),
@@ -108,8 +112,8 @@ def describe(prepared, data_dir: Path, config, windows, steps_per_epoch: int) ->
     }
 
 
-def claim_workdir(workdir: Path, config) -> None:
-    """Writes the config to a new workdir; refuses a workdir of another config."""
+def check_workdir(workdir: Path, config) -> None:
+    """Refuses the workdir of a run of another config."""
     path = workdir / "config.json"
     wanted = json.loads(config.to_json())
     if path.exists():
@@ -123,12 +127,41 @@ def claim_workdir(workdir: Path, config) -> None:
                 f"{workdir} belongs to a run of another config: {'; '.join(differences[:4])}; "
                 "choose another --workdir, or repeat the command that made it"
             )
-        return
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        _write_json(path, wanted)
-    except OSError as error:
-        raise InputError(f"--workdir {workdir} cannot be written: {error.strerror}") from error
+
+
+def check_resume(meta: Mapping[str, Any], wanted: Mapping[str, Any], workdir: Path) -> None:
+    """Refuses to go on with other data: classes, number of clips or windows have changed."""
+    for key in ("classes", "clips", "steps_per_epoch", "windows"):
+        if meta.get(key) != wanted[key]:
+            raise InputError(
+                f"{workdir} was trained on other data: its {key} are {meta.get(key)}, those of "
+                f"--data are {wanted[key]}; choose another --workdir, or restore the data"
+            )
+
+
+def check_config(config) -> None:
+    """Refuses values that would fail only after hours, or not at all."""
+    if config.evaluation.average and not config.optimiser.ema_decay:
+        raise InputError(
+            "config.evaluation.average needs a moving average: set config.optimiser.ema_decay"
+        )
+    if config.compute_dtype not in ("float32", "bfloat16"):
+        raise InputError(
+            f"config.compute_dtype is {config.compute_dtype!r}: expected float32 or bfloat16"
+        )
+    if config.loss.focal_form not in ("paper", "lin"):
+        raise InputError(f"config.loss.focal_form is {config.loss.focal_form!r}: paper or lin")
+    positive = {
+        "epochs": config.epochs,
+        "evaluation.every_epochs": config.evaluation.every_epochs,
+        "checkpoint_every_steps": config.checkpoint_every_steps,
+        "optimiser.decay_epochs": config.optimiser.decay_epochs,
+    }
+    for name, value in positive.items():
+        if value <= 0:
+            raise InputError(f"config.{name} is {value}: expected more than 0")
+    if min(config.batch.values()) < 0 or not sum(config.batch.values()):
+        raise InputError(f"config.batch is {dict(config.batch)}: expected counts, not all 0")
 
 
 def _differences(found: Any, wanted: Any, name: str = "config") -> Iterator[str]:
@@ -221,8 +254,8 @@ def validate(
             classes=classes,
             frame_rate=frame_rate,
         )
-        labels = prepared.splits[KINDS["strong"]].events
-        reference = [event for event in labels if event.filename in set(names)]
+        labels, chosen = prepared.splits[KINDS["strong"]].reference, set(names)
+        reference = [event for event in labels if event.filename in chosen]
         found = scoring.score(reference, events, filenames=names, classes=classes)
         scores["event_f1"] = found["event_f1"]["macro"]
         scores["segment_f1"] = found["segment_f1"]["macro"]
@@ -242,7 +275,7 @@ def train(
     *,
     features_dir: Path | None = None,
     strict: bool = False,
-) -> None:
+) -> bool:
     """Trains a system, or goes on training it.
 
     Args:
@@ -250,6 +283,9 @@ def train(
       data_dir: a folder in the DCASE 2019 layout.
       workdir: of this run.
       features_dir, strict: see `datasets.prepare`.
+
+    Returns:
+      Whether all steps are done; False after Ctrl-C.
 
     Raises:
       InputError: data, config or workdir do not fit; a loss is not finite.
@@ -259,7 +295,8 @@ def train(
     with suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", config.cpu_devices)
     front_end = FrontEnd(**config.front_end)
-    claim_workdir(workdir, config)
+    check_config(config)
+    check_workdir(workdir, config)
     prepared = datasets.prepare(data_dir, front_end, features_dir=features_dir, strict=strict)
     data = split_data(prepared, config)
     batch_size = sum(config.batch.values())
@@ -269,15 +306,12 @@ def train(
             "share: make it a multiple"
         )
     # An epoch is one pass over the unlabelled set; without one, over the strong or the weak set.
-    counted = next((kind for kind in ("unlabelled", "strong", "weak") if config.batch[kind]), None)
-    if counted is None:
-        raise InputError("config.batch has no clips: set config.batch.weak, unlabelled or strong")
+    counted = next(kind for kind in ("unlabelled", "strong", "weak") if config.batch[kind])
     passes = len(data.train.get(counted, ())) // config.batch[counted]
     steps_per_epoch = config.steps_per_epoch or max(passes, 1)
     total_steps = steps_per_epoch * config.epochs
     windows = class_windows(prepared, config)
-    meta = describe(prepared, data_dir, config, windows, steps_per_epoch)
-    _write_json(workdir / "meta.json", meta)
+    meta = describe(prepared, data, data_dir, config, windows, steps_per_epoch)
     window_sizes = post.window_sizes(windows, config.postprocess.rule)
 
     make = partial(
@@ -295,6 +329,8 @@ def train(
         make(axis_name=None), config.evaluation.model, config.evaluation.average
     )
 
+    workdir.mkdir(parents=True, exist_ok=True)
+    _write_json(workdir / "config.json", json.loads(config.to_json()))
     init_key = jax.random.key(config.seed)
     # The step draws millions of bits for dropout: this generator compiles and runs faster than
     # threefry on every platform, and repeats its numbers as reliably.
@@ -307,12 +343,14 @@ def train(
             state = jax.device_put(jax.jit(init)(init_key), replicated)
             start = 0
         else:
+            check_resume(checkpoints.read_meta(manager, latest), meta, workdir)
             state = checkpoints.restore_state(manager, latest, jax.eval_shape(init, init_key), mesh)
             start = latest
             logging.info("resumed %s at step %d of %d", workdir, start, total_steps)
+        _write_json(workdir / "meta.json", meta)
         if start >= total_steps:
             logging.info("%s: all %d steps are done", workdir, total_steps)
-            return
+            return True
         batches = pipeline.batches(
             data.train,
             config.batch,
@@ -325,7 +363,7 @@ def train(
         )
         log = MetricsLog(workdir, start)
         try:
-            _loop(
+            return _loop(
                 state, start, total_steps, steps_per_epoch, batches, mesh, step_fn, train_key, log,
                 config=config, manager=manager, meta=meta, stop=stop,
                 evaluate=lambda state: validate(predict_fn, state, data, prepared, window_sizes),
@@ -360,9 +398,13 @@ def _loop(
                 raise InputError(
                     f"step {step}: {', '.join(bad)} not finite ({terms}); the last good "
                     f"checkpoint is step {saved} of {manager.directory}; lower "
-                    "config.optimiser.learning_rate or look for clips with extreme levels"
+                    "config.optimiser.learning_rate (with another --workdir), or look for clips "
+                    "with extreme levels"
                 )
-            extra = {"epoch": step // steps_per_epoch, "clips_per_second": batch_size / seconds}
+            extra = {
+                "epoch": (step - 1) // steps_per_epoch,
+                "clips_per_second": batch_size / seconds,
+            }
             log.write("train", step, values | extra)
         bar.set_postfix_str(
             f"loss {values['loss']:.3f}, {batch_size / seconds:.0f} clips/s"
@@ -399,10 +441,11 @@ def _loop(
         checkpoints.save(manager, step, state, meta)
     manager.wait_until_finished()
     bar.close()
-    if stop.is_set() and step < total_steps:
+    if step < total_steps:
         logging.info(
             "stopped and saved at step %d of %d: the same command goes on", step, total_steps
         )
+    return step == total_steps
 
 
 _LOG_EVERY = 5  # steps between two reads of the metrics

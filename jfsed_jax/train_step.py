@@ -185,8 +185,8 @@ def train_step(
       axis_name: the mapped axis, or None on one device.
 
     Returns:
-      The next state, and every loss term by name with ``loss``, ``alpha``, ``beta`` and
-      ``learning_rate``, all <float32>[].
+      The next state, and every loss term by name with ``loss``, ``gradient_norm``, ``alpha``,
+      ``beta`` and ``learning_rate``, all <float32>[].
     """
     key = jax.random.fold_in(key, state.step)
     if axis_name is not None:
@@ -221,6 +221,8 @@ def train_step(
     if axis_name is not None:
         # Each device holds its share of the masked means, so shares are summed, not averaged.
         gradients, metrics = lax.psum((gradients, metrics), axis_name)
+    # A gradient can overflow where the loss does not; it must be seen before it is saved.
+    metrics["gradient_norm"] = optax.global_norm(gradients)
     updates, opt_state = system.optimiser.update(gradients, state.opt_state, state.params)
     schedules = system.schedules
     metrics |= {

@@ -171,6 +171,10 @@ def test_evaluate_report_and_score_agree(place, workdir, capsys):
     assert cli.main(["report", f"--workdir={workdir}"]) == 0
     assert "Event-F1" in (workdir / "report.html").read_text()
 
+    for model in ("teacher", "mean"):
+        assert cli.main(["evaluate", f"--workdir={workdir}", features, f"--model={model}"]) == 0
+        assert np.load(directory / "posteriors.npz")["frames"].shape == (4, 600, 10)
+
     tuned = ["evaluate", f"--workdir={workdir}", features, "--tune_thresholds"]
     assert cli.main(tuned) == 0
     info = json.loads((directory / "scores.json").read_text())["info"]

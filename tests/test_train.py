@@ -50,11 +50,12 @@ def test_metrics_after_the_resumed_step_are_dropped(tmp_path):
 
 def test_a_workdir_belongs_to_one_config(tmp_path):
     config = pts_tfd_afl_esp.get_config("tiny")
-    train.claim_workdir(tmp_path, config)
-    train.claim_workdir(tmp_path, config)
+    train.check_workdir(tmp_path, config)
+    (tmp_path / "config.json").write_text(config.to_json())
+    train.check_workdir(tmp_path, config)
     config.loss.gamma = 3.0
     with pytest.raises(InputError, match=r"config.loss.gamma is 2.0 there and 3.0 here"):
-        train.claim_workdir(tmp_path, config)
+        train.check_workdir(tmp_path, config)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(InputError, match="is not JSON"):
-        train.claim_workdir(tmp_path, config)
+        train.check_workdir(tmp_path, config)
