@@ -60,9 +60,8 @@ def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
             names = _torch_names(path)
             value = np.asarray(value)
             for name, part in zip(names, [value] if len(names) == 1 else value, strict=True):
-                state[name] = np.ascontiguousarray(
-                    part.transpose(3, 2, 0, 1) if part.ndim == 4 else part.T
-                )
+                part = part.transpose(3, 2, 0, 1) if part.ndim == 4 else part.T
+                state[name] = np.array(part, order="C")
                 if name.endswith("running_mean"):
                     state[name.replace("running_mean", _COUNTER)] = np.zeros((), np.int64)
     return state

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.data import DataLoader
 
 
 class Output(NamedTuple):
@@ -217,3 +218,29 @@ def train_step(system, optimiser, batch, step, *, steps_per_epoch, config):
     total.backward()
     optimiser.step()
     return {name: value.detach() for name, (_, value) in terms.items()} | {"loss": total.detach()}
+
+
+def log_mel(waveform, mel_basis, front_end):
+    """Log-mel magnitudes [B, T, F] of clips [B, N]; `mel_basis` [K, F]."""
+    spectrum = torch.stft(
+        waveform,
+        front_end.n_fft,
+        front_end.hop_length,
+        front_end.win_length,
+        window=torch.hann_window(front_end.win_length, device=waveform.device),
+        pad_mode="constant",
+        return_complex=True,
+    )
+    magnitude = spectrum[..., : front_end.num_frames].abs()
+    return (magnitude.transpose(1, 2) @ mel_basis + front_end.log_offset).log()
+
+
+def batches(datasets, composition):
+    """Endless batches: of each data set of arrays its number of clips, shuffled, as tensors."""
+    loaders = [
+        DataLoader(dataset, batch_size=count, shuffle=True, drop_last=True)
+        for dataset, count in zip(datasets, composition, strict=True)
+    ]
+    while True:
+        for parts in zip(*loaders, strict=False):
+            yield {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

@@ -1,0 +1,146 @@
+"""The benchmark: its count of operations, taking turns, the table; and the reference's log-mel."""
+
+import json
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from jfsed_jax import benchmark, cli, features, models
+from jfsed_jax.configs import base, pts_tfd_afl_esp
+from jfsed_jax.errors import InputError
+from jfsed_jax.features import FrontEnd
+
+NO_TORCH = "PyTorch is not installed (extra [torch])"
+
+
+def make(name, **options):
+    config = base.get_config()
+    config[name].update(options)
+    return models.from_config(
+        config[name], config.batch_norm, classes=10, dtype="float32", axis_name=None
+    )
+
+
+def test_operations_are_those_of_the_layers():
+    convolutions = 600 * (64 * 25 * 160 + 16 * 25 * 160 * 160 + 4 * 9 * 160 * 160)
+    dense = 600 * (160 * 128 + 128 * 20 + 160 * 256 + 256 * 10)
+    without = make("student", gru_layers=0)
+    assert benchmark.forward_flops(without, 600, 64) == 2 * (convolutions + dense)
+    gates = 600 * 2 * 3 * 64 * ((160 + 64) + (128 + 64)) + 600 * 128 * 128
+    assert benchmark.forward_flops(make("student"), 600, 64) == 2 * (convolutions + dense + gates)
+    recurrent = benchmark.forward_flops(make("student", aed_recurrent=True), 600, 64)
+    assert recurrent == 2 * (convolutions + dense + gates + 600 * 128 * 256)
+
+
+@pytest.mark.parametrize("name", ["teacher", "student"])
+def test_operations_are_those_that_xla_counts(name):
+    """XLA leaves out what meets padding, counts batch norms, and of a loop counts one turn."""
+    model = make(name, gru_layers=0)
+    mel = jax.ShapeDtypeStruct((1, 600, 64), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), mel)
+    counted = jax.jit(model.apply).lower(variables, mel).cost_analysis()["flops"]
+    assert benchmark.forward_flops(model, 600, 64) == pytest.approx(counted, rel=0.1)
+
+
+def test_sides_take_turns():
+    called = []
+
+    def side(name, seconds):
+        called.append(name)
+        time.sleep(seconds)
+
+    sides = {"a": lambda: side("a", 0.02), "b": lambda: side("b", 0.04)}
+    found = benchmark.take_turns(sides, seconds=0.25)
+    assert called == ["a", "b"] * (len(called) // 2)
+    assert found["a"].calls == found["b"].calls == len(called) // 2 - 1
+    assert 1.5 < found["b"].seconds / found["a"].seconds < 2.5
+    assert found["b"].cpu_seconds < 0.02  # sleep is not work
+
+
+def quick(monkeypatch):
+    """The complete system with two blocks, and few repeats."""
+    config = pts_tfd_afl_esp.get_config("tiny")
+    few = dict(filters=(4, 4), kernels=(3, 3), convs=(1, 1), gru_layers=1, dropout=0.0)
+    config.teacher.update(few, pools=((10, 8), (10, 4)))
+    config.student.update(few, pools=((1, 8), (1, 8)))
+    config.front_end.update(clip_seconds=100 / 60)
+    monkeypatch.setattr(benchmark, "take_turns", lambda sides: TAKE_TURNS(sides, seconds=0.1))
+    monkeypatch.setattr(jax.config, "update", lambda *_: None)  # this process has its devices
+    return config
+
+
+TAKE_TURNS = benchmark.take_turns
+
+
+def check_table(result, sides):
+    json.dumps(result, allow_nan=False)
+    rows = {row["name"]: row for row in result["rows"]}
+    assert list(rows) == ["train step", "inference", "features", "input", "peak memory"]
+    for name in ("train step", "inference"):
+        row = rows[name]
+        assert row["compile_seconds"] > 0 and row["ours"]["calls"] >= 3
+        expected = row["flops"] / row["ours"]["seconds"] / result["ceiling_flops"]
+        assert row["share_of_ceiling"] == pytest.approx(expected)
+    for row in (row for row in rows.values() if "skipped" not in row):
+        assert [side for side in ("ours", "torch") if side in row] == sides
+        assert ("ratio" in row) == (len(sides) == 2)
+    lines = benchmark.format_table(result).splitlines()
+    assert [line.split("  ")[0] for line in lines[-5:]] == list(rows)
+    return rows
+
+
+def test_without_a_reference_and_without_grain(monkeypatch):
+    def missing(*_):
+        raise ModuleNotFoundError("No module named 'grain'", name="grain")
+
+    monkeypatch.setattr(benchmark, "_input_sides", missing)
+    result = benchmark.benchmark(quick(monkeypatch), size=4)
+    rows = check_table(result, ["ours"])
+    assert rows["input"] == {"name": "input", "skipped": "grain is not installed"}
+    assert "skipped: grain is not installed" in benchmark.format_table(result)
+    assert rows["peak memory"]["ours"]["host"] > 1e6
+
+
+def test_against_torch(monkeypatch):
+    pytest.importorskip("torch", reason=NO_TORCH)
+    memory = {"host": 5 << 20, "device": 0}
+    monkeypatch.setattr(benchmark, "peak_memory", lambda *_: memory)
+    result = benchmark.benchmark(quick(monkeypatch), size=4, reference=True)
+    rows = check_table(result, ["ours", "torch"])
+    assert result["largest_difference"] < 1e-5
+    seconds = [rows["train step"][side]["seconds"] for side in ("torch", "ours")]
+    assert rows["train step"]["ratio"] == seconds[0] / seconds[1]
+
+
+def test_what_is_missing_is_named(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(benchmark, "_REFERENCE", tmp_path / "torch_reference.py")
+    found = benchmark.importlib.util.find_spec
+    for torch, message in ((None, "not installed"), ("a spec", "from a clone")):
+        monkeypatch.setattr(benchmark.importlib.util, "find_spec", lambda name, torch=torch: torch)
+        with pytest.raises(InputError, match=message):
+            benchmark.load_reference()
+    monkeypatch.setattr(benchmark.importlib.util, "find_spec", found)
+    assert cli.main(["benchmark", "--reference=keras"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_batch_has_each_kind_in_the_configs_proportion():
+    config = ConfigDict({"batch": {"weak": 16, "unlabelled": 32, "strong": 16}})
+    batch = benchmark.make_batch(config, FrontEnd(), 8)
+    assert batch["is_weak"].tolist() == [1, 1, 0, 0, 0, 0, 0, 0]
+    assert batch["is_strong"].tolist() == [0, 0, 0, 0, 0, 0, 1, 1]
+    assert (batch["frame_labels"].any((1, 2)) == batch["is_strong"]).all()
+
+
+def test_the_references_log_mel_is_ours():
+    torch = pytest.importorskip("torch", reason=NO_TORCH)
+    front_end = FrontEnd(clip_seconds=2.0)
+    noise = np.random.default_rng(0).normal(0, 0.1, front_end.num_samples).astype(np.float32)
+    found = benchmark.load_reference().log_mel(
+        torch.from_numpy(noise)[None], torch.from_numpy(features.mel_basis(front_end)), front_end
+    )
+    np.testing.assert_allclose(found[0], features.log_mel(noise, front_end), atol=1e-4)
