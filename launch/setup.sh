@@ -57,9 +57,10 @@ set_up() {
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e ".$1" ||
         fail "the installation failed (see above); once that is mended, run this again."
     if [ -n "${JFSED_TORCH:-}" ]; then
-        # '+cpu' builds are small and never on PyPI: this cannot fetch gigabytes of CUDA.
+        # '+cpu' builds are small and never on PyPI: this cannot fetch gigabytes of CUDA. It asks
+        # for setuptools too, and a newer one would break sed_eval (setup.cfg says why).
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-            'torch==2.13.0+cpu' 2>/dev/null ||
+            'torch==2.13.0+cpu' 'setuptools<81' 2>/dev/null ||
             echo "No CPU build of PyTorch on offer: the tests that compare with it are skipped."
     fi
     printf '%s\n' "$root $metadata" >"$stamp"
