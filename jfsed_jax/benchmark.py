@@ -14,6 +14,7 @@ import json
 import math
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -264,6 +265,11 @@ def _peak_memory(side: str, config_json: str, size: int) -> dict[str, int]:
     import resource
 
     def peak() -> int:
+        status = Path("/proc/self/status")
+        if status.exists():
+            # Not ru_maxrss: on Linux a child starts with that of the process it was forked from.
+            found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
+            return 1024 * int(found[1]) if found else 0
         unit = 1 if sys.platform == "darwin" else 1024
         return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 

@@ -227,7 +227,10 @@ def test_training(name, start, pairs, batch, torch_batch):
             reference, optimiser, torch_batch, step, steps_per_epoch=1, config=pair.config
         )
         if step == start:
-            assert metrics.keys() - {"alpha", "beta", "learning_rate"} == values.keys()
+            assert (
+                metrics.keys() - {"gradient_norm", "alpha", "beta", "learning_rate"}
+                == values.keys()
+            )
             for term, value in values.items():
                 np.testing.assert_allclose(metrics[term], value, rtol=1e-6, err_msg=term)
             compare_gradients(state.opt_state, reference, pair.like)
