@@ -1,7 +1,7 @@
 """A 2-D convolution whose weight gradient is fast on CPU.
 
 XLA's CPU backend computes the weight gradient of a wide convolution slower than need be. As one
-matrix product per clip and kernel row, of the shifted input with the cotangent, it takes less
+matrix product per clip and kernel row, of the cotangent with the shifted input, it takes less
 than half the time and agrees to float32 rounding. Narrow convolutions and accelerators keep
 XLA's own gradient; the platform is chosen when the program is lowered.
 

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from jfsed_jax.convolution import convolve
+from jfsed_jax.recurrence import recurrence
 
 Pair = tuple[int, int]
 
@@ -119,9 +119,8 @@ class ConvBlock(nn.Module):
 class BiGRU(nn.Module):
     """One bidirectional GRU layer, [B, T', D] -> [B, T', 2H], with torch's equations.
 
-    The input projection is one matrix product over all frames, and one scan carries both
-    directions: half the dependent steps of two scans. Gates are stacked in the order reset,
-    update, new; direction 0 runs forward in time.
+    Parameters of both directions are stacked, 0 forward in time; gates in the order reset, update,
+    new.
     """
 
     hidden: int
@@ -132,30 +131,19 @@ class BiGRU(nn.Module):
         hidden = self.hidden
         uniform = nn.initializers.uniform(2 * hidden**-0.5)
 
-        def init(key, shape):
-            return uniform(key, shape) - hidden**-0.5
+        def param(name, shape):
+            init = lambda key, shape: uniform(key, shape) - hidden**-0.5  # noqa: E731
+            return self.param(name, init, shape).astype(self.dtype)
 
-        kernel = self.param("input_kernel", init, (2, x.shape[-1], 3 * hidden)).astype(self.dtype)
-        bias = self.param("input_bias", init, (2, 3 * hidden)).astype(self.dtype)
-        recurrent = self.param("recurrent_kernel", init, (2, hidden, 3 * hidden))
-        recurrent_bias = self.param("recurrent_bias", init, (2, 3 * hidden)).astype(self.dtype)
-        recurrent = recurrent.astype(self.dtype)
+        kernel = param("input_kernel", (2, x.shape[-1], 3 * hidden))
+        bias = param("input_bias", (2, 3 * hidden))
+        recurrent = param("recurrent_kernel", (2, hidden, 3 * hidden))
+        recurrent_bias = param("recurrent_bias", (2, 3 * hidden))
 
-        projected = jnp.einsum("btd,zdk->tzbk", x.astype(self.dtype), kernel) + bias[:, None]
-        projected = jnp.stack([projected[:, 0], projected[::-1, 1]], axis=1)
-
-        def step(state, projected):
-            recurred = jnp.einsum("zbh,zhk->zbk", state, recurrent) + recurrent_bias[:, None]
-            gates = nn.sigmoid(projected[..., : 2 * hidden] + recurred[..., : 2 * hidden])
-            reset, update = jnp.split(gates, 2, axis=-1)
-            new = jnp.tanh(projected[..., 2 * hidden :] + reset * recurred[..., 2 * hidden :])
-            state = (1 - update) * new + update * state
-            return state, state
-
-        start = jnp.zeros((2, x.shape[0], hidden), self.dtype)
-        _, states = lax.scan(step, start, projected)
-        both = jnp.concatenate([states[:, 0], states[::-1, 1]], axis=-1)
-        return both.swapaxes(0, 1)
+        frames_first = x.astype(self.dtype).swapaxes(0, 1)
+        forward, backward = (frames_first @ kernel[i] + bias[i] for i in (0, 1))
+        states = recurrence(forward, backward, recurrent, recurrent_bias)
+        return jnp.concatenate(states, axis=-1).swapaxes(0, 1)
 
 
 class AttentionPooling(nn.Module):
