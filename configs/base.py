@@ -16,6 +16,7 @@ def get_config(size: str = "paper") -> ConfigDict:
         raise ValueError(f"size {size!r}: expected one of {', '.join(SIZES)}")
     config = ConfigDict()
     config.system = "pts"
+    config.scheme = "joint"  # how both are trained; guided_learning and mean_teacher: systems 1, 0
     config.size = size
     config.seed = 0
 
@@ -33,6 +34,7 @@ def get_config(size: str = "paper") -> ConfigDict:
 
     # [paper] figure 1; filters, kernels, pools (frames, mel bands) and dropout [GL].
     config.teacher = dict(
+        architecture="CRNN",  # a class of models.py
         filters=(16, 32, 64, 128, 256),
         kernels=(3, 3, 3, 3, 1),
         pools=((5, 4), (5, 2), (2, 2), (2, 2), (1, 1)),
@@ -45,6 +47,7 @@ def get_config(size: str = "paper") -> ConfigDict:
         aed_recurrent=False,  # [paper] the detection branch sees the CNN blocks alone
     )
     config.student = dict(
+        architecture="CRNN",
         filters=(160, 160, 160),
         kernels=(5, 5, 3),
         pools=((1, 4), (1, 4), (1, 4)),
@@ -78,13 +81,18 @@ def get_config(size: str = "paper") -> ConfigDict:
         alpha_start=30.0,  # [paper] s, in epochs
         # The teacher's guidance of the student has full weight from the start [paper], or grows
         # over this share of all epochs.
+        consistency=1.0,  # [paper] its full weight
         consistency_rampup=0.0,
+        disentangled_least=0.04,  # [GL] m of system 1, see models.feature_shares
     )
     config.loss = dict(
-        tfd=0.0,  # weight of target-event distillation, times beta (equation 1)
-        dfd_d=0.0,  # the same for Euclidean distance on all clips
-        dfd_d_weak_unlabelled=0.0,  # on weak and unlabelled clips only
-        dfd_mse=0.0,  # mean squared error on all clips
+        # Weights, times beta, of the distances that train_step.distances names.
+        distillation=dict(
+            tfd=0.0,  # target-event distillation, on strong clips (equation 1)
+            dfd_d=0.0,  # Euclidean distance on all clips
+            dfd_d_weak_unlabelled=0.0,  # on weak and unlabelled clips only
+            dfd_mse=0.0,  # mean squared error on all clips
+        ),
         distillation_dims=128,  # [ours] width of W_t and W_s
         beta_max=1.0,  # [paper] beta is in [0, 1]
         beta_rampup=0.5,  # [ours] the ramp's length as a share of all epochs, as in reference [29]
@@ -94,6 +102,8 @@ def get_config(size: str = "paper") -> ConfigDict:
     )
     # [ours] the paper trains without; see jfsed_jax/augment.py.
     config.augmentation = dict(time_shift=0.0, mix=0.0, gain_db=0.0, filter_db=0.0)
+    # Deviation of the noise on the teacher's linear mel (of filters of height 1), see system 0.
+    config.teacher_noise = 0.0
 
     config.postprocess = dict(
         rule="avg",  # windows of the median filters: fixed, avg or esp (equation 7)
@@ -124,12 +134,14 @@ def get_config(size: str = "paper") -> ConfigDict:
         config.batch = dict(weak=7, unlabelled=2, strong=7)
         config.epochs = 10
         config.evaluation.every_epochs = 1
+        # In proportion to the run: --config.epochs=N stretches them.
+        epochs = config.get_ref("epochs").to_float()
         config.optimiser.learning_rate = 3e-3
-        config.optimiser.decay_epochs = 1.0
+        config.optimiser.decay_epochs = 0.1 * epochs
         # Decisions of a model that has learnt nothing are all "absent". The paper's s and tau come
         # after ten thousand steps; here guidance and focal loss wait for the models likewise.
         config.guided.consistency_rampup = 0.5
-        config.guided.alpha_start = 6.0
+        config.guided.alpha_start = 0.6 * epochs
         config.optimiser.ema_decay = 0.99
         config.augmentation = dict(time_shift=1.0, mix=0.3, gain_db=3.0, filter_db=3.0)
         config.evaluation.average = True

@@ -13,7 +13,8 @@ def get_config(size: str = "small"):
     config.front_end.hop_length = 1470  # 30 frames a second: a frame is a sixth of the collar
     config.student.filters = (16, 16, 16)
     config.teacher.filters = (8, 16, 32, 64, 128)
-    config.batch = dict(weak=7, unlabelled=2, strong=7)
+    # The clip head learns from weak clips alone.
+    config.batch = dict(weak=9, unlabelled=2, strong=5)
     config.steps_per_epoch = 60  # one pass over the 120 unlabelled clips
     config.evaluation.every_epochs = 5
     config.augmentation = dict(time_shift=1.0, mix=0.0, gain_db=0.0, filter_db=0.0)

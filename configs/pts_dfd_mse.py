@@ -10,5 +10,5 @@ from jfsed_jax.configs import base
 def get_config(size: str = "paper"):
     config = base.get_config(size)
     config.system = "pts_dfd_mse"
-    config.loss.dfd_mse = 1.0
+    config.loss.distillation.dfd_mse = 1.0
     return config

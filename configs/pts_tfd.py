@@ -10,5 +10,5 @@ from jfsed_jax.configs import base
 def get_config(size: str = "paper"):
     config = base.get_config(size)
     config.system = "pts_tfd"
-    config.loss.tfd = 1.0
+    config.loss.distillation.tfd = 1.0
     return config

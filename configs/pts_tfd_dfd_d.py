@@ -10,6 +10,6 @@ from jfsed_jax.configs import base
 def get_config(size: str = "paper"):
     config = base.get_config(size)
     config.system = "pts_tfd_dfd_d"
-    config.loss.tfd = 1.0
-    config.loss.dfd_d_weak_unlabelled = 1.0
+    config.loss.distillation.tfd = 1.0
+    config.loss.distillation.dfd_d_weak_unlabelled = 1.0
     return config

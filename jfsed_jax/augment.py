@@ -6,6 +6,7 @@ by heart; a config turns each kind on by its value.
 Axis letters: ``B`` clips, ``T`` frames, ``F`` mel bands, ``C`` event classes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
@@ -73,6 +74,18 @@ def _mix(key, batch, probability):
         labels = batch[name]
         mixed[name] = pick(jnp.maximum(labels, labels[partner]), labels)
     return batch | mixed
+
+
+def add_noise(key: jax.Array, mel: jax.Array, deviation: Sequence[float]) -> jax.Array:
+    """Absolute values of Gaussian noise added to the linear mel, as the DCASE 2019 baseline does.
+
+    Args:
+      key: typed random key.
+      mel: <float32>[B, T, F] log-mel.
+      deviation: F standard deviations, in units of the linear mel.
+    """
+    noise = jnp.abs(jax.random.normal(key, mel.shape)) * jnp.asarray(deviation, mel.dtype)
+    return jnp.log(jnp.exp(mel) + noise)
 
 
 def augment(key: jax.Array, batch: dict, options: Augmentation) -> dict:

@@ -61,7 +61,7 @@ def evaluate(
         )
     rule = rule or detector.config.postprocess.rule
     windows = np.array(detector.meta["windows"][rule])
-    frame_rate = detector.front_end.frame_rate
+    frame_rate = detector.meta["frame_rate"]
     thresholds = _tuned_thresholds(detector, prepared, windows) if tune else None
     output = detector.posteriors(_Mels(clips), progress=True)
     events = post.detect_events(
@@ -142,7 +142,7 @@ def _tuned_thresholds(detector: Detector, prepared: datasets.Prepared, windows) 
         [e for e in prepared.splits[KINDS["strong"]].events if e.filename in names],
         filenames=held.filenames,
         classes=detector.classes,
-        frame_rate=detector.front_end.frame_rate,
+        frame_rate=detector.meta["frame_rate"],
     )
     return thresholds
 

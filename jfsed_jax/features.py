@@ -216,14 +216,23 @@ def log_mel_jax(waveform, front_end: FrontEnd):
 @lru_cache(maxsize=8)
 def mel_basis(front_end: FrontEnd) -> np.ndarray:
     """Triangular mel filters of unit area in Hz (Slaney, Auditory Toolbox): <float32>[K, F]."""
-    edges = _mel_to_hz(
-        np.linspace(_hz_to_mel(front_end.fmin), _hz_to_mel(front_end.fmax), front_end.n_mels + 2)
-    )
+    edges = _mel_edges(front_end)
     hz = np.arange(front_end.n_fft // 2 + 1)[:, None] * front_end.sample_rate / front_end.n_fft
     rising = (hz - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - hz) / (edges[2:] - edges[1:-1])
-    area = (edges[2:] - edges[:-2]) / 2
-    return (np.maximum(0, np.minimum(rising, falling)) / area).astype(np.float32)
+    return (np.maximum(0, np.minimum(rising, falling)) * filter_peaks(front_end)).astype(np.float32)
+
+
+def filter_peaks(front_end: FrontEnd) -> np.ndarray:
+    """Height of each mel filter, <float64>[F]: what a mel of filters of height 1 is times this."""
+    edges = _mel_edges(front_end)
+    return 2 / (edges[2:] - edges[:-2])
+
+
+def _mel_edges(front_end: FrontEnd) -> np.ndarray:
+    """Where the filters begin, peak and end, <float64>[F + 2] in Hz."""
+    low, high = _hz_to_mel(front_end.fmin), _hz_to_mel(front_end.fmax)
+    return _mel_to_hz(np.linspace(low, high, front_end.n_mels + 2))
 
 
 # Slaney's scale: linear up to 1 kHz (15 mel), then 27 steps per factor of 6.4.

@@ -1,4 +1,8 @@
-"""The teacher and the student: CRNNs with a tagging and a detection branch (section 2.1, figure 1).
+"""The models of table 1: the two-branch CRNNs of figure 1 and the systems they are compared with.
+
+`CRNN` is the paper's teacher or student (section 2.1), `GuidedCNN` those of Guided Learning (system
+1), `BaselineCRNN` the DCASE 2019 baseline's student (system 0). All take log-mel clips and give an
+`Output`, so the step, checkpoints and prediction do not tell them apart.
 
 Axis letters: ``B`` clips, ``T`` frames of the input (600), ``T'`` frames after the model's
 temporal pooling (teacher 6, student 600), ``F`` mel bands (64), ``C`` event classes (10), ``D``
@@ -14,8 +18,10 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jfsed_jax.convolution import convolve
+from jfsed_jax.errors import InputError
 from jfsed_jax.recurrence import recurrence
 
 Pair = tuple[int, int]
@@ -55,13 +61,20 @@ def max_pool(x: jax.Array, window: Pair) -> jax.Array:
 
     On CPU its gradient is many times faster than that of a window reduction.
     """
+    return x if window == (1, 1) else _largest(_windows(x, window))
+
+
+def mean_pool(x: jax.Array, window: Pair) -> jax.Array:
+    """As `max_pool`, the mean."""
+    return _windows(x, window).mean((2, 4))
+
+
+def _windows(x, window):
     time, mel = window
-    if window == (1, 1):
-        return x
     batch, frames, bands, channels = x.shape
     frames, bands = frames // time, bands // mel
     x = x[:, : frames * time, : bands * mel]
-    return _largest(x.reshape(batch, frames, time, bands, mel, channels))
+    return x.reshape(batch, frames, time, bands, mel, channels)
 
 
 @jax.custom_vjp
@@ -147,7 +160,7 @@ class BiGRU(nn.Module):
 
 
 class AttentionPooling(nn.Module):
-    """Attention pooling of reference [30]: frames [B, T', D] -> clip [B, C].
+    """Attention pooling of reference [30]: [B, T', D] -> clip [B, C] and frames p [B, T', C].
 
     ``p = sigmoid(h W_p)``, ``a = softmax_c(h W_a)`` clipped to [1e-7, 1], both [B, T', C];
     ``clip = sum_t a p / sum_t a``.
@@ -161,20 +174,62 @@ class AttentionPooling(nn.Module):
         posterior = nn.sigmoid(nn.Dense(self.classes, name="posterior")(x))
         attention = nn.softmax(nn.Dense(self.classes, name="attention")(x), axis=-1)
         attention = jnp.clip(attention, 1e-7, 1.0)
-        return (attention * posterior).sum(1) / attention.sum(1)
+        return (attention * posterior).sum(1) / attention.sum(1), posterior
 
 
-class CRNN(nn.Module):
-    """A teacher or a student, according to its numbers (figure 1, a and b).
+class DisentangledAttention(nn.Module):
+    """Guided Learning's pooling (arXiv 1906.02517): [B, T', D] -> clip [B, C], frames [B, T', C].
 
-    The i-th CNN block has ``filters[i]`` filters of ``kernels[i] x kernels[i]``, ``convs[i]``
-    times, and pools by ``pools[i]`` = (frames, mel bands).
+    Class c sees its disentangled feature, the first ``k_c = D shares[c]`` features. With ``x``
+    those of a frame, ``l_t = w_c x_t + b_c`` and ``a_t = softmax_t(l_t / k_c)``, the posterior of
+    the frame is ``sigmoid(l_t)`` and that of the clip ``sigmoid(v_c . sum_t a_t x_t + d_c)``.
+    """
+
+    classes: int
+    shares: Sequence[float]
+
+    @nn.compact
+    def __call__(self, x):
+        x = x.astype(jnp.float32)
+        dims = x.shape[-1]
+        widths = jnp.array([max(int(dims * share), 1) for share in self.shares])
+        own = jnp.arange(dims)[:, None] < widths
+        shape = (dims, self.classes)
+        # Zeros, as the original: attention starts uniform.
+        kernel = self.param("frame_kernel", nn.initializers.zeros, shape) * own
+        bias = self.param("frame_bias", nn.initializers.zeros, (self.classes,))
+        logits = x @ kernel + bias
+        attention = nn.softmax(logits / widths, axis=1)
+        pooled = jnp.einsum("btc,btd->bdc", attention, x)
+        kernel = self.param("clip_kernel", nn.initializers.glorot_uniform(), shape) * own
+        bias = self.param("clip_bias", nn.initializers.zeros, (self.classes,))
+        return nn.sigmoid((pooled * kernel).sum(1) + bias), nn.sigmoid(logits)
+
+
+def normalise(mel: jax.Array, train: bool, *, affine: bool = True, **batch_norm) -> jax.Array:
+    """Batch norm per mel band, [B, T, F] float32; called within a module, its first layer.
+
+    One mean and variance per mel band: the normalisation that travels with the weights.
+    """
+    # A log-mel is far from 0, where the mean of squares less the square of the mean loses digits.
+    return nn.BatchNorm(
+        use_running_average=not train,
+        use_fast_variance=False,
+        use_scale=affine,
+        use_bias=affine,
+        name="input_norm",
+        **batch_norm,
+    )(mel.astype(jnp.float32))
+
+
+class CNN(nn.Module):
+    """What the models of the paper and of Guided Learning share: normalisation and CNN blocks.
+
+    The i-th block has ``filters[i]`` filters of ``kernels[i] x kernels[i]``, ``convs[i]`` times,
+    and pools by ``pools[i]`` = (frames, mel bands).
 
     Attributes:
       classes: C.
-      gru_hidden, gru_layers: the BGRUs of the tagging branch; no layers is "PTS w/o BGRUs".
-      at_width, aed_width: the "Linear" layers of the tagging and the detection branch.
-      aed_recurrent: whether the detection branch sees the BGRUs too; in the paper it does not.
       batch_norm_momentum: share of the old running statistics that a step keeps.
       axis_name: the mapped axis over which batch statistics are averaged, or None.
       dtype: the type of the computation.
@@ -186,15 +241,42 @@ class CRNN(nn.Module):
     pools: Sequence[Pair]
     convs: Sequence[int]
     dropout: float
-    gru_hidden: int
-    gru_layers: int
-    at_width: int
-    aed_width: int
     batch_norm_momentum: float
     batch_norm_epsilon: float
-    aed_recurrent: bool = False
     axis_name: str | None = None
     dtype: Any = jnp.float32
+
+    def features(self, mel: jax.Array, train: bool) -> jax.Array:
+        """[B, T, F] -> [B, T', D]; called by the compact ``__call__`` of a subclass."""
+        batch_norm: dict[str, Any] = {
+            "momentum": self.batch_norm_momentum,
+            "epsilon": self.batch_norm_epsilon,
+            "axis_name": self.axis_name if train else None,
+        }
+        x = normalise(mel, train, **batch_norm).astype(self.dtype)[..., None]
+        blocks = zip(self.filters, self.kernels, self.pools, self.convs, strict=True)
+        for i, (filters, kernel, pool, convs) in enumerate(blocks):
+            x = ConvBlock(
+                filters, kernel, pool, convs, self.dropout, batch_norm, self.dtype,
+                name=f"block_{i}",
+            )(x, train)  # fmt: skip
+        return x.reshape(*x.shape[:2], -1)
+
+
+class CRNN(CNN):
+    """A teacher or a student, according to its numbers (figure 1, a and b).
+
+    Attributes, beside those of `CNN`:
+      gru_hidden, gru_layers: the BGRUs of the tagging branch; no layers is "PTS w/o BGRUs".
+      at_width, aed_width: the "Linear" layers of the tagging and the detection branch.
+      aed_recurrent: whether the detection branch sees the BGRUs too; in the paper it does not.
+    """
+
+    gru_hidden: int = 64
+    gru_layers: int = 2
+    at_width: int = 128
+    aed_width: int = 256
+    aed_recurrent: bool = False
 
     @nn.compact
     def __call__(self, mel: jax.Array, train: bool = False) -> Output:
@@ -204,32 +286,13 @@ class CRNN(nn.Module):
           mel: <float>[B, T, F] log-mel.
           train: batch statistics of this batch, dropout on (needs the ``dropout`` key).
         """
-        batch_norm: dict[str, Any] = {
-            "momentum": self.batch_norm_momentum,
-            "epsilon": self.batch_norm_epsilon,
-            "axis_name": self.axis_name if train else None,
-        }
-        x = mel.astype(jnp.float32)
-        # One mean and variance per mel band: the normalisation that travels with the weights. A
-        # log-mel is far from 0, where the mean of squares less the square of the mean loses digits.
-        x = nn.BatchNorm(
-            use_running_average=not train, use_fast_variance=False, name="input_norm", **batch_norm
-        )(x)
-        x = x.astype(self.dtype)[..., None]
-        blocks = zip(self.filters, self.kernels, self.pools, self.convs, strict=True)
-        for i, (filters, kernel, pool, convs) in enumerate(blocks):
-            x = ConvBlock(
-                filters, kernel, pool, convs, self.dropout, batch_norm, self.dtype,
-                name=f"block_{i}",
-            )(x, train)  # fmt: skip
-        features = x.reshape(*x.shape[:2], -1)
-
+        features = self.features(mel, train)
         recurrent = features
         for i in range(self.gru_layers):
             recurrent = BiGRU(self.gru_hidden, self.dtype, name=f"gru_{i}")(recurrent)
         both = jnp.concatenate([features, recurrent], axis=-1) if self.gru_layers else features
         tagging = nn.relu(nn.Dense(self.at_width, dtype=self.dtype, name="at_linear")(both))
-        clip = AttentionPooling(self.classes, name="at_pooling")(tagging)
+        clip, _ = AttentionPooling(self.classes, name="at_pooling")(tagging)
 
         detection = both if self.aed_recurrent else features
         detection = nn.relu(
@@ -240,28 +303,147 @@ class CRNN(nn.Module):
         return Output(clip, nn.sigmoid(logits), features.astype(jnp.float32))
 
 
+class GuidedCNN(CNN):
+    """The teacher or the student of Guided Learning (arXiv 1906.02517), system 1 of table 1.
+
+    Attributes, beside those of `CNN`:
+      shares: per class the share of the features that are its disentangled feature, see
+        `feature_shares`.
+    """
+
+    shares: Sequence[float] = ()
+
+    @nn.compact
+    def __call__(self, mel: jax.Array, train: bool = False) -> Output:
+        """As `CRNN`."""
+        features = self.features(mel, train)
+        clip, frames = DisentangledAttention(self.classes, self.shares, name="pooling")(features)
+        return Output(clip, frames, features.astype(jnp.float32))
+
+
+class GatedBlock(nn.Module):
+    """A block of the DCASE 2019 baseline: convolution, batch norm, gate, dropout, mean-pool.
+
+    The gated linear unit is ``linear(x) * sigmoid(x)``, the linear map over channels.
+    """
+
+    filters: int
+    kernel: int
+    pool: Pair
+    dropout: float
+    batch_norm: dict
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        x = Conv(self.filters, self.kernel, self.dtype)(x)
+        x = nn.BatchNorm(use_running_average=not train, dtype=self.dtype, **self.batch_norm)(x)
+        x = nn.Dense(self.filters, dtype=self.dtype, name="linear")(x) * nn.sigmoid(x)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return mean_pool(x, self.pool)
+
+
+class BaselineCRNN(nn.Module):
+    """The DCASE 2019 Task 4 baseline, system 0 of table 1: gated blocks, BGRUs, attention pooling.
+
+    Its frame posteriors are those that attention pooling averages. Fields as in `CNN` and `CRNN`;
+    the input is normalised without trained parameters, as its scaler does.
+
+    Attributes:
+      input_momentum: of the input's statistics. Those of the other layers move fast in the
+        original (0.01 of the old value is kept), its scaler does not move at all.
+    """
+
+    classes: int
+    filters: Sequence[int]
+    kernels: Sequence[int]
+    pools: Sequence[Pair]
+    dropout: float
+    gru_hidden: int
+    gru_layers: int
+    batch_norm_momentum: float
+    batch_norm_epsilon: float
+    input_momentum: float
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, mel: jax.Array, train: bool = False) -> Output:
+        """As `CRNN`; ``features`` are those of the CNN."""
+        options: dict[str, Any] = {"axis_name": self.axis_name if train else None}
+        options["epsilon"] = self.batch_norm_epsilon
+        x = normalise(mel, train, affine=False, momentum=self.input_momentum, **options)
+        x = x.astype(self.dtype)[..., None]
+        options["momentum"] = self.batch_norm_momentum
+        for i, block in enumerate(zip(self.filters, self.kernels, self.pools, strict=True)):
+            x = GatedBlock(*block, self.dropout, options, self.dtype, name=f"block_{i}")(x, train)
+        features = recurrent = x.reshape(*x.shape[:2], -1)
+        for i in range(self.gru_layers):
+            recurrent = BiGRU(self.gru_hidden, self.dtype, name=f"gru_{i}")(recurrent)
+        recurrent = nn.Dropout(self.dropout, deterministic=not train)(recurrent)
+        clip, frames = AttentionPooling(self.classes, name="pooling")(recurrent)
+        return Output(clip, frames, features.astype(jnp.float32))
+
+
 def num_parameters(params) -> int:
     """The number of scalars in a tree of parameters."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def from_config(options, batch_norm, *, classes: int, dtype: str, axis_name: str | None) -> CRNN:
+def output_frames(pools: Sequence[Pair], frames: int) -> int:
+    """T' of a model with these pools for an input of T frames."""
+    for time, _ in pools:
+        frames //= time
+    return frames
+
+
+def feature_shares(clip_labels: np.ndarray, least: float) -> tuple[float, ...]:
+    """Per class ``(1 - m) n_c / max n + m``: how many features its disentangled feature has [GL].
+
+    Args:
+      clip_labels: <float>[N, C] tags of the weak training clips; n_c counts those with class c
+        alone.
+      least: m.
+    """
+    tags = np.asarray(clip_labels) > 0
+    alone = tags[tags.sum(1) == 1].sum(0)
+    if not alone.any():  # nothing to tell the classes apart by
+        return (1.0,) * tags.shape[1]
+    return tuple(((1 - least) * alone / alone.max() + least).tolist())
+
+
+def from_config(
+    options,
+    batch_norm,
+    *,
+    classes: int,
+    dtype: str,
+    axis_name: str | None,
+    shares: Sequence[float] | None = None,
+) -> nn.Module:
     """The model that a config's ``teacher`` or ``student`` page describes.
 
     Args:
-      options: mapping with the fields of `CRNN` that differ between the two.
+      options: mapping with ``architecture``, the name of a class here, and its fields.
       batch_norm: mapping with ``momentum`` and ``epsilon``.
       classes: C.
       dtype: name of the computation's type, ``float32`` or ``bfloat16``.
-      axis_name: see `CRNN`.
+      axis_name: see `CNN`.
+      shares: per class, for `GuidedCNN`; all features where None.
     """
-    options = dict(options)
-    return CRNN(
+    options = {name: value for name, value in options.items() if value is not None}
+    architecture = options.pop("architecture")
+    known = {"CRNN": CRNN, "GuidedCNN": GuidedCNN, "BaselineCRNN": BaselineCRNN}
+    if architecture not in known:
+        raise InputError(f"architecture {architecture!r}: expected one of {', '.join(known)}")
+    if architecture == "GuidedCNN":
+        options["shares"] = tuple(shares or (1.0,) * classes)
+    for name in ("filters", "kernels", "convs"):
+        if name in options:
+            options[name] = tuple(options[name])
+    return known[architecture](
         classes=classes,
-        filters=tuple(options.pop("filters")),
-        kernels=tuple(options.pop("kernels")),
         pools=tuple(map(tuple, options.pop("pools"))),
-        convs=tuple(options.pop("convs")),
         batch_norm_momentum=batch_norm["momentum"],
         batch_norm_epsilon=batch_norm["epsilon"],
         axis_name=axis_name,

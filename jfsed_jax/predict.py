@@ -18,7 +18,8 @@ from jfsed_jax import checkpoints, postprocess, train_step
 from jfsed_jax.errors import InputError
 from jfsed_jax.events import Event
 from jfsed_jax.features import FrontEnd, load_audio, log_mel
-from jfsed_jax.train_state import TrainState, averaged_params, create_state
+from jfsed_jax.models import output_frames
+from jfsed_jax.train_state import TrainState, averaged_params, teacher_params
 
 MODELS = ("student", "teacher", "mean")
 _BATCH = 16
@@ -33,22 +34,10 @@ class Mels(Protocol):
 
 
 class Posteriors(NamedTuple):
-    """clip: <float32>[B, C]; frames: <float32>[B, T, C]."""
+    """clip: <float32>[B, C]; frames: <float32>[B, T', C], T' frames of the student."""
 
     clip: np.ndarray
     frames: np.ndarray
-
-
-def initial_state(system: train_step.System, config, front_end: FrontEnd, key) -> TrainState:
-    """The state in which training starts."""
-    return create_state(
-        key,
-        system.teacher,
-        system.student,
-        system.optimiser,
-        input_shape=(front_end.num_frames, front_end.n_mels),
-        distillation_dims=config.loss.distillation_dims,
-    )
 
 
 def make_predict(
@@ -59,7 +48,7 @@ def make_predict(
     Args:
       system: the models, without a mapped axis.
       model: whose outputs: ``student``, ``teacher``, or the ``mean`` of both. Frames are those of
-        the input: a model's frame is repeated over the frames it covers.
+        the student: a teacher's frame is repeated over the frames it covers.
       average: use the moving average of the parameters.
     """
     if model not in MODELS:
@@ -73,17 +62,23 @@ def make_predict(
                 "config.evaluation.average needs a moving average: set config.optimiser.ema_decay"
             )
 
-        def apply(name):
-            module = {"student": system.student, "teacher": system.teacher}[name]
-            variables = {"params": params[name], "batch_stats": state.batch_stats[name]}
+        def apply(name, module, params):
+            variables = {"params": params, "batch_stats": state.batch_stats[name]}
             output: Any = module.apply(variables, mel.astype(jnp.float32))
-            # Frame t of the input lies in frame t T' // T of the model.
-            frames, pooled = mel.shape[1], output.frames.shape[1]
-            return Posteriors(output.clip, output.frames[:, np.arange(frames) * pooled // frames])
+            # Frame t of the student's T' lies in frame t T'' // T' of a teacher with T''.
+            frames = output_frames(system.student.pools, mel.shape[1])
+            own = output.frames.shape[1]
+            return Posteriors(output.clip, output.frames[:, np.arange(frames) * own // frames])
 
+        outputs = {}
+        if model != "teacher":
+            outputs["student"] = apply("student", system.student, params["student"])
+        if model != "student":
+            own = params["teacher"] if "teacher" in params else teacher_params(state)
+            outputs["teacher"] = apply("teacher", system.teacher, own)
         if model != "mean":
-            return apply(model)
-        return jax.tree.map(lambda a, b: (a + b) / 2, apply("student"), apply("teacher"))
+            return outputs[model]
+        return jax.tree.map(lambda a, b: (a + b) / 2, outputs["student"], outputs["teacher"])
 
     return predict
 
@@ -161,9 +156,10 @@ def load_detector(workdir: Path, which: str = "best", model: str | None = None) 
             num_classes=len(classes),
             steps_per_epoch=meta["steps_per_epoch"],
             axis_name=None,
+            shares=meta["feature_shares"],
         )
         abstract = jax.eval_shape(
-            lambda key: initial_state(system, config, front_end, key), jax.random.key(0)
+            lambda key: train_step.initial_state(system, config, key), jax.random.key(0)
         )
         mesh = train_step.make_mesh(1)
         state = checkpoints.restore_state(manager, step, abstract, mesh)
@@ -183,11 +179,12 @@ def recording_posteriors(detector: Detector, waveform: np.ndarray) -> np.ndarray
       waveform: <float32>[N] at the front end's sample rate.
 
     Returns:
-      <float32>[T, C], T the recording's length in frames.
+      <float32>[T', C], T' the recording's length in frames of the student.
     """
     front_end = detector.front_end
     clip_frames = front_end.num_frames
-    hop = clip_frames // 2
+    pooled = clip_frames // output_frames(detector.config.student.pools, clip_frames)
+    hop = clip_frames // 2 // pooled * pooled
     num_frames = -(-len(waveform) // front_end.hop_length)
     # One clip, and one more for every started half clip beyond it.
     more = -(-max(num_frames - clip_frames, 0) // hop)
@@ -200,13 +197,15 @@ def recording_posteriors(detector: Detector, waveform: np.ndarray) -> np.ndarray
     output = detector.posteriors(clips, progress=len(clips) > 60)
     gated = output.frames * (output.clip > 0.5)[:, None, :]
 
-    fade = 1 - np.abs(np.linspace(-1, 1, clip_frames + 2)[1:-1, None])
-    total = np.zeros((starts[-1] + clip_frames, len(detector.classes)))
+    length = gated.shape[1]
+    fade = 1 - np.abs(np.linspace(-1, 1, length + 2)[1:-1, None])
+    total = np.zeros((starts[-1] // pooled + length, len(detector.classes)))
     weight = np.zeros((len(total), 1))
     for start, frames in zip(starts, gated, strict=True):
-        total[start : start + clip_frames] += fade * frames
-        weight[start : start + clip_frames] += fade
-    return (total / weight)[:num_frames].astype(np.float32)
+        covered = slice(start // pooled, start // pooled + length)
+        total[covered] += fade * frames
+        weight[covered] += fade
+    return (total / weight)[: -(-num_frames // pooled)].astype(np.float32)
 
 
 def detect(detector: Detector, path: Path, *, rule: str | None = None) -> list[Event]:
@@ -229,5 +228,5 @@ def detect(detector: Detector, path: Path, *, rule: str | None = None) -> list[E
         windows,
         filenames=[str(path)],
         classes=detector.classes,
-        frame_rate=detector.front_end.frame_rate,
+        frame_rate=detector.meta["frame_rate"],
     )

@@ -30,6 +30,7 @@ from jfsed_jax import checkpoints, datasets, pipeline, predict, scoring, train_s
 from jfsed_jax import postprocess as post
 from jfsed_jax.errors import InputError
 from jfsed_jax.features import FrontEnd
+from jfsed_jax.models import feature_shares, output_frames
 from jfsed_jax.train_state import TrainState
 
 # The training sets of a data folder and what a batch calls them.
@@ -74,13 +75,19 @@ def split_data(prepared: datasets.Prepared, config) -> TrainingData:
     return TrainingData(train, {kind: clips for kind, clips in held.items() if len(clips)})
 
 
-def class_windows(prepared: datasets.Prepared, config) -> list[post.ClassWindow]:
-    """Median windows per class from all strong labels of the training set (equation 7)."""
+def class_windows(prepared: datasets.Prepared, config, frame_rate: float) -> list[post.ClassWindow]:
+    """Median windows per class from all strong labels of the training set (equation 7).
+
+    Args:
+      prepared: the data.
+      config: its ``postprocess`` page.
+      frame_rate: frames per second of the student's posteriors.
+    """
     strong = prepared.splits.get(KINDS["strong"])
     durations = post.durations_by_class(strong.events if strong else (), prepared.classes)
     return post.class_windows(
         durations,
-        frame_rate=prepared.front_end.frame_rate,
+        frame_rate=frame_rate,
         knee=config.postprocess.knee,
         eta=config.postprocess.eta,
         fixed=config.postprocess.fixed_frames,
@@ -88,9 +95,16 @@ def class_windows(prepared: datasets.Prepared, config) -> list[post.ClassWindow]
 
 
 def describe(
-    prepared, data: TrainingData, data_dir: Path, config, windows, steps_per_epoch: int
+    prepared, data: TrainingData, data_dir: Path, config, steps_per_epoch: int
 ) -> dict[str, Any]:
-    """What travels in every checkpoint beside the state; JSON-able."""
+    """What travels in every checkpoint beside the state; JSON-able.
+
+    ``frame_rate`` is that of the student's posteriors, and so of the windows.
+    """
+    front_end = prepared.front_end
+    frames = output_frames(config.student.pools, front_end.num_frames)
+    frame_rate = front_end.frame_rate * frames / front_end.num_frames
+    windows = class_windows(prepared, config, frame_rate)
     strong = prepared.splits.get(KINDS["strong"])
     durations = post.durations_by_class(strong.events if strong else (), prepared.classes)
     return {
@@ -101,15 +115,25 @@ def describe(
         "clips": {kind: len(clips) for kind, clips in data.train.items()},
         "config": json.loads(config.to_json()),
         "classes": list(prepared.classes),
-        "front_end": asdict(prepared.front_end),
-        "frame_rate": prepared.front_end.frame_rate,
+        "front_end": asdict(front_end),
+        "frame_rate": frame_rate,
         "steps_per_epoch": steps_per_epoch,
         "windows": {
             rule: post.window_sizes(windows, rule).tolist() for rule in ("fixed", "avg", "esp")
         },
         "window_details": [window._asdict() for window in windows],
         "durations": {label: lengths.tolist() for label, lengths in durations.items()},
+        "feature_shares": _feature_shares(prepared, config),
     }
+
+
+def _feature_shares(prepared, config) -> list[float] | None:
+    """Disentangled features of Guided Learning, from the tags of the weak clips."""
+    weak = prepared.splits.get(KINDS["weak"])
+    if config.student.architecture != "GuidedCNN" or weak is None:
+        return None
+    tags = np.array([[label in clip.labels for label in prepared.classes] for clip in weak.clips])
+    return list(feature_shares(tags, config.guided.disentangled_least))
 
 
 def check_workdir(workdir: Path, config) -> None:
@@ -131,7 +155,7 @@ def check_workdir(workdir: Path, config) -> None:
 
 def check_resume(meta: Mapping[str, Any], wanted: Mapping[str, Any], workdir: Path) -> None:
     """Refuses to go on with other data: classes, number of clips or windows have changed."""
-    for key in ("classes", "clips", "steps_per_epoch", "windows"):
+    for key in ("classes", "clips", "steps_per_epoch", "windows", "feature_shares"):
         if meta.get(key) != wanted[key]:
             raise InputError(
                 f"{workdir} was trained on other data: its {key} are {meta.get(key)}, those of "
@@ -141,10 +165,15 @@ def check_resume(meta: Mapping[str, Any], wanted: Mapping[str, Any], workdir: Pa
 
 def check_config(config) -> None:
     """Refuses values that would fail only after hours, or not at all."""
-    if config.evaluation.average and not config.optimiser.ema_decay:
-        raise InputError(
-            "config.evaluation.average needs a moving average: set config.optimiser.ema_decay"
-        )
+    for needs, name in (
+        (config.evaluation.average, "config.evaluation.average"),
+        (config.scheme == "mean_teacher", "a mean teacher"),
+    ):
+        if needs and not config.optimiser.ema_decay:
+            raise InputError(f"{name} needs a moving average: set config.optimiser.ema_decay")
+    if config.scheme not in train_step.SCHEMES:
+        known = ", ".join(train_step.SCHEMES)
+        raise InputError(f"config.scheme is {config.scheme!r}: expected one of {known}")
     if config.compute_dtype not in ("float32", "bfloat16"):
         raise InputError(
             f"config.compute_dtype is {config.compute_dtype!r}: expected float32 or bfloat16"
@@ -233,14 +262,21 @@ def stop_on_interrupt() -> Iterator[threading.Event]:
 
 
 def validate(
-    predict_fn, state: TrainState, data: TrainingData, prepared, windows: np.ndarray
+    predict_fn,
+    state: TrainState,
+    data: TrainingData,
+    prepared,
+    windows: np.ndarray,
+    frame_rate: float,
 ) -> dict[str, float | None]:
     """Scores on the held-out clips in percent.
+
+    `windows` are in frames of the posteriors, of which there are `frame_rate` a second.
 
     ``selection`` is the sum of Event-F1 on strong and AT-F1 on weak clips, as the DCASE 2019
     baseline selects.
     """
-    classes, frame_rate = prepared.classes, prepared.front_end.frame_rate
+    classes = prepared.classes
     scores: dict[str, float | None] = {}
     if strong := data.held.get("strong"):
         items = [strong[i] for i in range(len(strong))]
@@ -310,15 +346,15 @@ def train(
     passes = len(data.train.get(counted, ())) // config.batch[counted]
     steps_per_epoch = config.steps_per_epoch or max(passes, 1)
     total_steps = steps_per_epoch * config.epochs
-    windows = class_windows(prepared, config)
-    meta = describe(prepared, data, data_dir, config, windows, steps_per_epoch)
-    window_sizes = post.window_sizes(windows, config.postprocess.rule)
+    meta = describe(prepared, data, data_dir, config, steps_per_epoch)
+    windows = np.array(meta["windows"][config.postprocess.rule])
 
     make = partial(
         train_step.make_system,
         config,
         num_classes=len(prepared.classes),
         steps_per_epoch=steps_per_epoch,
+        shares=meta["feature_shares"],
     )
     system = make(axis_name=train_step.AXIS)
     mesh = train_step.make_mesh()
@@ -335,7 +371,7 @@ def train(
     # The step draws millions of bits for dropout: this generator compiles and runs faster than
     # threefry on every platform, and repeats its numbers as reliably.
     train_key = jax.random.key(config.seed, impl="rbg")
-    init = partial(predict.initial_state, system, config, front_end)
+    init = partial(train_step.initial_state, system, config)
     replicated = NamedSharding(mesh, PartitionSpec())
     with checkpoints.open_manager(workdir) as manager, stop_on_interrupt() as stop:
         latest = manager.latest_step()
@@ -366,7 +402,9 @@ def train(
             return _loop(
                 state, start, total_steps, steps_per_epoch, batches, mesh, step_fn, train_key, log,
                 config=config, manager=manager, meta=meta, stop=stop,
-                evaluate=lambda state: validate(predict_fn, state, data, prepared, window_sizes),
+                evaluate=lambda state: validate(
+                    predict_fn, state, data, prepared, windows, meta["frame_rate"]
+                ),
             )  # fmt: skip
         finally:
             log.close()

@@ -20,7 +20,8 @@ class TrainState:
     Attributes:
       step: <int32>[] steps taken.
       params: ``teacher`` and ``student`` variables, and ``distillation``: the bias-free maps
-        ``teacher`` <float32>[D_t, E] and ``student`` <float32>[D_s, E] of equation 2.
+        ``teacher`` <float32>[D_t, E] and ``student`` <float32>[D_s, E] of equation 2. A mean
+        teacher (system 0) has a student alone: the optimiser's average is the teacher.
       batch_stats: running batch statistics of ``teacher`` and ``student``.
       opt_state: the optimiser's, which holds the moving average of the parameters too.
     """
@@ -38,8 +39,9 @@ class Schedules:
     Attributes:
       steps_per_epoch: steps in one epoch.
       alpha_base, alpha_start: lambda and s of ``alpha = 1 - lambda^(e - s)``.
-      consistency_rampup_epochs: the teacher's guidance of the student grows over these epochs as
-        beta does; 0 for full weight from the start, as in equation 3.
+      consistency_max, consistency_rampup_epochs: the teacher's guidance of the student grows to
+        this weight over these epochs as beta does; 0 epochs for full weight from the start, as in
+        equation 3.
       beta_max, beta_rampup_epochs: top and length of the sigmoid-shaped ramp of beta.
       tau: the epoch from which the adaptive focal loss replaces BCE; None for never.
       learning_rate, decay, decay_epochs: the rate is multiplied by `decay` every `decay_epochs`.
@@ -48,6 +50,7 @@ class Schedules:
     steps_per_epoch: int
     alpha_base: float
     alpha_start: float
+    consistency_max: float
     consistency_rampup_epochs: float
     beta_max: float
     beta_rampup_epochs: float
@@ -70,7 +73,7 @@ class Schedules:
 
     def consistency(self, step) -> jax.Array:
         """Weight of the teacher's guidance of the student."""
-        return self._rampup(step, self.consistency_rampup_epochs)
+        return self.consistency_max * self._rampup(step, self.consistency_rampup_epochs)
 
     def _rampup(self, step, epochs: float) -> jax.Array:
         """``exp(-5 (1 - x)^2)``, x growing from 0 to 1 over `epochs` (reference [29])."""
@@ -129,6 +132,13 @@ def averaged_params(state: TrainState):
     return found[0] if found else None
 
 
+def teacher_params(state: TrainState):
+    """The teacher's parameters: its own, or in a mean teacher the average of the student's."""
+    if "teacher" in state.params:
+        return state.params["teacher"]
+    return averaged_params(state)["student"]
+
+
 def make_optimiser(schedules: Schedules, ema_decay: float) -> optax.GradientTransformation:
     """Adam with the schedule's rate; `ema_decay` 0 keeps no average."""
     chain = [optax.scale_by_adam(), optax.scale_by_learning_rate(schedules.rate)]
@@ -145,6 +155,7 @@ def create_state(
     *,
     input_shape: tuple[int, int],
     distillation_dims: int,
+    mean_teacher: bool = False,
 ) -> TrainState:
     """A fresh state.
 
@@ -153,7 +164,8 @@ def create_state(
       teacher, student: the two models.
       optimiser: optax transformation over all parameters.
       input_shape: (T, F).
-      distillation_dims: E.
+      distillation_dims: E; 0 for a system without distillation, whose state has no maps.
+      mean_teacher: the teacher has the student's architecture and no parameters of its own.
     """
     keys = dict(
         zip(("teacher", "student", "map_t", "map_s"), jax.random.split(key, 4), strict=True)
@@ -167,17 +179,15 @@ def create_state(
     def width(model, variables):
         return jax.eval_shape(model.apply, variables, mel).features.shape[-1]
 
-    lecun = nn.initializers.lecun_normal()
-    params = {name: v["params"] for name, v in variables.items()} | {
-        "distillation": {
-            "teacher": lecun(
-                keys["map_t"], (width(teacher, variables["teacher"]), distillation_dims)
-            ),
-            "student": lecun(
-                keys["map_s"], (width(student, variables["student"]), distillation_dims)
-            ),
+    params = {name: v["params"] for name, v in variables.items()}
+    if mean_teacher:
+        del params["teacher"]
+    if distillation_dims:
+        lecun = nn.initializers.lecun_normal()
+        params["distillation"] = {
+            name: lecun(keys[key], (width(model, variables[name]), distillation_dims))
+            for name, key, model in (("teacher", "map_t", teacher), ("student", "map_s", student))
         }
-    }
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,

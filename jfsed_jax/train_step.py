@@ -1,5 +1,8 @@
 """One training step: equations 3, 5 and 6 over a batch of weak, unlabelled and strong clips.
 
+Systems differ in their models and in the loss terms that the step sums; `SCHEMES` names the three
+ways of table 1 to train a teacher and a student.
+
 `train_step` is a pure function of one device's share of the batch with a named axis.
 `data_parallel` maps it over a mesh with ``jax.shard_map`` under ``jit``; ``jax.pmap`` maps the very
 same function.
@@ -7,8 +10,9 @@ same function.
 Axis letters: ``B`` clips, ``T`` frames, ``T'`` frames of a model, ``F`` mel bands, ``C`` classes.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import flax.linen as nn
@@ -19,46 +23,66 @@ from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
 from jfsed_jax import losses, models
-from jfsed_jax.augment import Augmentation, augment
+from jfsed_jax.augment import Augmentation, add_noise, augment
+from jfsed_jax.features import FrontEnd, filter_peaks
 from jfsed_jax.models import Output
-from jfsed_jax.train_state import Schedules, TrainState, make_optimiser
+from jfsed_jax.train_state import (
+    Schedules,
+    TrainState,
+    create_state,
+    make_optimiser,
+    teacher_params,
+)
 
 AXIS = "data"
 Batch = dict[str, jax.Array]
 
 
+Terms = dict[str, tuple[jax.Array | float, jax.Array]]
+
+
 @dataclass(frozen=True)
 class LossOptions:
-    """Which terms a system sums, beside those of equation 3.
+    """Numbers that the terms of the joint framework depend on.
 
     Attributes:
-      tfd: weight, times beta, of target-event distillation (equation 1).
-      dfd_d, dfd_d_weak_unlabelled, dfd_mse: the same for the ablations of section 2.2: Euclidean
-        distance on all clips, on weak and unlabelled clips, mean squared error on all clips.
+      distillation: weight, times beta, of each distance of `distances`; without entries, none.
       gamma, focal_form: of the adaptive focal loss (equation 4).
     """
 
-    tfd: float = 0.0
-    dfd_d: float = 0.0
-    dfd_d_weak_unlabelled: float = 0.0
-    dfd_mse: float = 0.0
+    distillation: tuple[tuple[str, float], ...] = ()
     gamma: float = 2.0
     focal_form: str = "paper"
 
 
 @dataclass(frozen=True)
 class System:
-    """The statics of a step: models, optimiser, schedules, loss terms."""
+    """The statics of a step: models, optimiser, schedules, loss terms.
+
+    Attributes:
+      scheme: how teacher and student are trained, a key of `SCHEMES`.
+      teacher_noise: standard deviation per mel band of what is added to the teacher's input, of
+        the linear mel (system 0); empty for none.
+    """
 
     teacher: nn.Module
     student: nn.Module
     optimiser: optax.GradientTransformation
     schedules: Schedules
     options: LossOptions
+    scheme: str = "joint"
     augmentation: Augmentation | None = None
+    teacher_noise: tuple[float, ...] = ()
 
 
-def make_system(config, *, num_classes: int, steps_per_epoch: int, axis_name: str | None) -> System:
+def make_system(
+    config,
+    *,
+    num_classes: int,
+    steps_per_epoch: int,
+    axis_name: str | None,
+    shares: Sequence[float] | None = None,
+) -> System:
     """The statics that a config describes.
 
     Args:
@@ -66,6 +90,7 @@ def make_system(config, *, num_classes: int, steps_per_epoch: int, axis_name: st
       num_classes: C.
       steps_per_epoch: steps in one pass over the unlabelled set.
       axis_name: the mapped axis over which batch statistics are averaged, or None.
+      shares: `models.feature_shares` of the training data, for system 1.
     """
     make = partial(
         models.from_config,
@@ -73,11 +98,13 @@ def make_system(config, *, num_classes: int, steps_per_epoch: int, axis_name: st
         classes=num_classes,
         dtype=config.compute_dtype,
         axis_name=axis_name,
+        shares=shares,
     )
     schedules = Schedules(
         steps_per_epoch=steps_per_epoch,
         alpha_base=config.guided.alpha_base,
         alpha_start=config.guided.alpha_start,
+        consistency_max=config.guided.consistency,
         consistency_rampup_epochs=config.guided.consistency_rampup * config.epochs,
         beta_max=config.loss.beta_max,
         beta_rampup_epochs=config.loss.beta_rampup * config.epochs,
@@ -86,34 +113,76 @@ def make_system(config, *, num_classes: int, steps_per_epoch: int, axis_name: st
         decay=config.optimiser.decay,
         decay_epochs=config.optimiser.decay_epochs,
     )
-    options = {field.name: config.loss[field.name] for field in fields(LossOptions)}
+    distillation = {name: weight for name, weight in config.loss.distillation.items() if weight}
     augmentation = Augmentation(**config.augmentation)
+    student = make(config.student)
+    noise = config.teacher_noise * filter_peaks(FrontEnd(**config.front_end))
     return System(
-        teacher=make(config.teacher),
-        student=make(config.student),
+        teacher=student if config.scheme == "mean_teacher" else make(config.teacher),
+        student=student,
         optimiser=make_optimiser(schedules, config.optimiser.ema_decay),
         schedules=schedules,
-        options=LossOptions(**options),
+        options=LossOptions(tuple(distillation.items()), config.loss.gamma, config.loss.focal_form),
+        scheme=config.scheme,
         augmentation=augmentation if augmentation != Augmentation() else None,
+        teacher_noise=tuple(noise.tolist()) if config.teacher_noise else (),
     )
 
 
-def loss_terms(
+def initial_state(system: System, config, key: jax.Array) -> TrainState:
+    """The state in which the training of a config's system starts."""
+    front_end = FrontEnd(**config.front_end)
+    joint = system.scheme == "joint"
+    return create_state(
+        key,
+        system.teacher,
+        system.student,
+        system.optimiser,
+        input_shape=(front_end.num_frames, front_end.n_mels),
+        distillation_dims=config.loss.distillation_dims if joint else 0,
+        mean_teacher=system.scheme == "mean_teacher",
+    )
+
+
+def distances(
+    teacher: jax.Array, student: jax.Array, frame_labels: jax.Array, strong: jax.Array
+) -> dict[str, tuple[jax.Array, jax.Array]]:
+    """What distillation can minimise, one line each: name -> (distance [B], mask [B]).
+
+    Args:
+      teacher, student: <float32>[B, T, E] features in the distillation space.
+      frame_labels: <float32>[B, T, C].
+      strong: <float32>[B] 1 for strong clips.
+    """
+    everything = jnp.ones_like(strong)
+    dfd = losses.feature_distillation(teacher, student)
+    return {
+        "tfd": (losses.target_event_distillation(teacher, student, frame_labels), strong),
+        "dfd_d": (dfd, everything),
+        "dfd_d_weak_unlabelled": (dfd, 1 - strong),
+        "dfd_mse": (losses.mean_squared_error(teacher, student), everything),
+    }
+
+
+def joint_terms(
     teacher: Output,
     student: Output,
-    maps: dict[str, jax.Array],
+    params,
     batch: Batch,
     step: jax.Array,
     system: System,
     axis_name: str | None,
-) -> dict[str, tuple[jax.Array | float, jax.Array]]:
-    """The weighted terms of ``L_s1`` and ``L_s2`` (equations 5 and 6): name -> (weight, value).
+) -> Terms:
+    """The weighted terms of ``L_s1`` and ``L_s2`` (equations 5 and 6), systems 2 to 9.
 
     Args:
       teacher, student: outputs for the batch.
-      maps: ``W_t`` and ``W_s`` of equation 2.
+      params: ``distillation`` holds ``W_t`` and ``W_s`` of equation 2.
       batch: see `train_step`.
       step: <int32>[] steps taken so far.
+
+    Returns:
+      name -> (weight, value).
     """
     options, schedules = system.options, system.schedules
     mean = partial(losses.masked_mean, axis_name=axis_name)
@@ -123,46 +192,85 @@ def loss_terms(
 
     def supervised(p, target, mask):
         bce = losses.binary_cross_entropy(p, target)
-        if schedules.tau is None:
-            return mean(bce, mask)
         focal = losses.adaptive_focal(p, target, options.gamma, options.focal_form)
         return mean(jnp.where(second_stage, focal, bce), mask)
 
-    terms: dict[str, tuple[jax.Array | float, jax.Array]] = {}
+    terms: Terms = {}
     for name, output in (("teacher", teacher), ("student", student)):
         frame_labels = losses.pool_labels(batch["frame_labels"], output.frames.shape[1])
         terms[f"{name}/weak"] = 1.0, supervised(output.clip, batch["clip_labels"], weak)
         terms[f"{name}/strong"] = 1.0, supervised(output.frames, frame_labels, strong)
-    guided = losses.guided_consistency
-    terms["consistency/teacher_to_student"] = (
-        schedules.consistency(step),
-        mean(guided(student.clip, teacher.clip), everything),
-    )
-    terms["consistency/student_to_teacher"] = (
-        schedules.alpha(step),
-        mean(guided(teacher.clip, student.clip), everything),
-    )
+    terms |= _guidance(teacher, student, everything, step, schedules, mean)
 
-    beta = schedules.beta(step)
     num_frames = student.features.shape[1]
-    to_space = losses.to_distillation_space
-    mapped_t = to_space(teacher.features, maps["teacher"], num_frames)
-    mapped_s = to_space(student.features, maps["student"], num_frames)
-    if options.tfd:
-        labels = losses.pool_labels(batch["frame_labels"], num_frames)
-        tfd = losses.target_event_distillation(mapped_t, mapped_s, labels)
-        terms["distillation/tfd"] = options.tfd * beta, mean(tfd, strong)
-    if options.dfd_d:
-        dfd = losses.feature_distillation(mapped_t, mapped_s)
-        terms["distillation/dfd_d"] = options.dfd_d * beta, mean(dfd, everything)
-    if options.dfd_d_weak_unlabelled:
-        dfd = losses.feature_distillation(mapped_t, mapped_s)
-        weight = options.dfd_d_weak_unlabelled * beta
-        terms["distillation/dfd_d_weak_unlabelled"] = weight, mean(dfd, everything - strong)
-    if options.dfd_mse:
-        mse = losses.mean_squared_error(mapped_t, mapped_s)
-        terms["distillation/dfd_mse"] = options.dfd_mse * beta, mean(mse, everything)
+    maps = params["distillation"]
+    mapped_t = losses.to_distillation_space(teacher.features, maps["teacher"], num_frames)
+    mapped_s = losses.to_distillation_space(student.features, maps["student"], num_frames)
+    frame_labels = losses.pool_labels(batch["frame_labels"], num_frames)
+    found = distances(mapped_t, mapped_s, frame_labels, strong)
+    for name, weight in options.distillation:
+        terms[f"distillation/{name}"] = weight * schedules.beta(step), mean(*found[name])
     return terms
+
+
+def _guidance(teacher, student, mask, step, schedules, mean) -> Terms:
+    """Each model's clip outputs against the other's decisions (equation 3)."""
+    guided = losses.guided_consistency
+    return {
+        "consistency/teacher_to_student": (
+            schedules.consistency(step),
+            mean(guided(student.clip, teacher.clip), mask),
+        ),
+        "consistency/student_to_teacher": (
+            schedules.alpha(step),
+            mean(guided(teacher.clip, student.clip), mask),
+        ),
+    }
+
+
+def guided_learning_terms(
+    teacher: Output, student: Output, params, batch: Batch, step, system: System, axis_name
+) -> Terms:
+    """Guided Learning (arXiv 1906.02517), system 1: clip labels of all labelled clips, strong ones
+    too, and guidance on the unlabelled ones. As `joint_terms`.
+    """
+    mean = partial(losses.masked_mean, axis_name=axis_name)
+    labelled = jnp.maximum(batch["is_weak"], batch["is_strong"])
+    terms: Terms = {
+        f"{name}/clip": (
+            1.0,
+            mean(losses.binary_cross_entropy(output.clip, batch["clip_labels"]), labelled),
+        )
+        for name, output in (("teacher", teacher), ("student", student))
+    }
+    return terms | _guidance(teacher, student, 1 - labelled, step, system.schedules, mean)
+
+
+def mean_teacher_terms(
+    teacher: Output, student: Output, params, batch: Batch, step, system: System, axis_name
+) -> Terms:
+    """The DCASE 2019 baseline, system 0: BCE of the student on weak and on strong clips, and mean
+    squared distance from its teacher's outputs on all clips. As `joint_terms`.
+    """
+    mean = partial(losses.masked_mean, axis_name=axis_name)
+    everything = jnp.ones_like(batch["is_weak"])
+    frame_labels = losses.pool_labels(batch["frame_labels"], student.frames.shape[1])
+    bce, mse = losses.binary_cross_entropy, losses.mean_squared_error
+    weight = system.schedules.consistency(step)
+    guide = jax.tree.map(lax.stop_gradient, teacher)
+    return {
+        "student/weak": (1.0, mean(bce(student.clip, batch["clip_labels"]), batch["is_weak"])),
+        "student/strong": (1.0, mean(bce(student.frames, frame_labels), batch["is_strong"])),
+        "consistency/clip": (weight, mean(mse(student.clip, guide.clip), everything)),
+        "consistency/frames": (weight, mean(mse(student.frames, guide.frames), everything)),
+    }
+
+
+SCHEMES: dict[str, Callable[..., Terms]] = {
+    "joint": joint_terms,
+    "guided_learning": guided_learning_terms,
+    "mean_teacher": mean_teacher_terms,
+}
 
 
 def train_step(
@@ -173,7 +281,7 @@ def train_step(
     system: System,
     axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One update of both models.
+    """One update of both models; of the student alone where its average is the teacher.
 
     Args:
       state: the same on every device.
@@ -186,28 +294,37 @@ def train_step(
 
     Returns:
       The next state, and every loss term by name with ``loss``, ``gradient_norm``, ``alpha``,
-      ``beta`` and ``learning_rate``, all <float32>[].
+      ``beta``, ``consistency`` (their weights) and ``learning_rate``, all <float32>[].
     """
     key = jax.random.fold_in(key, state.step)
     if axis_name is not None:
         key = jax.random.fold_in(key, lax.axis_index(axis_name))
-    augment_key, teacher_key, student_key = jax.random.split(key, 3)
+    augment_key, teacher_key, student_key, noise_key = jax.random.split(key, 4)
     batch = dict(batch, mel=batch["mel"].astype(jnp.float32))
     batch["frame_labels"] = batch["frame_labels"].astype(jnp.float32)
     if system.augmentation is not None:
         batch = augment(augment_key, batch, system.augmentation)
 
-    def forward(model, name, params, key):
-        variables = {"params": params[name], "batch_stats": state.batch_stats[name]}
+    teacher_mel = batch["mel"]
+    if system.teacher_noise:
+        teacher_mel = add_noise(noise_key, teacher_mel, system.teacher_noise)
+
+    def forward(model, name, params, mel, key):
+        variables = {"params": params, "batch_stats": state.batch_stats[name]}
         return model.apply(
-            variables, batch["mel"], train=True, mutable=["batch_stats"], rngs={"dropout": key}
+            variables, mel, train=True, mutable=["batch_stats"], rngs={"dropout": key}
         )
 
     def total_loss(params):
-        teacher, teacher_stats = forward(system.teacher, "teacher", params, teacher_key)
-        student, student_stats = forward(system.student, "student", params, student_key)
-        terms = loss_terms(
-            teacher, student, params["distillation"], batch, state.step, system, axis_name
+        of_teacher = teacher_params(dataclasses.replace(state, params=params))
+        teacher, teacher_stats = forward(
+            system.teacher, "teacher", of_teacher, teacher_mel, teacher_key
+        )
+        student, student_stats = forward(
+            system.student, "student", params["student"], batch["mel"], student_key
+        )
+        terms = SCHEMES[system.scheme](
+            teacher, student, params, batch, state.step, system, axis_name
         )
         total = sum(weight * value for weight, value in terms.values())
         stats = {
@@ -228,6 +345,7 @@ def train_step(
     metrics |= {
         "alpha": schedules.alpha(state.step),
         "beta": schedules.beta(state.step),
+        "consistency": schedules.consistency(state.step),
         "learning_rate": jnp.asarray(schedules.rate(state.step)),
     }
     next_state = TrainState(

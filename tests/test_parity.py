@@ -41,7 +41,7 @@ def ablations():
     config = base.get_config()
     config.guided.consistency_rampup = 0.5
     config.student.aed_recurrent = True
-    config.loss.update(tfd=1.0, dfd_d=0.5, dfd_d_weak_unlabelled=0.7, dfd_mse=2.0)
+    config.loss.distillation.update(tfd=1.0, dfd_d=0.5, dfd_d_weak_unlabelled=0.7, dfd_mse=2.0)
     config.loss.update(tau=15.0, gamma=3.0, focal_form="lin")
     return config
 
@@ -205,8 +205,8 @@ def test_loss_terms_of_the_ablations(stage, pairs, batch, torch_batch):
         Output(*(jnp.asarray(value.detach()) for value in model(torch_batch["mel"])))
         for model in (reference.teacher, reference.student)
     ]
-    maps = variables["params"]["distillation"]
-    found = train_step.loss_terms(*outputs, maps, batch, jnp.int32(stage), pair.system, None)
+    params, step = variables["params"], jnp.int32(stage)
+    found = train_step.joint_terms(*outputs, params, batch, step, pair.system, None)
     assert found.keys() == expected.keys()
     for term, (weight, value) in expected.items():
         np.testing.assert_allclose(found[term][0], weight, atol=1e-6, err_msg=term)
@@ -228,7 +228,7 @@ def test_training(name, start, pairs, batch, torch_batch):
         )
         if step == start:
             assert (
-                metrics.keys() - {"gradient_norm", "alpha", "beta", "learning_rate"}
+                metrics.keys() - {"gradient_norm", "alpha", "beta", "consistency", "learning_rate"}
                 == values.keys()
             )
             for term, value in values.items():

@@ -104,11 +104,13 @@ def test_terms_of_each_system(name, epoch):
         return Output(p[:, 0], p[:, 1:], rng.normal(size=(8, frames, features)))
 
     teacher, student = output(1, 6), output(FRAMES, 4)
-    maps = {"teacher": rng.normal(size=(6, 5)), "student": rng.normal(size=(4, 5))}
+    params = {
+        "distillation": {"teacher": rng.normal(size=(6, 5)), "student": rng.normal(size=(4, 5))}
+    }
     batch = make_batch()
     step = jnp.int32(10 * epoch)
-    terms = train_step.loss_terms(
-        teacher, student, maps, batch, step, make(config, steps_per_epoch=10), None
+    terms = train_step.joint_terms(
+        teacher, student, params, batch, step, make(config, steps_per_epoch=10), None
     )
 
     assert terms.keys() == GUIDED | {f"distillation/{distance}" for distance in distances}
@@ -132,16 +134,16 @@ def test_terms_of_each_system(name, epoch):
 
 def test_which_clips_distances_are_over():
     config = pts_tfd_afl_esp.get_config()
-    config.loss.update(tfd=1.0, dfd_d=1.0, dfd_d_weak_unlabelled=1.0, dfd_mse=1.0)
+    config.loss.distillation.update(tfd=1.0, dfd_d=1.0, dfd_d_weak_unlabelled=1.0, dfd_mse=1.0)
     config.loss.distillation_dims = 1
     # Clip n is n everywhere for the student and 0 for the teacher.
     number = np.arange(8, dtype=np.float32)[:, None, None]
     half = np.full((8, 10), 0.5, np.float32)
     student = Output(half, half[:, None], np.broadcast_to(number, (8, FRAMES, 1)))
     teacher = Output(half, half[:, None], np.zeros((8, 1, 1), np.float32))
-    maps = {"teacher": np.ones((1, 1)), "student": np.ones((1, 1))}
-    found = train_step.loss_terms(
-        teacher, student, maps, make_batch(), jnp.int32(0), make(config), None
+    params = {"distillation": {"teacher": np.ones((1, 1)), "student": np.ones((1, 1))}}
+    found = train_step.joint_terms(
+        teacher, student, params, make_batch(), jnp.int32(0), make(config), None
     )
     expected = {
         "tfd": 0.4 * (6 + 7) / 2,  # strong clips, 40 of 100 frames

@@ -184,7 +184,7 @@ def losses(system, batch, step, *, steps_per_epoch, config):
 
     # Equation 3. The paper has no ramp here.
     steps = config.epochs * steps_per_epoch
-    weight = ramp(step, config.guided.consistency_rampup * steps)
+    weight = config.guided.consistency * ramp(step, config.guided.consistency_rampup * steps)
     alpha = 1 - config.guided.alpha_base ** max(epoch - config.guided.alpha_start, 0)
     to_student = guided(student.clip, teacher.clip)
     to_teacher = guided(teacher.clip, student.clip)
@@ -205,8 +205,8 @@ def losses(system, batch, step, *, steps_per_epoch, config):
         "dfd_mse": (everything, per_clip((mapped_t - mapped_s).square())),
     }
     for name, (mask, value) in distillation.items():
-        if loss[name]:
-            terms[f"distillation/{name}"] = loss[name] * beta, mean_over(mask, value)
+        if weight := loss.distillation[name]:
+            terms[f"distillation/{name}"] = weight * beta, mean_over(mask, value)
     return terms
 
 

@@ -592,7 +592,7 @@ def render(
     directory: Path,
     *,
     seed: int = 0,
-    num_weak: int = 60,
+    num_weak: int = 320,
     num_unlabelled: int = 120,
     num_strong: int = 120,
     num_validation: int = 60,

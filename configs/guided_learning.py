@@ -1,0 +1,27 @@
+"""System 1 of table 1, Guided Learning (arXiv 1906.02517 and its released configuration).
+
+A teacher and a student without BGRUs learn from clip labels alone (those of strong clips too) and
+guide each other on unlabelled clips; attention over time on each class's disentangled feature gives
+clip and frame posteriors.
+
+The paper's scores on DCASE 2019 Task 4, development / evaluation set, in percent:
+Event-F1 43.3 / 40.5, Segment-F1 67.1 / 66.5, AT-F1 74.1 / 70.2.
+"""
+
+from jfsed_jax.configs import base
+
+
+def get_config(size: str = "paper"):
+    config = base.get_config(size)
+    config.system = "guided_learning"
+    config.scheme = "guided_learning"
+    config.front_end.hop_length = 882  # [GL] 20 ms: 500 frames in 10 s
+    for model in (config.teacher, config.student):
+        model.architecture = "GuidedCNN"
+        for name in ("gru_layers", "gru_hidden", "at_width", "aed_width", "aed_recurrent"):
+            del model[name]
+    config.teacher.convs = (2, 2, 2, 2, 1)  # [GL]
+    if config.size == "paper":
+        config.epochs = 100  # [GL]
+        config.guided.alpha_start = 5.0  # [GL]
+    return config
