@@ -65,7 +65,15 @@ def get_config(size: str = "paper") -> ConfigDict:
     )
     config.compute_dtype = "float32"  # or bfloat16; parameters, statistics, losses stay float32
 
+    # Or "pallas", on a CUDA device one kernel for all frames: docs/performance.md. [ours] Not the
+    # default until it has been timed on one.
+    config.gru_loop = "scan"
+
     config.batch = dict(weak=16, unlabelled=32, strong=16)  # [GL] 64 in all; the split is [ours]
+    config.data = dict(in_memory=False)  # [ours] all clips on the device: where the host is slower
+    config.steps_per_dispatch = 1  # [ours] more, with data.in_memory: where a step is short
+    config.num_seeds = 1  # [ours] K independent runs in one step, from seed to seed + K - 1
+    config.seeds_share_batch = False  # [ours] each as it would run alone; True: one batch for all
     config.epochs = 200  # [paper]
     config.steps_per_epoch = 0  # 0: one pass over the unlabelled set [ours]
 

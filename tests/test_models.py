@@ -183,7 +183,9 @@ def test_attention_pooling_is_that_of_torch():
     }
     weights = torch.softmax(logits["attention"], -1)
     expected = (weights * torch.sigmoid(logits["posterior"])).sum(1) / weights.sum(1)
-    np.testing.assert_allclose(pooling.apply({"params": params}, x), expected, rtol=1e-5)
+    clip, frames = pooling.apply({"params": params}, x)
+    np.testing.assert_allclose(clip, expected, rtol=1e-5)
+    np.testing.assert_allclose(frames, torch.sigmoid(logits["posterior"]), rtol=1e-5)
 
 
 @pytest.mark.parametrize("window", [(1, 1), (1, 4), (5, 4), (2, 3)])
