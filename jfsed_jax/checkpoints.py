@@ -57,9 +57,20 @@ def choose_step(manager: ocp.CheckpointManager, which: str) -> int:
     return max(manager.all_steps(), key=lambda step: (manager.metrics(step)[SELECTION], step))
 
 
+def _restore(manager: ocp.CheckpointManager, step: int, **items):
+    try:
+        return manager.restore(step, args=ocp.args.Composite(**items))
+    except Exception as error:  # orbax raises whatever its storage raises
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
+        raise InputError(
+            f"the checkpoint {manager.directory / str(step)} cannot be read ({reason}): is it of "
+            "another version, or damaged? Delete that folder to go on from an earlier one"
+        ) from error
+
+
 def read_meta(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
     """What was saved beside the state."""
-    return manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
+    return _restore(manager, step, meta=ocp.args.JsonRestore()).meta
 
 
 def restore_state(manager: ocp.CheckpointManager, step: int, abstract_state, mesh):
@@ -76,5 +87,4 @@ def restore_state(manager: ocp.CheckpointManager, step: int, abstract_state, mes
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         abstract_state,
     )
-    args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
-    return manager.restore(step, args=args).state
+    return _restore(manager, step, state=ocp.args.StandardRestore(target)).state

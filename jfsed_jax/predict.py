@@ -17,7 +17,7 @@ from tqdm import tqdm
 from jfsed_jax import checkpoints, postprocess, train_step
 from jfsed_jax.errors import InputError
 from jfsed_jax.events import Event
-from jfsed_jax.features import FrontEnd, load_audio, log_mel
+from jfsed_jax.features import FrontEnd, load_audio, log_mel, log_mel_jax
 from jfsed_jax.models import output_frames
 from jfsed_jax.train_state import TrainState, averaged_params, teacher_params
 
@@ -156,7 +156,7 @@ def load_detector(workdir: Path, which: str = "best", model: str | None = None) 
             num_classes=len(classes),
             steps_per_epoch=meta["steps_per_epoch"],
             axis_name=None,
-            shares=meta["feature_shares"],
+            shares=meta.get("feature_shares"),
         )
         abstract = jax.eval_shape(
             lambda key: train_step.initial_state(system, config, key), jax.random.key(0)
@@ -165,6 +165,19 @@ def load_detector(workdir: Path, which: str = "best", model: str | None = None) 
         state = checkpoints.restore_state(manager, step, abstract, mesh)
     predict = make_predict(system, model or config.evaluation.model, config.evaluation.average)
     return Detector(config, meta, front_end, classes, step, state, predict)
+
+
+def make_listen(detector: Detector) -> Callable[[TrainState, jax.Array], Posteriors]:
+    """A jitted ``(state, waveform [B, N]) -> Posteriors``, the log-mel on the device too.
+
+    N samples at the front end's rate: a clip, or another length whose frames the models can pool.
+    """
+
+    @jax.jit
+    def listen(state: TrainState, waveform: jax.Array) -> Posteriors:
+        return detector.predict(state, log_mel_jax(waveform, detector.front_end))
+
+    return listen
 
 
 def recording_posteriors(detector: Detector, waveform: np.ndarray) -> np.ndarray:

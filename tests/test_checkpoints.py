@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import pytest
 
-from jfsed_jax import checkpoints
+from jfsed_jax import checkpoints, train_step
 from jfsed_jax.errors import InputError
 
 
@@ -29,3 +29,17 @@ def test_a_folder_without_checkpoints_says_so(tmp_path):
         pytest.raises(InputError, match="holds no checkpoint: train first"),
     ):
         checkpoints.choose_step(manager, "best")
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    with checkpoints.open_manager(tmp_path) as manager:
+        checkpoints.save(manager, 3, {"x": jnp.ones(3)}, {"step": 3}, 1.0)
+        manager.wait_until_finished()
+        for path in (tmp_path / "checkpoints" / "3").rglob("*"):
+            if path.is_file():
+                path.write_bytes(b"")
+        with pytest.raises(InputError, match=r"checkpoints/3 cannot be read .*Delete that folder"):
+            checkpoints.read_meta(manager, 3)
+        state = {"x": jnp.ones(3)}
+        with pytest.raises(InputError, match=r"checkpoints/3 cannot be read .*Delete that folder"):
+            checkpoints.restore_state(manager, 3, state, train_step.make_mesh(1))

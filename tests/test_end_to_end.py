@@ -19,7 +19,8 @@ import soundfile
 
 from jfsed_jax import cli, tables
 from jfsed_jax.datasets import demo
-from jfsed_jax.predict import load_detector
+from jfsed_jax.features import log_mel
+from jfsed_jax.predict import load_detector, make_listen
 
 ROOT = Path(__file__).parents[1]
 EPOCHS, STEPS_PER_EPOCH = 6, 3
@@ -193,6 +194,15 @@ def test_predict_labels_any_recording(place, workdir, rate, channels, seconds, t
     assert table.filenames == [str(path)]
     for event in table.events:
         assert 0 <= event.onset < event.offset <= seconds + 1 / 60
+
+
+def test_waveform_to_posteriors_in_one_program(workdir):
+    detector = load_detector(workdir)
+    waveforms = np.random.default_rng(0).normal(0, 0.1, (2, 10 * RATE)).astype(np.float32)
+    found = make_listen(detector)(detector.state, waveforms)
+    mels = [log_mel(waveform, detector.front_end) for waveform in waveforms]
+    for ours, expected in zip(found, detector.posteriors(mels), strict=True):
+        np.testing.assert_allclose(ours, expected, atol=1e-3)
 
 
 def test_predict_names_bad_files_and_keeps_the_good(workdir, tmp_path, capsys):

@@ -23,6 +23,7 @@ PAPER = Schedules(
     steps_per_epoch=450,
     alpha_base=0.996,
     alpha_start=30.0,
+    consistency_max=1.0,
     consistency_rampup_epochs=0.0,
     beta_max=1.0,
     beta_rampup_epochs=100.0,
