@@ -502,13 +502,19 @@ def _benchmark_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_string("json", None, "Write all that was measured to this file.", values)
+    flags.DEFINE_bool(
+        "layers", False, "Measure single layers against flax's and XLA's own instead.", values
+    )
 
 
 def _benchmark(values: flags.FlagValues, arguments: list[str]) -> None:
-    from jfsed_jax import benchmark
+    from jfsed_jax import benchmark, benchmark_layers
     from jfsed_jax.configs import pts_tfd_afl_esp
 
     _check_flags(values, arguments, "")
+    if values.layers:
+        print(benchmark_layers.format_layers(benchmark_layers.layers()))
+        return
     config = values.config or pts_tfd_afl_esp.get_config("small")
     result = benchmark.benchmark(config, size=values.batch, reference=bool(values.reference))
     print(benchmark.format_table(result))
