@@ -1,7 +1,7 @@
 """The layers that are ours for speed against the plain ones they stand for: forward + backward.
 
 Convolution, max-pooling, BGRU and dropout at the shapes of the paper's size, the plain versions
-from XLA and flax. Both sides of a row take turns. What they compute is the same, to float32 rounding
+from XLA and flax. Both sides of a row take turns. They compute the same to float32 rounding
 (tests/test_models.py, tests/test_recurrence.py); dropout draws other random numbers.
 """
 
