@@ -3,10 +3,12 @@
 A scan of 600 frames starts every turn anew: several kernels of little work, weights from memory.
 Here the turns are a loop inside the kernel. A program is one direction of `_TILE` clips; it reads
 the recurrent weights once, keeps them and the state on the chip, and reads and writes one row of
-every array a turn. Programs do not wait for each other.
+every array a turn. Programs do not wait for each other. A turn reads the rows of the next one, so
+that no turn waits for memory.
 
 The state (backward: the gradient) is carried in float32, whatever the arrays' type; operands of the
-matrix products have the arrays' type and are accumulated in float32.
+matrix products have the arrays' type and are accumulated in float32. The products of float32
+follow JAX's ``jax_default_matmul_precision``, like XLA's: TF32, unless it is "highest".
 
 Triton knows no slices of values and only shapes that are powers of two: the three gates are read
 from their arrays one by one, and the clips are padded to whole tiles.
@@ -47,16 +49,20 @@ def _forward_kernel(projected, kernel, bias, states):
     biases = [bias[gate].astype(jnp.float32) for gate in slices]
     direction = pl.program_id(0)
 
-    def turn(t, state):
+    def read(t):
+        t = jnp.minimum(t, turns - 1)  # the last turn reads ahead too
         frame = jnp.where(direction == 0, t, turns - 1 - t)
-        # Read before the products, which need not wait for it.
-        now = [projected[frame, :, gate].astype(jnp.float32) for gate in slices]
-        recurred = [_product(state, k) + b for k, b in zip(kernels, biases, strict=True)]
-        state = next_state(state, now, recurred)
-        states[t] = state.astype(states.dtype)
-        return state
+        return [projected[frame, :, gate] for gate in slices]
 
-    lax.fori_loop(0, turns, turn, jnp.zeros((tile, hidden), jnp.float32))
+    def turn(t, carry):
+        state, now = carry
+        coming = read(t + 1)
+        recurred = [_product(state, k) + b for k, b in zip(kernels, biases, strict=True)]
+        state = next_state(state, [gate.astype(jnp.float32) for gate in now], recurred)
+        states[t] = state.astype(states.dtype)
+        return state, coming
+
+    lax.fori_loop(0, turns, turn, (jnp.zeros((tile, hidden), jnp.float32), read(0)))
 
 
 def _backward_kernel(outer, update, to_recurred, transposed, totals):
@@ -65,17 +71,22 @@ def _backward_kernel(outer, update, to_recurred, transposed, totals):
     slices = _gate_slices(hidden)
     kernels = [transposed[gate, :] for gate in slices]
 
-    def turn(i, inner):
-        t = turns - 1 - i
-        total = inner + outer[t].astype(jnp.float32)
-        shares = [to_recurred[t, :, gate].astype(jnp.float32) for gate in slices]
-        totals[t] = total.astype(totals.dtype)
-        inner = total * update[t].astype(jnp.float32)
-        for share, kernel in zip(shares, kernels, strict=True):
-            inner += _product(total * share, kernel)
-        return inner
+    def read(t):
+        t = jnp.maximum(t, 0)  # the last turn reads ahead too
+        return outer[t], update[t], [to_recurred[t, :, gate] for gate in slices]
 
-    lax.fori_loop(0, turns, turn, jnp.zeros((tile, hidden), jnp.float32))
+    def turn(i, carry):
+        inner, (gain, keep, shares) = carry
+        t = turns - 1 - i
+        coming = read(t - 1)
+        total = inner + gain.astype(jnp.float32)
+        totals[t] = total.astype(totals.dtype)
+        inner = total * keep.astype(jnp.float32)
+        for share, kernel in zip(shares, kernels, strict=True):
+            inner += _product(total * share.astype(jnp.float32), kernel)
+        return inner, coming
+
+    lax.fori_loop(0, turns, turn, (jnp.zeros((tile, hidden), jnp.float32), read(turns - 1)))
 
 
 def _padded(x):
