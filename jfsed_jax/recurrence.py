@@ -13,7 +13,7 @@ stacked in the order reset, update, new.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -105,7 +105,7 @@ LOOPS = {"scan": SCAN, "pallas": PALLAS}  # by the names that config.gru_loop ca
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
-def recurrence(forward, backward, kernel, bias, loops: Loops = SCAN) -> Any:
+def recurrence(forward, backward, kernel, bias, loops: Loops = SCAN) -> tuple[jax.Array, jax.Array]:
     """The states of both directions, from zero.
 
     Args:
