@@ -22,7 +22,7 @@ import numpy as np
 
 from jfsed_jax.convolution import convolve
 from jfsed_jax.errors import InputError
-from jfsed_jax.recurrence import recurrence
+from jfsed_jax.recurrence import LOOPS, recurrence
 
 Pair = tuple[int, int]
 
@@ -152,11 +152,12 @@ class BiGRU(nn.Module):
     """One bidirectional GRU layer, [B, T', D] -> [B, T', 2H], with torch's equations.
 
     Parameters of both directions are stacked, 0 forward in time; gates in the order reset, update,
-    new.
+    new. ``loop`` is a key of `jfsed_jax.recurrence.LOOPS`.
     """
 
     hidden: int
     dtype: Any = jnp.float32
+    loop: str = "scan"
 
     @nn.compact
     def __call__(self, x):
@@ -174,7 +175,7 @@ class BiGRU(nn.Module):
 
         frames_first = x.astype(self.dtype).swapaxes(0, 1)
         forward, backward = (frames_first @ kernel[i] + bias[i] for i in (0, 1))
-        states = recurrence(forward, backward, recurrent, recurrent_bias)
+        states = recurrence(forward, backward, recurrent, recurrent_bias, LOOPS[self.loop])
         return jnp.concatenate(states, axis=-1).swapaxes(0, 1)
 
 
@@ -289,6 +290,7 @@ class CRNN(CNN):
       gru_hidden, gru_layers: the BGRUs of the tagging branch; no layers is "PTS w/o BGRUs".
       at_width, aed_width: the "Linear" layers of the tagging and the detection branch.
       aed_recurrent: whether the detection branch sees the BGRUs too; in the paper it does not.
+      gru_loop: see `BiGRU`.
     """
 
     gru_hidden: int = 64
@@ -296,6 +298,7 @@ class CRNN(CNN):
     at_width: int = 128
     aed_width: int = 256
     aed_recurrent: bool = False
+    gru_loop: str = "scan"
 
     @nn.compact
     def __call__(self, mel: jax.Array, train: bool = False) -> Output:
@@ -308,7 +311,9 @@ class CRNN(CNN):
         features = self.features(mel, train)
         recurrent = features
         for i in range(self.gru_layers):
-            recurrent = BiGRU(self.gru_hidden, self.dtype, name=f"gru_{i}")(recurrent)
+            recurrent = BiGRU(self.gru_hidden, self.dtype, self.gru_loop, name=f"gru_{i}")(
+                recurrent
+            )
         both = jnp.concatenate([features, recurrent], axis=-1) if self.gru_layers else features
         tagging = nn.relu(nn.Dense(self.at_width, dtype=self.dtype, name="at_linear")(both))
         clip, _ = AttentionPooling(self.classes, name="at_pooling")(tagging)
@@ -385,6 +390,7 @@ class BaselineCRNN(nn.Module):
     input_momentum: float
     axis_name: str | None = None
     dtype: Any = jnp.float32
+    gru_loop: str = "scan"
 
     @nn.compact
     def __call__(self, mel: jax.Array, train: bool = False) -> Output:
@@ -398,7 +404,9 @@ class BaselineCRNN(nn.Module):
             x = GatedBlock(*block, self.dropout, options, self.dtype, name=f"block_{i}")(x, train)
         features = recurrent = x.reshape(*x.shape[:2], -1)
         for i in range(self.gru_layers):
-            recurrent = BiGRU(self.gru_hidden, self.dtype, name=f"gru_{i}")(recurrent)
+            recurrent = BiGRU(self.gru_hidden, self.dtype, self.gru_loop, name=f"gru_{i}")(
+                recurrent
+            )
         recurrent = Dropout(self.dropout)(recurrent, train)
         clip, frames = AttentionPooling(self.classes, name="pooling")(recurrent)
         return Output(clip, frames, features.astype(jnp.float32))
@@ -439,6 +447,7 @@ def from_config(
     dtype: str,
     axis_name: str | None,
     shares: Sequence[float] | None = None,
+    gru_loop: str = "scan",
 ) -> nn.Module:
     """The model that a config's ``teacher`` or ``student`` page describes.
 
@@ -449,6 +458,7 @@ def from_config(
       dtype: name of the computation's type, ``float32`` or ``bfloat16``.
       axis_name: see `CNN`.
       shares: per class, for `GuidedCNN`; all features where None.
+      gru_loop: for the models with BGRUs, see `BiGRU`.
     """
     options = {name: value for name, value in options.items() if value is not None}
     architecture = options.pop("architecture")
@@ -457,6 +467,8 @@ def from_config(
         raise InputError(f"architecture {architecture!r}: expected one of {', '.join(known)}")
     if architecture == "GuidedCNN":
         options["shares"] = tuple(shares or (1.0,) * classes)
+    else:
+        options["gru_loop"] = gru_loop
     for name in ("filters", "kernels", "convs"):
         if name in options:
             options[name] = tuple(options[name])

@@ -31,6 +31,7 @@ from jfsed_jax import postprocess as post
 from jfsed_jax.errors import InputError
 from jfsed_jax.features import FrontEnd
 from jfsed_jax.models import feature_shares, output_frames
+from jfsed_jax.recurrence import LOOPS
 from jfsed_jax.train_state import TrainState
 
 # The training sets of a data folder and what a batch calls them.
@@ -178,6 +179,8 @@ def check_config(config) -> None:
         raise InputError(
             f"config.compute_dtype is {config.compute_dtype!r}: expected float32 or bfloat16"
         )
+    if config.gru_loop not in LOOPS:
+        raise InputError(f"config.gru_loop is {config.gru_loop!r}: expected {' or '.join(LOOPS)}")
     if config.loss.focal_form not in ("paper", "lin"):
         raise InputError(f"config.loss.focal_form is {config.loss.focal_form!r}: paper or lin")
     positive = {

@@ -99,6 +99,7 @@ def make_system(
         dtype=config.compute_dtype,
         axis_name=axis_name,
         shares=shares,
+        gru_loop=config.get("gru_loop", "scan"),  # checkpoints of before have none
     )
     schedules = Schedules(
         steps_per_epoch=steps_per_epoch,

@@ -10,7 +10,7 @@ import pytest
 from jax import lax
 
 from jfsed_jax import models
-from jfsed_jax.configs import base
+from jfsed_jax.configs import base, mean_teacher
 from jfsed_jax.convolution import convolve
 
 NO_TORCH = "PyTorch is not installed (extra [torch])"
@@ -254,3 +254,15 @@ def test_accelerators_keep_the_gradient_of_xla():
     for platform, ours in (("cpu", True), ("tpu", False), ("cuda", False)):
         exported = jax.export.export(gradient, platforms=[platform])(weights)
         assert ("stablehlo.while" in exported.mlir_module()) == ours, platform
+
+
+@pytest.mark.parametrize("page", [base, mean_teacher])
+def test_models_hand_the_loop_on_to_their_layers(page, kernels_for_cuda):
+    config = page.get_config("tiny")
+    config.student.gru_hidden = 16
+    options = dict(classes=10, dtype="float32", axis_name=None, gru_loop="pallas")
+    model = models.from_config(config.student, config.batch_norm, **options)
+    mel = jax.ShapeDtypeStruct((2, 40, 64), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), mel)
+    traced = jax.jit(model.apply).trace(variables, mel)
+    assert kernels_for_cuda(traced) == config.student.gru_layers == 2

@@ -59,3 +59,11 @@ def test_a_workdir_belongs_to_one_config(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(InputError, match="is not JSON"):
         train.check_workdir(tmp_path, config)
+
+
+def test_a_loop_that_does_not_exist_is_refused():
+    config = pts_tfd_afl_esp.get_config("tiny")
+    train.check_config(config)
+    config.gru_loop = "triton"
+    with pytest.raises(InputError, match="config.gru_loop is 'triton': expected scan or pallas"):
+        train.check_config(config)

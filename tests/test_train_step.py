@@ -234,6 +234,21 @@ def test_the_step_lowers_for_tpu(dtype):
     assert ("bf16" in text) == (dtype == "bfloat16")
 
 
+def test_the_step_lowers_for_cuda_with_the_recurrence_as_kernels(kernels_for_cuda):
+    config = tiny()
+    config.compute_dtype, config.gru_loop = "bfloat16", "pallas"
+    config.student.gru_hidden = config.teacher.gru_hidden = 16
+    system = make(config)
+    step = train_step.data_parallel(
+        partial(train_step.train_step, system=system, axis_name=train_step.AXIS),
+        train_step.make_mesh(1),
+    )
+    state = jax.eval_shape(lambda: create(system, config))
+    traced = step.trace(state, make_batch(), jax.random.key(0))
+    # One layer of two models, forward and backward.
+    assert kernels_for_cuda(traced) == 4
+
+
 EIGHT_DEVICES = """
     import json, sys
     from dataclasses import replace
