@@ -558,10 +558,7 @@ def _reproduce(values: flags.FlagValues, arguments: list[str]) -> None:
         return
     print(f"{outcome.markdown.read_text(encoding='utf-8')}\n{outcome.page}")
     if outcome.failures:
-        raise InputError(
-            f"{len(outcome.failures)} runs failed ({', '.join(outcome.failures)}): the table "
-            "says why"
-        )
+        raise InputError(f"failed: {', '.join(outcome.failures)}; the table says why")
 
 
 def _demo_flags(values: flags.FlagValues) -> None:
