@@ -526,7 +526,8 @@ def _notes(
     )
     lengths: dict[str, list[str]] = {}
     for row in rows:
-        lengths.setdefault(f"{row.config.epochs} epochs", []).append(row.lead[0])
+        epochs = row.config.epochs
+        lengths.setdefault(f"{epochs} epoch{'s' * (epochs != 1)}", []).append(row.lead[0])
     if len(lengths) > 1:
         text = "; ".join(f"{', '.join(ids)}: {length}" for length, ids in lengths.items())
     else:
