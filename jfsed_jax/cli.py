@@ -424,7 +424,7 @@ def _features_dir(values: flags.FlagValues, meta: dict[str, Any]) -> Path | None
 
 def _evaluate(values: flags.FlagValues, arguments: list[str]) -> None:
     from jfsed_jax import datasets, scoring
-    from jfsed_jax.evaluate import evaluate
+    from jfsed_jax.evaluate import evaluate, write_adaptive_weights
     from jfsed_jax.predict import load_detector
 
     _check_flags(values, arguments, "workdir")
@@ -446,6 +446,7 @@ def _evaluate(values: flags.FlagValues, arguments: list[str]) -> None:
         tune=values.tune_thresholds,
         score_files=Path(values.score_files) if values.score_files else None,
     )
+    write_adaptive_weights(detector, prepared, workdir)
     info = scores.pop("info")
     print(
         f"{info['system']}, step {info['checkpoint_step']}, {info['num_clips']} clips of "
@@ -522,6 +523,50 @@ def _benchmark(values: flags.FlagValues, arguments: list[str]) -> None:
         _write_json(values.json, result)
 
 
+def _reproduce_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_enum("table", None, ["1", "2", "3"], "Of the paper.", flag_values=values)
+    flags.DEFINE_string("data", None, "Folder of audio and metadata.", flag_values=values)
+    flags.DEFINE_string("workdir", None, "Folder of the runs and tables.", flag_values=values)
+    flags.DEFINE_enum(
+        "size", "paper", ["paper", "small", "tiny"], "Of every system.", flag_values=values
+    )
+    flags.DEFINE_integer(
+        "seeds", 1, "Runs of each system: seeds 0 to N - 1.", lower_bound=1, flag_values=values
+    )
+    flags.DEFINE_list("systems", None, "Rows of table 1, as 3,6,9; default: all.", values)
+    meaning = "Of every run; default: those of each config."
+    flags.DEFINE_integer("epochs", None, meaning, lower_bound=1, flag_values=values)
+    meaning = "Where to keep the features, a folder per front end; by default your cache folder."
+    flags.DEFINE_string("features", None, meaning, flag_values=values)
+
+
+def _reproduce(values: flags.FlagValues, arguments: list[str]) -> None:
+    from jfsed_jax.reproduce import reproduce
+
+    _check_flags(values, arguments, "table data workdir")
+    try:
+        systems = [int(number) for number in values.systems or ()]
+    except ValueError as error:
+        raise InputError(f"--systems={','.join(values.systems)}: expected 3,6,9") from error
+    _cache_compiled_programs()
+    outcome = reproduce(
+        int(values.table),
+        Path(values.data),
+        Path(values.workdir),
+        size=values.size,
+        seeds=values.seeds,
+        systems=systems,
+        epochs=values.epochs,
+        features_dir=Path(values.features) if values.features else None,
+    )
+    if not outcome.done:
+        print("stopped: the same command goes on where it is")
+        return
+    print(f"{outcome.markdown.read_text(encoding='utf-8')}\n{outcome.page}")
+    if outcome.failures:
+        raise InputError(f"failed: {', '.join(outcome.failures)}; the table says why")
+
+
 def _demo_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string("workdir", "runs/demo", "Folder of the run.", flag_values=values)
 
@@ -530,7 +575,7 @@ def _demo(values: flags.FlagValues, arguments: list[str]) -> None:
     from jfsed_jax import datasets, report, scoring
     from jfsed_jax.configs import demo as config
     from jfsed_jax.datasets import demo as data
-    from jfsed_jax.evaluate import evaluate
+    from jfsed_jax.evaluate import evaluate, write_adaptive_weights
     from jfsed_jax.predict import load_detector
     from jfsed_jax.train import train
 
@@ -544,6 +589,7 @@ def _demo(values: flags.FlagValues, arguments: list[str]) -> None:
     detector = load_detector(workdir)
     prepared = datasets.prepare(folder, detector.front_end, features_dir=features)
     scores = evaluate(detector, prepared, workdir)
+    write_adaptive_weights(detector, prepared, workdir)
     scores.pop("info")
     print(f"\nRendered validation clips:\n{scoring.format_scores(scores)}")
     print(f"\nThe report: {report.write_report(workdir)}")
@@ -578,6 +624,12 @@ COMMANDS: dict[str, Command] = {
         "",
         _windows_flags,
         _windows,
+    ),
+    "reproduce": Command(
+        "Train, evaluate and tabulate the paper's experiments beside its figures.",
+        "",
+        _reproduce_flags,
+        _reproduce,
     ),
     "benchmark": Command(
         "Measure train step, inference, features, input and memory, beside PyTorch if asked.",

@@ -1,7 +1,8 @@
 """From a checkpoint and labelled clips to scores: ``W/eval/SPLIT``.
 
 Writes what the report reads: ``scores.json``, ``events.tsv``, ``reference.tsv``, ``posteriors.npz``
-and ``examples.npz``. Everything after the posteriors is NumPy.
+and ``examples.npz``, and for figure 3 ``W/adaptive_weights.json``. Everything after the posteriors
+is NumPy.
 
 Axis letters: ``B`` clips, ``T`` frames, ``F`` mel bands, ``C`` event classes.
 """
@@ -13,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from jfsed_jax import datasets, scoring, tables
+from jfsed_jax import datasets, losses, scoring, tables
 from jfsed_jax import postprocess as post
 from jfsed_jax.errors import InputError
 from jfsed_jax.events import Event
 from jfsed_jax.pipeline import Clips
-from jfsed_jax.predict import Detector
+from jfsed_jax.predict import Detector, Posteriors
 from jfsed_jax.score_files import write_score_files
 from jfsed_jax.train import KINDS, split_data
 
@@ -34,8 +35,10 @@ def evaluate(
     rule: str | None = None,
     tune: bool = False,
     score_files: Path | None = None,
+    output: Posteriors | None = None,
+    folder: str = "eval",
 ) -> dict[str, Any]:
-    """Scores a split and writes ``workdir/eval/SPLIT``.
+    """Scores a split and writes ``workdir/FOLDER/SPLIT``.
 
     Args:
       detector: a trained system.
@@ -46,6 +49,8 @@ def evaluate(
       tune: take the thresholds of the frame posteriors, class by class, from the strong clips that
         training held out, and not 0.5; never from the split that is scored.
       score_files: also write one TSV of posteriors a clip into this folder.
+      output: the posteriors of the split's clips where they are known; computed if None.
+      folder: the report shows what is in ``eval``; others keep a second rule's scores apart.
 
     Returns:
       The scores in percent, as in ``scores.json``.
@@ -63,7 +68,8 @@ def evaluate(
     windows = np.array(detector.meta["windows"][rule])
     frame_rate = detector.meta["frame_rate"]
     thresholds = _tuned_thresholds(detector, prepared, windows) if tune else None
-    output = detector.posteriors(_Mels(clips), progress=True)
+    if output is None:
+        output = detector.posteriors(_Mels(clips), progress=True)
     events = post.detect_events(
         output.clip,
         output.frames,
@@ -80,18 +86,8 @@ def evaluate(
         classes=detector.classes,
         tags=output.clip > 0.5,
     )
-    scores["info"] = {
-        "system": detector.config.system,
-        "data": prepared.data,
-        "split": split,
-        "postprocess": rule,
-        "windows": windows.tolist(),
-        "thresholds": None if thresholds is None else thresholds.tolist(),
-        "checkpoint_step": detector.step,
-        "num_clips": len(clips),
-        "clips_listed": prepared.summary[split]["listed"],
-    }
-    directory = workdir / "eval" / split
+    scores["info"] = describe(detector, prepared, split, rule, thresholds)
+    directory = workdir / folder / split
     directory.mkdir(parents=True, exist_ok=True)
     tables.write_events(directory / "events.tsv", events, filenames=clips.filenames)
     tables.write_events(directory / "reference.tsv", clips.reference, filenames=clips.filenames)
@@ -119,10 +115,88 @@ def evaluate(
             frame_rate=frame_rate,
         )
     # Last, and in one piece: where scores.json is, the rest is complete.
-    temporary = directory / "scores.tmp"
-    temporary.write_text(json.dumps(scores, indent=2))
-    os.replace(temporary, directory / "scores.json")
+    _write_json(directory / "scores.json", scores)
     return scores
+
+
+def describe(
+    detector: Detector,
+    prepared: datasets.Prepared,
+    split: str,
+    rule: str,
+    thresholds: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """What was scored, and how: the ``info`` of scores.json. Equal `info`, equal scores."""
+    return {
+        "system": detector.config.system,
+        "data": prepared.data,
+        "split": split,
+        "postprocess": rule,
+        "windows": list(detector.meta["windows"][rule]),
+        "thresholds": None if thresholds is None else thresholds.tolist(),
+        "checkpoint_step": detector.step,
+        "num_clips": len(prepared.splits[split]),
+        "clips_listed": prepared.summary[split]["listed"],
+    }
+
+
+def write_adaptive_weights(detector: Detector, prepared: datasets.Prepared, workdir: Path) -> None:
+    """Figure 3: writes ``workdir/adaptive_weights.json``, class-wise sums at the checkpoint.
+
+    Summed are ``p`` and the adaptive weight of equation 4 over the weak and strong clips that
+    training held out, with the clip posteriors; `p` is the probability given to the true value of
+    the label. The paper sums over the labelled clips of one training epoch; the held-out ones
+    [ours] show what the loss would ask for on clips that the model has not learnt from. Nothing is
+    written for a system that is trained without the adaptive focal loss, where no clips were held
+    out, or for other data than that of training.
+    """
+    loss = detector.config.loss
+    data = split_data(prepared, detector.config)
+    trained = {kind: len(clips) for kind, clips in data.train.items()}
+    if loss.tau < 0 or trained != detector.meta["clips"]:
+        return
+    held = {kind: data.held[kind] for kind in ("weak", "strong") if kind in data.held}
+    if not held:
+        return
+    truth, clip = [], []
+    for clips in held.values():
+        truth += [clips[i]["clip_labels"] for i in range(len(clips))]
+        clip.append(detector.posteriors(_Mels(clips)).clip)
+    p, weight = class_weight_sums(
+        np.stack(truth), np.concatenate(clip), float(loss.gamma), loss.focal_form
+    )
+    content = {
+        "epoch": detector.step / detector.meta["steps_per_epoch"],
+        "step": detector.step,
+        "gamma": float(loss.gamma),
+        "focal_form": loss.focal_form,
+        "clips": {kind: len(clips) for kind, clips in held.items()},
+        "classes": list(detector.classes),
+        "probability": p.tolist(),
+        "weight": weight.tolist(),
+    }
+    _write_json(workdir / "adaptive_weights.json", content)
+
+
+def class_weight_sums(
+    truth: np.ndarray, clip: np.ndarray, gamma: float, form: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sums over the clips of `p` and of its adaptive weight (section 2.3): <float64>[C] each.
+
+    Args:
+      truth: <float or bool>[B, C] clip labels.
+      clip: <float>[B, C] clip posteriors.
+      gamma, form: see `losses.adaptive_weight`.
+    """
+    clip = clip.astype(np.float64)
+    p_true: Any = np.where(truth > 0, clip, 1 - clip)
+    return p_true.sum(0), np.asarray(losses.adaptive_weight(p_true, gamma, form)).sum(0)
+
+
+def _write_json(path: Path, content: Any) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=2))
+    os.replace(temporary, path)
 
 
 def _tuned_thresholds(detector: Detector, prepared: datasets.Prepared, windows) -> np.ndarray:

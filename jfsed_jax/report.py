@@ -668,25 +668,29 @@ def _tagging_section(run: Run) -> Html:
     )
 
 
+def confusion_figure(
+    classes: Sequence[str], truth: np.ndarray, tagged: np.ndarray, *, caption: str
+) -> Html:
+    """The heat map of `confusion_matrix` in shares of each true class; tags <bool>[N, C]."""
+    counts = truth.sum(axis=0).astype(int)
+    names = [label_text(label) for label in classes]
+    silent = int((~truth.any(axis=1)).sum())
+    return page.matrix(
+        names,
+        [*names, "none"],
+        confusion_matrix(truth, tagged) / np.maximum(counts, 1)[:, None],
+        caption=caption,
+        counts=counts.tolist(),
+        note=f"Not shown: {silent} clips without a true class." if silent else None,
+    )
+
+
 def _confusions(run: Run, split: Split) -> list[Html]:
     classes = run.classes
     figures = []
 
     def add(caption: str, truth: np.ndarray, tagged: np.ndarray) -> None:
-        counts = truth.sum(axis=0).astype(int)
-        shares = confusion_matrix(truth, tagged) / np.maximum(counts, 1)[:, None]
-        names = [label_text(label) for label in classes]
-        silent = int((~truth.any(axis=1)).sum())
-        figures.append(
-            page.matrix(
-                names,
-                [*names, "none"],
-                shares,
-                caption=caption,
-                counts=counts.tolist(),
-                note=f"Not shown: {silent} clips without a true class." if silent else None,
-            )
-        )
+        figures.append(confusion_figure(classes, truth, tagged, caption=caption))
 
     posteriors = split.posteriors
     if posteriors is not None and "clip_reference" in posteriors:
@@ -830,10 +834,16 @@ def _weights_section(run: Run) -> Html | None:
             for p, w, label in sorted(zip(probability, weight, labels, strict=True))
         ]
         epoch = page.significant(float(run.weights["epoch"]))
-    except (KeyError, TypeError, ValueError) as error:
+        gamma = page.significant(float(run.weights["gamma"]))
+        lin = run.weights["focal_form"] == "lin"
+        counts = {str(kind): int(n) for kind, n in run.weights["clips"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f"{path} is damaged: expected epoch, classes, probability and weight (one a class)"
+            f"{path} is damaged: expected epoch, gamma, focal_form, clips by kind, classes, "
+            "probability and weight (one a class)"
         ) from error
+    kinds = " and ".join(f"{n} {kind}" for kind, n in counts.items())
+    form = ["(1 − p)", element("sup", gamma)] if lin else ["1 − p", element("sup", gamma)]
     return page.section(
         "weights",
         "Adaptive focal weights",
@@ -842,8 +852,16 @@ def _weights_section(run: Run) -> Html | None:
             rows,
             caption=f"Epoch {epoch}, hardest class first",
         ),
-        lede="What the adaptive focal loss asks of each class: the lower the probability given to "
-        "the truth, the higher the weight.",
+        lede=page.join(
+            [
+                f"Sums over the {kinds} clips that training held out, from the clip posteriors: p "
+                "is the posterior where the class is present and one minus it where it is not, "
+                "the weight is ",
+                *form,
+                ". The lower the probability given to the truth, the more the adaptive focal loss "
+                "asks of a class.",
+            ]
+        ),
     )
 
 

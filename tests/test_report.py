@@ -283,7 +283,15 @@ def test_everything_is_escaped(tmp_path):
     _write_json(path / "config.json", {EVIL: EVIL})
     _write_json(
         path / "adaptive_weights.json",
-        {"epoch": 20, "classes": classes, "probability": [3, 1, 2], "weight": [1, 2, 3]},
+        {
+            "epoch": 20,
+            "gamma": 2.0,
+            "focal_form": "paper",
+            "clips": {EVIL: 3},
+            "classes": classes,
+            "probability": [3, 1, 2],
+            "weight": [1, 2, 3],
+        },
     )
     with (path / "metrics.jsonl").open("a") as file:
         file.write(
