@@ -1,12 +1,13 @@
 """How fast this is: train step, inference, features, input; beside PyTorch, in one run.
 
 Both sides have the same weights and the same batch, and take turns, so that a machine that is
-busy for a while is busy for both. Medians are given, and compilation apart. Neither side augments
-or averages parameters. Peak memory is that of a process that does two steps of one side.
+busy for a while is busy for both. Medians are given, and compilation apart. Neither side augments,
+adds noise or averages parameters, but for the average that is the teacher of system 0. Peak memory
+is that of a process that does two steps of one side.
 
 Floating-point operations are those of convolutions (padding included), matrix products and GRUs
-as the layers' sizes give them, two a multiply-add; a train step counts three forward passes of both
-models.
+as the layers' sizes give them, two a multiply-add; a train step counts three forward passes of each
+model that it trains, and one of a teacher that is an average.
 """
 
 import importlib.util
@@ -36,8 +37,8 @@ import jfsed_jax
 from jfsed_jax import features, from_torch, train_step
 from jfsed_jax.errors import InputError
 from jfsed_jax.features import FrontEnd
-from jfsed_jax.models import CRNN
-from jfsed_jax.train_state import create_state
+from jfsed_jax.models import CRNN, BaselineCRNN, GuidedCNN
+from jfsed_jax.train_state import teacher_params
 
 CLASSES = 10
 _STEPS_PER_EPOCH = 450
@@ -73,21 +74,29 @@ def _timed(call: Call) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def forward_flops(model: CRNN, frames: int, bands: int) -> int:
+def forward_flops(model: CRNN | GuidedCNN | BaselineCRNN, frames: int, bands: int) -> int:
     """Floating-point operations of one clip through a model."""
     macs, inputs = 0, 1
-    for filters, kernel, pool, convs in zip(
-        model.filters, model.kernels, model.pools, model.convs, strict=True
+    convs = (1,) * len(model.filters) if isinstance(model, BaselineCRNN) else model.convs
+    for filters, kernel, pool, repeats in zip(
+        model.filters, model.kernels, model.pools, convs, strict=True
     ):
-        for _ in range(convs):
+        for _ in range(repeats):
             macs += kernel**2 * inputs * filters * frames * bands
             inputs = filters
+        if isinstance(model, BaselineCRNN):  # the gate's linear map
+            macs += filters**2 * frames * bands
         frames, bands = frames // pool[0], bands // pool[1]
     features = inputs * bands
+    if isinstance(model, GuidedCNN):
+        # Of every class: logits and weighted sum of all frames, then the clip.
+        return 2 * (macs + model.classes * features * (2 * frames + 1))
     width = features
     for _ in range(model.gru_layers):
         macs += 2 * frames * 3 * model.gru_hidden * (width + model.gru_hidden)
         width = 2 * model.gru_hidden
+    if isinstance(model, BaselineCRNN):
+        return 2 * (macs + frames * width * 2 * model.classes)
     both = features + (width if model.gru_layers else 0)
     detection = both if model.aed_recurrent else features
     macs += frames * model.at_width * (both + 2 * model.classes)
@@ -115,7 +124,7 @@ def make_batch(config, front_end: FrontEnd, size: int) -> dict[str, np.ndarray]:
 class Ours:
     """The step and the student's inference, compiled as training and prediction compile them."""
 
-    def __init__(self, config, front_end: FrontEnd, batch: dict[str, np.ndarray]):
+    def __init__(self, config, batch: dict[str, np.ndarray]):
         make = partial(
             train_step.make_system,
             config,
@@ -127,16 +136,10 @@ class Ours:
         spec = jax.sharding.PartitionSpec
         everywhere = jax.sharding.NamedSharding(mesh, spec())
         split = jax.sharding.NamedSharding(mesh, spec(train_step.AXIS))
-        create = partial(
-            create_state,
-            teacher=self.system.teacher,
-            student=self.system.student,
-            optimiser=self.system.optimiser,
-            input_shape=(front_end.num_frames, front_end.n_mels),
-            distillation_dims=config.loss.distillation_dims,
-        )
-        self.state = jax.device_put(jax.jit(create)(jax.random.key(0)), everywhere)
-        params, stats = jax.device_get((self.state.params, self.state.batch_stats))
+        create = jax.jit(partial(train_step.initial_state, self.system, config))
+        self.state = jax.device_put(create(jax.random.key(0)), everywhere)
+        params = self.state.params | {"teacher": teacher_params(self.state)}
+        params, stats = jax.device_get((params, self.state.batch_stats))
         self.variables = {"params": params, "batch_stats": stats}
         student = {"params": params["student"], "batch_stats": stats["student"]}
         self._student = jax.device_put(student, jax.devices()[0])
@@ -280,7 +283,7 @@ def _peak_memory(side: str, config_json: str, size: int) -> dict[str, int]:
     jax.devices()
     if side == "ours":
         before = peak()
-        ours = Ours(config, front_end, batch)
+        ours = Ours(config, batch)
         for _ in range(2):
             ours.train()
         on_device = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)
@@ -387,7 +390,7 @@ def _rows(config, size: int, module: ModuleType | None) -> tuple[list[dict], dic
     bar = tqdm(total=6, desc="benchmark", dynamic_ncols=True, leave=False, disable=None)
     memory = {name: peak_memory(name, config, size) for name in names}
     bar.update()
-    ours = Ours(config, front_end, batch)
+    ours = Ours(config, batch)
     theirs = None if module is None else Torch(module, config, front_end, batch, ours.variables)
     bar.update()
     found: dict[str, Any] = {"ceiling_flops": matmul_flops(config.compute_dtype)}
@@ -424,7 +427,9 @@ def _rows(config, size: int, module: ModuleType | None) -> tuple[list[dict], dic
         sides = {"ours": getattr(ours, method)}
         return sides if theirs is None else sides | {"torch": getattr(theirs, method)}
 
-    row("train step", both("train"), 3 * size * sum(forward.values()))
+    trained = sum(forward[name] for name in ("teacher", "student") if name in ours.state.params)
+    passes = sum(forward.values()) + 2 * trained  # a gradient costs two
+    row("train step", both("train"), size * passes)
     row("inference", both("infer"), size * forward["student"], note="student")
     row("features", _feature_sides(front_end, size, module, theirs), note="on the device")
     try:
@@ -458,7 +463,7 @@ def benchmark(config, *, size: int | None = None, reference: bool = False) -> di
     """Measures; the result is JSON-able and `format_table` prints it.
 
     Args:
-      config: as ``configs/base.py`` lays it out; augmentation and averaging are turned off.
+      config: as ``configs/base.py`` lays it out; augmentation, noise and averaging are turned off.
       size: clips in a batch; by default the config's.
       reference: measure PyTorch beside it.
 
@@ -467,7 +472,9 @@ def benchmark(config, *, size: int | None = None, reference: bool = False) -> di
     """
     config = config.copy_and_resolve_references()
     config.augmentation = dict.fromkeys(config.augmentation, 0.0)
-    config.optimiser.ema_decay = 0.0
+    config.teacher_noise = 0.0
+    if config.scheme != "mean_teacher":
+        config.optimiser.ema_decay = 0.0
     size = size or sum(config.batch.values())
     module = load_reference() if reference else None
     _use_devices(config)

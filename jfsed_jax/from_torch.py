@@ -1,8 +1,15 @@
 """Weights of a PyTorch system to our variables and back, in NumPy.
 
-The PyTorch side is the ``state_dict`` of a module with a ``teacher``, a ``student`` and their
-``distillation`` maps, named as in ``tests/torch_reference.py``:
-``teacher.blocks.0.convs.1.weight``, ``student.gru.weight_ih_l0_reverse``. Layouts differ:
+The PyTorch side is the ``state_dict`` of a module with a ``teacher``, a ``student`` and, in the
+joint framework, their ``distillation`` maps, named as in ``tests/torch_reference.py``:
+``teacher.blocks.0.convs.1.weight``, ``student.gru.weight_ih_l0_reverse``.
+
+A mean teacher (system 0) is two models there, as any pair, and so it is here: the teacher's
+parameters stand beside the student's, ``{"student": ..., "teacher": teacher_params(state)}``. A
+`TrainState` keeps them in the optimiser; an average that goes on from them starts with
+``parameter_ema(decay).init({"student": teacher})``.
+
+Layouts differ:
 
 - convolution [O, I, h, w] there, [h, w, I, O] here; linear [O, I] there, [I, O] here;
 - ``nn.GRU`` has one [3H, D] a direction, here both are one [2, D, 3H]; the gates keep torch's order
@@ -22,7 +29,17 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jfsed_jax.errors import InputError
 
 _MODULES = ((r"block_(\d+)", r"blocks.\1"), (r"Conv_(\d+)", r"convs.\1"), (r"BatchNorm_", "norms."))
-_LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+_LEAVES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "mean": "running_mean",
+    "var": "running_var",
+    # of DisentangledAttention
+    "frame_kernel": "frame.weight",
+    "frame_bias": "frame.bias",
+    "clip_kernel": "clip.weight",
+    "clip_bias": "clip.bias",
+}
 _GRU_LEAVES = {
     "input_kernel": "weight_ih",
     "input_bias": "bias_ih",

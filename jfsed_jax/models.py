@@ -221,7 +221,10 @@ class DisentangledAttention(nn.Module):
         logits = x @ kernel + bias
         attention = nn.softmax(logits / widths, axis=1)
         pooled = jnp.einsum("btc,btd->bdc", attention, x)
-        kernel = self.param("clip_kernel", nn.initializers.glorot_uniform(), shape) * own
+        # Glorot's, of a layer of each class from its own features.
+        bound = jnp.sqrt(6 / (widths + 1))
+        init = lambda key, shape: jax.random.uniform(key, shape, minval=-bound, maxval=bound)  # noqa: E731
+        kernel = self.param("clip_kernel", init, shape) * own
         bias = self.param("clip_bias", nn.initializers.zeros, (self.classes,))
         return nn.sigmoid((pooled * kernel).sum(1) + bias), nn.sigmoid(logits)
 

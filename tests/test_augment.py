@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jfsed_jax.augment import Augmentation, augment
+from jfsed_jax.augment import Augmentation, add_noise, augment
 
 B, T, F, C = 6, 40, 8, 3
 
@@ -64,3 +64,17 @@ def test_mix_adds_a_clip_of_the_same_kind_with_its_labels():
         np.testing.assert_array_equal(mixed["frame_labels"][first + 1], both)
     for name in ("is_weak", "is_strong"):
         np.testing.assert_array_equal(mixed[name], batch[name])
+
+
+def test_noise_is_absolute_and_scaled_per_band():
+    key, deviation = jax.random.key(3), np.linspace(0, 2, F)
+    mel = jnp.asarray(np.random.default_rng(0).normal(0, 1, (400, T, F)), jnp.float32)
+    added = np.exp(add_noise(key, mel, deviation)) - np.exp(mel)
+    assert added.min() > -1e-4 and (added[..., 1:] > 0).mean() > 0.99
+    np.testing.assert_allclose(added[..., 0], 0, atol=1e-4)
+    # Mean and root mean square of |n|, n normal; the mean is over 16,000 values a band.
+    np.testing.assert_allclose(added.mean((0, 1)), np.sqrt(2 / np.pi) * deviation, atol=0.03)
+    np.testing.assert_allclose(np.sqrt((added**2).mean((0, 1))), deviation, atol=0.04)
+    # In proportion to the deviation, whatever is drawn.
+    twice = np.exp(add_noise(key, mel, 2 * deviation)) - np.exp(mel)
+    np.testing.assert_allclose(twice, 2 * added, rtol=1e-4, atol=1e-4)

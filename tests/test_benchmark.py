@@ -10,15 +10,15 @@ import pytest
 from ml_collections import ConfigDict
 
 from jfsed_jax import benchmark, cli, features, models
-from jfsed_jax.configs import base, pts_tfd_afl_esp
+from jfsed_jax.configs import base, guided_learning, mean_teacher, pts_tfd_afl_esp
 from jfsed_jax.errors import InputError
 from jfsed_jax.features import FrontEnd
 
 NO_TORCH = "PyTorch is not installed (extra [torch])"
 
 
-def make(name, **options):
-    config = base.get_config()
+def make(name, get_config=base.get_config, **options):
+    config = get_config()
     config[name].update(options)
     return models.from_config(
         config[name], config.batch_norm, classes=10, dtype="float32", axis_name=None
@@ -36,10 +36,30 @@ def test_operations_are_those_of_the_layers():
     assert recurrent == 2 * (convolutions + dense + gates + 600 * 128 * 256)
 
 
-@pytest.mark.parametrize("name", ["teacher", "student"])
-def test_operations_are_those_that_xla_counts(name):
+def test_operations_of_systems_0_and_1():
+    blocks = 864 * 64 * (9 * 64 + 64 * 64) + 432 * 16 * 10 * 64 * 64 + 216 * 4 * 10 * 64 * 64
+    gates = 108 * 2 * 3 * 64 * ((64 + 64) + (128 + 64))
+    baseline = make("student", mean_teacher.get_config)
+    found = benchmark.forward_flops(baseline, 864, 64)
+    assert found == 2 * (blocks + gates + 108 * 128 * 20)
+    convolutions = 500 * (64 * 25 * 160 + 16 * 25 * 160 * 160 + 4 * 9 * 160 * 160)
+    guided = make("student", guided_learning.get_config)
+    found = benchmark.forward_flops(guided, 500, 64)
+    assert found == 2 * (convolutions + 500 * 160 * 20 + 160 * 10)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        make("teacher", gru_layers=0),
+        make("student", gru_layers=0),
+        make("student", mean_teacher.get_config, gru_layers=0),
+        make("teacher", guided_learning.get_config),
+    ],
+    ids=["teacher", "student", "system 0", "system 1"],
+)
+def test_operations_are_those_that_xla_counts(model):
     """XLA leaves out what meets padding, counts batch norms, and of a loop counts one turn."""
-    model = make(name, gru_layers=0)
     mel = jax.ShapeDtypeStruct((1, 600, 64), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), mel)
     counted = jax.jit(model.apply).lower(variables, mel).cost_analysis()["flops"]
@@ -114,6 +134,35 @@ def test_against_torch(monkeypatch):
     assert result["largest_difference"] < 1e-5
     seconds = [rows["train step"][side]["seconds"] for side in ("torch", "ours")]
     assert rows["train step"]["ratio"] == seconds[0] / seconds[1]
+
+
+@pytest.mark.parametrize("system", [mean_teacher, guided_learning])
+def test_both_sides_train_systems_0_and_1(system, monkeypatch):
+    pytest.importorskip("torch", reason=NO_TORCH)
+    config = system.get_config("tiny")
+    config.augmentation = dict.fromkeys(config.augmentation, 0.0)
+    config.teacher_noise = 0.0
+    few = dict(filters=(4, 4), kernels=(3, 3), dropout=0.0)
+    if system is mean_teacher:
+        config.student.update(few, pools=((2, 8), (2, 8)), gru_layers=1)
+    else:
+        config.teacher.update(few, pools=((10, 8), (10, 4)), convs=(1, 1))
+        config.student.update(few, pools=((1, 8), (1, 8)), convs=(1, 1))
+    config.front_end.update(clip_seconds=2.0)
+    front_end = FrontEnd(**config.front_end)
+    batch = benchmark.make_batch(config, front_end, 4)
+    ours = benchmark.Ours(config, batch)
+    theirs = benchmark.Torch(benchmark.load_reference(), config, front_end, batch, ours.variables)
+    for found, expected in zip(ours.infer(), theirs.infer(), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    before = theirs.infer()
+    for side in (ours, theirs):
+        side.train()
+        side.train()
+    assert int(ours.state.step) == 2
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(ours.state))
+    for old, new in zip(before, theirs.infer(), strict=True):
+        assert np.isfinite(new).all() and not np.array_equal(old, new)
 
 
 def test_what_is_missing_is_named(monkeypatch, capsys, tmp_path):

@@ -10,14 +10,14 @@ import pytest
 from jax import lax
 
 from jfsed_jax import models
-from jfsed_jax.configs import base, mean_teacher
+from jfsed_jax.configs import base, guided_learning, mean_teacher
 from jfsed_jax.convolution import convolve
 
 NO_TORCH = "PyTorch is not installed (extra [torch])"
 
 
-def make(name, size="paper", *, dtype="float32", **options):
-    config = base.get_config(size)
+def make(name, size="paper", *, get_config=base.get_config, dtype="float32", **options):
+    config = get_config(size)
     config[name].update(options)
     return models.from_config(
         config[name], config.batch_norm, classes=10, dtype=dtype, axis_name=None
@@ -83,6 +83,46 @@ def test_parameters_are_those_of_the_layers():
     assert (teacher, student) == (909_134, 1_120_606)
 
 
+def test_the_baseline_has_the_parameters_of_the_original():
+    """Without those of an input norm: the original's scaler has none."""
+
+    def block(inputs):
+        return conv(3, inputs, 64) + dense(64, 64)
+
+    expected = block(1) + 2 * block(64) + gru(64, 64) + gru(128, 64) + 2 * dense(128, 10)
+    assert expected == 4_928 + 2 * 41_216 + 49_920 + 74_496 + 2 * 1_290 == 214_356
+    variables, output = shapes(make("student", get_config=mean_teacher.get_config), frames=864)
+    assert models.num_parameters(variables["params"]) == expected
+    assert output.frames.shape == (2, 108, 10) and output.features.shape == (2, 108, 64)
+
+
+def test_guided_models_have_the_parameters_of_their_layers():
+    """Of each class a frame and a clip layer. Both are as wide as the features, and what lies
+    outside a class's own feature is of no effect.
+    """
+    teacher, inputs = 2 * 64, 1
+    for filters, kernel, convs in zip(
+        (16, 32, 64, 128, 256), (3, 3, 3, 3, 1), (2, 2, 2, 2, 1), strict=True
+    ):
+        for _ in range(convs):
+            teacher += conv(kernel, inputs, filters)
+            inputs = filters
+    teacher += 2 * dense(512, 10)
+    student = 2 * 64 + conv(5, 1, 160) + conv(5, 160, 160) + conv(3, 160, 160) + 2 * dense(160, 10)
+    for name, expected, frames in (("teacher", teacher, 5), ("student", student, 500)):
+        model = make(name, get_config=guided_learning.get_config)
+        variables, output = shapes(model, frames=500)
+        assert models.num_parameters(variables["params"]) == expected
+        assert output.clip.shape == (2, 10) and output.frames.shape == (2, frames, 10)
+    assert (teacher, student) == (338_116, 879_188)
+
+
+def test_frames_of_the_output():
+    assert models.output_frames(((2, 4), (2, 4), (2, 4)), 864) == 108
+    assert models.output_frames(((5, 4), (5, 2), (2, 2), (2, 2), (1, 1)), 600) == 6
+    assert models.output_frames(((2, 1), (2, 1)), 11) == 2  # what fills no window is dropped
+
+
 def test_without_gru_layers_the_tagging_branch_sees_the_cnn_alone():
     variables, output = shapes(make("teacher", gru_layers=0))
     assert not [name for name in variables["params"] if "gru" in name]
@@ -142,6 +182,50 @@ def test_dropout_is_drawn_from_its_key_and_only_in_training():
     np.testing.assert_array_equal(*still)
 
 
+def test_dropout_meets_its_rate_and_halves_share_nothing():
+    dropout = models.Dropout(0.3)
+    x = np.full((6, 100, 1000), 0.7, np.float32)
+    assert dropout.apply({}, x, False) is x
+    found = np.asarray(dropout.apply({}, x, True, rngs={"dropout": jax.random.key(0)}))
+    kept = found > 0
+    np.testing.assert_allclose(found[kept], 1.0, rtol=1e-6)
+    # The standard deviation of such a mean over 300,000 values is 0.0008.
+    first, second = kept.reshape(2, -1)  # the lower and the upper bits of the same numbers
+    for half in (first, second):
+        assert abs(half.mean() - 0.7) < 0.004
+    assert abs((first & second).mean() - 0.49) < 0.005
+    # Clips that have no partner: an odd number.
+    odd = dropout.apply({}, x[:3], True, rngs={"dropout": jax.random.key(0)})
+    assert odd.shape == x[:3].shape and abs((odd > 0).mean() - 0.7) < 0.004
+
+
+def test_gated_block_is_that_of_torch():
+    torch = pytest.importorskip("torch", reason=NO_TORCH)
+    x = random(2, 9, 8, 3)
+    norm = {"momentum": 0.01, "epsilon": 1e-3}
+    block = models.GatedBlock(5, 3, (2, 4), dropout=0.5, batch_norm=norm)
+    variables = block.init(jax.random.key(0), x, False)
+    params = jax.tree.map(lambda p: p + 0.1 * random(*p.shape), variables["params"])
+    variables |= {"params": params}
+
+    def tensor(value, *axes):
+        return torch.from_numpy(np.array(value)).permute(*axes or range(value.ndim))
+
+    conv, linear = params["Conv_0"], params["linear"]
+    scale, bias = (tensor(params["BatchNorm_0"][name]) for name in ("scale", "bias"))
+    y = torch.conv2d(
+        tensor(x, 0, 3, 1, 2), tensor(conv["kernel"], 3, 2, 0, 1), tensor(conv["bias"]), padding=1
+    )
+    mean, variance = torch.zeros(5), torch.ones(5)
+    y = torch.nn.functional.batch_norm(y, mean, variance, scale, bias, eps=1e-3)
+    y = y.permute(0, 2, 3, 1)
+    y = (y @ tensor(linear["kernel"]) + tensor(linear["bias"])) * torch.sigmoid(y)
+    expected = torch.nn.functional.avg_pool2d(y.permute(0, 3, 1, 2), (2, 4))
+    found = block.apply(variables, x, False)
+    assert found.shape == (2, 4, 2, 5)
+    np.testing.assert_allclose(found, expected.permute(0, 2, 3, 1), atol=1e-5)
+
+
 def test_bidirectional_gru_is_that_of_torch():
     torch = pytest.importorskip("torch", reason=NO_TORCH)
     x = random(3, 21, 5)
@@ -186,6 +270,38 @@ def test_attention_pooling_is_that_of_torch():
     clip, frames = pooling.apply({"params": params}, x)
     np.testing.assert_allclose(clip, expected, rtol=1e-5)
     np.testing.assert_allclose(frames, torch.sigmoid(logits["posterior"]), rtol=1e-5)
+
+
+def test_disentangled_attention_class_by_class():
+    x = 2 * random(2, 9, 8)
+    pooling = models.DisentangledAttention(classes=3, shares=(1.0, 0.5, 0.01))
+    params = pooling.init(jax.random.key(0), x)["params"]
+    assert not params["frame_kernel"].any()  # attention starts uniform
+    # Glorot's bound of a layer from k_c features to one.
+    bounds = np.sqrt(6 / (np.array([8, 4, 1]) + 1))
+    assert (np.abs(params["clip_kernel"]) < bounds).all() and params["clip_kernel"].any(0).all()
+    params = {name: random(*p.shape, seed=i) for i, (name, p) in enumerate(params.items())}
+    clip, frames = pooling.apply({"params": params}, x)
+
+    def sigmoid(x):
+        return 1 / (1 + np.exp(-x))
+
+    for c, k in enumerate((8, 4, 1)):
+        own = x[:, :, :k]
+        logits = own @ params["frame_kernel"][:k, c] + params["frame_bias"][c]
+        attention = np.exp(logits / k) / np.exp(logits / k).sum(1, keepdims=True)
+        pooled = np.einsum("bt,btd->bd", attention, own)
+        expected = sigmoid(pooled @ params["clip_kernel"][:k, c] + params["clip_bias"][c])
+        np.testing.assert_allclose(clip[:, c], expected, rtol=1e-5)
+        np.testing.assert_allclose(frames[:, :, c], sigmoid(logits), rtol=1e-5)
+
+
+def test_feature_shares_are_of_clips_with_one_class():
+    #  Alone: class 0 four times, class 1 once, class 2 never; clips with two do not count.
+    tags = [[1, 0, 0]] * 4 + [[0, 1, 0], [0, 1, 1], [1, 0, 1], [0, 0, 0]]
+    found = models.feature_shares(np.array(tags, np.float32), least=0.04)
+    np.testing.assert_allclose(found, [1.0, 0.96 / 4 + 0.04, 0.04])
+    assert models.feature_shares(np.ones((5, 3)), least=0.04) == (1.0, 1.0, 1.0)
 
 
 @pytest.mark.parametrize("window", [(1, 1), (1, 4), (5, 4), (2, 3)])

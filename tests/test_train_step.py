@@ -16,9 +16,8 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jfsed_jax import train_step
-from jfsed_jax.configs import pts_tfd_afl_esp
+from jfsed_jax.configs import guided_learning, mean_teacher, pts_tfd_afl_esp
 from jfsed_jax.models import Output
-from jfsed_jax.train_state import create_state
 
 ROOT = Path(__file__).parents[1]
 FRAMES = 100  # the teacher pools by 100
@@ -40,15 +39,22 @@ def tiny():
     return config
 
 
+def tiny_guided_learning():
+    config = guided_learning.get_config("tiny")
+    few = dict(filters=(4, 4), kernels=(3, 3), convs=(1, 1), dropout=0.0)
+    config.teacher.update(few, pools=((10, 8), (10, 4)))
+    config.student.update(few, pools=((1, 8), (1, 8)))
+    return config
+
+
+def tiny_mean_teacher():
+    config = mean_teacher.get_config("tiny")
+    config.student.update(filters=(4, 4), kernels=(3, 3), pools=((2, 8), (2, 8)), gru_layers=1)
+    return config
+
+
 def create(system, config):
-    return create_state(
-        jax.random.key(0),
-        system.teacher,
-        system.student,
-        system.optimiser,
-        input_shape=(FRAMES, 64),
-        distillation_dims=config.loss.distillation_dims,
-    )
+    return train_step.initial_state(system, config, jax.random.key(0))
 
 
 def start(system, config):
@@ -75,27 +81,62 @@ def make_batch(weak=2, unlabelled=4, strong=2):
     }
 
 
-# Which terms a system has beside those of equation 3, and its tau. Systems of table 1.
-GUIDED = {
-    "teacher/weak", "teacher/strong", "student/weak", "student/strong",
-    "consistency/teacher_to_student", "consistency/student_to_teacher",
-}  # fmt: skip
-TERMS = {
-    "pts_without_bgru": (set(), None),
-    "pts": (set(), None),
-    "pts_dfd_mse": ({"dfd_mse"}, None),
-    "pts_dfd_d": ({"dfd_d"}, None),
-    "pts_tfd": ({"tfd"}, None),
-    "pts_tfd_dfd_d": ({"tfd", "dfd_d_weak_unlabelled"}, None),
-    "pts_tfd_afl": ({"tfd"}, 15),
-    "pts_tfd_afl_esp": ({"tfd"}, 15),
+def full(epoch):
+    return 1.0
+
+
+def alpha(start):
+    return lambda epoch: 1 - 0.996 ** max(epoch - start, 0)
+
+
+def ramp(top, epochs):
+    return lambda epoch: top * np.exp(-5 * (1 - min(epoch / epochs, 1)) ** 2)
+
+
+# Systems of table 1 at the paper's size: their terms, and the weight of each in an epoch.
+SUPERVISED = dict.fromkeys(
+    ("teacher/weak", "teacher/strong", "student/weak", "student/strong"), full
+)
+PTS = SUPERVISED | {
+    "consistency/teacher_to_student": full,
+    "consistency/student_to_teacher": alpha(30),
 }
+BETA = ramp(1, 100)
+TERMS = {
+    "mean_teacher": {
+        "student/weak": full,
+        "student/strong": full,
+        "consistency/clip": ramp(2, 50),
+        "consistency/frames": ramp(2, 50),
+    },
+    "guided_learning": {
+        "teacher/clip": full,
+        "student/clip": full,
+        "consistency/teacher_to_student": full,
+        "consistency/student_to_teacher": alpha(5),
+    },
+    "pts_without_bgru": PTS,
+    "pts": PTS,
+    "pts_dfd_mse": PTS | {"distillation/dfd_mse": BETA},
+    "pts_dfd_d": PTS | {"distillation/dfd_d": BETA},
+    "pts_tfd": PTS | {"distillation/tfd": BETA},
+    "pts_tfd_dfd_d": PTS | {"distillation/tfd": BETA, "distillation/dfd_d_weak_unlabelled": BETA},
+    "pts_tfd_afl": PTS | {"distillation/tfd": BETA},
+    "pts_tfd_afl_esp": PTS | {"distillation/tfd": BETA},
+}
+TAU = {"pts_tfd_afl": 15, "pts_tfd_afl_esp": 15}  # the others stay with BCE
 
 
-@pytest.mark.parametrize("epoch", [0, 14, 15, 31, 150])
+def terms_of(config, teacher, student, params, batch, step, steps_per_epoch=1):
+    """name -> (weight, value), of the config's scheme."""
+    system = make(config, steps_per_epoch)
+    terms = train_step.SCHEMES[system.scheme]
+    return terms(teacher, student, params, batch, jnp.int32(step), system, None)
+
+
+@pytest.mark.parametrize("epoch", [0, 5, 6, 14, 15, 31, 150])
 @pytest.mark.parametrize("name", TERMS)
 def test_terms_of_each_system(name, epoch):
-    distances, tau = TERMS[name]
     config = importlib.import_module(f"jfsed_jax.configs.{name}").get_config()
     rng = np.random.default_rng(0)
 
@@ -103,33 +144,81 @@ def test_terms_of_each_system(name, epoch):
         p = rng.uniform(0.1, 0.9, (8, frames + 1, 10)).astype(np.float32)
         return Output(p[:, 0], p[:, 1:], rng.normal(size=(8, frames, features)))
 
-    teacher, student = output(1, 6), output(FRAMES, 4)
+    teacher, student = output(FRAMES if name == "mean_teacher" else 1, 6), output(FRAMES, 4)
     params = {
         "distillation": {"teacher": rng.normal(size=(6, 5)), "student": rng.normal(size=(4, 5))}
     }
     batch = make_batch()
-    step = jnp.int32(10 * epoch)
-    terms = train_step.joint_terms(
-        teacher, student, params, batch, step, make(config, steps_per_epoch=10), None
+    terms = terms_of(config, teacher, student, params, batch, 10 * epoch, steps_per_epoch=10)
+
+    assert terms.keys() == TERMS[name].keys()
+    for term, weight in TERMS[name].items():
+        np.testing.assert_allclose(terms[term][0], weight(epoch), atol=1e-6, err_msg=term)
+
+    if config.scheme == "joint":
+        # The first two clips are the weak ones; consistency stays BCE (equation 6).
+        q = np.where(batch["clip_labels"][:2] > 0, student.clip[:2], 1 - student.clip[:2])
+        weight = 1 - q**2 if epoch >= TAU.get(name, np.inf) else 1
+        expected = (-weight * np.log(q)).mean()
+        np.testing.assert_allclose(terms["student/weak"][1], expected, rtol=1e-5)
+        q = np.where(teacher.clip > 0.5, student.clip, 1 - student.clip)
+        consistency = terms["consistency/teacher_to_student"][1]
+        np.testing.assert_allclose(consistency, -np.log(q).mean(), rtol=1e-5)
+
+
+def constant(clips, frames=None):
+    """Clip n has the n-th probability in all classes, and in all frames where no other is given."""
+    clips = np.asarray(clips, np.float32)
+    frames = clips if frames is None else np.asarray(frames, np.float32)
+    return Output(
+        np.tile(clips[:, None], (1, 10)), np.tile(frames[:, None, None], (1, FRAMES, 10)), None
     )
 
-    assert terms.keys() == GUIDED | {f"distillation/{distance}" for distance in distances}
-    beta = np.exp(-5 * (1 - min(epoch / 100, 1)) ** 2)
-    for term, (weight, _) in terms.items():
-        expected = 1.0
-        if term == "consistency/student_to_teacher":
-            expected = 1 - 0.996 ** max(epoch - 30, 0)
-        if term.startswith("distillation/"):
-            expected = beta
-        np.testing.assert_allclose(weight, expected, atol=1e-6, err_msg=term)
 
-    # The first two clips are the weak ones; consistency stays BCE (equation 6).
-    q = np.where(batch["clip_labels"][:2] > 0, student.clip[:2], 1 - student.clip[:2])
-    weight = 1 - q**2 if tau is not None and epoch >= tau else 1
-    np.testing.assert_allclose(terms["student/weak"][1], (-weight * np.log(q)).mean(), rtol=1e-5)
-    q = np.where(teacher.clip > 0.5, student.clip, 1 - student.clip)
-    consistency = terms["consistency/teacher_to_student"][1]
-    np.testing.assert_allclose(consistency, -np.log(q).mean(), rtol=1e-5)
+def test_which_clips_the_terms_of_a_mean_teacher_are_over():
+    # One weak, one unlabelled, one strong clip; outside its mask a clip is far off.
+    teacher = constant([0.3, 0.6, 0.9], frames=[0.5, 0.5, 0.5])
+    student = constant([0.2, 0.9, 0.9], frames=[0.9, 0.5, 0.25])
+    found = terms_of(tiny_mean_teacher(), teacher, student, {}, make_batch(1, 1, 1), 0)
+    expected = {
+        # One of ten tags; 40 of 100 frames of one class of ten.
+        "student/weak": -(0.1 * np.log(0.2) + 0.9 * np.log(0.8)),
+        "student/strong": -(0.04 * np.log(0.25) + 0.96 * np.log(0.75)),
+        "consistency/clip": (0.01 + 0.09 + 0) / 3,
+        "consistency/frames": (0.16 + 0 + 0.0625) / 3,
+    }
+    for term, value in expected.items():
+        np.testing.assert_allclose(found[term][1], value, rtol=1e-5, err_msg=term)
+
+
+def test_a_mean_teacher_gets_no_gradient():
+    teacher, student = constant([0.3, 0.6, 0.9]), constant([0.2, 0.9, 0.9])
+
+    def total(teacher):
+        found = terms_of(tiny_mean_teacher(), teacher, student, {}, make_batch(1, 1, 1), 0)
+        return sum(value for _, value in found.values())
+
+    gradients = jax.grad(total)(teacher._replace(features=np.zeros(3, np.float32)))
+    assert not any(leaf.any() for leaf in jax.tree.leaves(gradients))
+
+
+def test_which_clips_the_terms_of_guided_learning_are_over():
+    # One weak, one unlabelled, one strong clip; each has one tag of ten, but the unlabelled none.
+    teacher, student = constant([0.2, 0.7, 0.6]), constant([0.9, 0.4, 0.2])
+    found = terms_of(tiny_guided_learning(), teacher, student, {}, make_batch(1, 1, 1), 0)
+
+    def clip(p):
+        return -(0.1 * np.log(p) + 0.9 * np.log(1 - p))
+
+    expected = {
+        "teacher/clip": (clip(0.2) + clip(0.6)) / 2,
+        "student/clip": (clip(0.9) + clip(0.2)) / 2,
+        # The unlabelled clip alone: the teacher says present, the student absent.
+        "consistency/teacher_to_student": -np.log(0.4),
+        "consistency/student_to_teacher": -np.log(1 - 0.7),
+    }
+    for term, value in expected.items():
+        np.testing.assert_allclose(found[term][1], value, rtol=1e-5, err_msg=term)
 
 
 def test_which_clips_distances_are_over():
@@ -142,9 +231,7 @@ def test_which_clips_distances_are_over():
     student = Output(half, half[:, None], np.broadcast_to(number, (8, FRAMES, 1)))
     teacher = Output(half, half[:, None], np.zeros((8, 1, 1), np.float32))
     params = {"distillation": {"teacher": np.ones((1, 1)), "student": np.ones((1, 1))}}
-    found = train_step.joint_terms(
-        teacher, student, params, make_batch(), jnp.int32(0), make(config), None
-    )
+    found = terms_of(config, teacher, student, params, make_batch(), 0)
     expected = {
         "tfd": 0.4 * (6 + 7) / 2,  # strong clips, 40 of 100 frames
         "dfd_d": 28 / 8,
@@ -155,16 +242,13 @@ def test_which_clips_distances_are_over():
         np.testing.assert_allclose(found[f"distillation/{name}"][1], value, rtol=1e-5)
 
 
-@pytest.fixture(scope="module")
-def run():
-    """A compiled step as training uses it, and a state placed as training places it."""
-    config = tiny()
+def compiled(config):
+    """A step as training uses it, and what gives a state placed as training places it."""
     system = make(config)
     mesh = train_step.make_mesh(1)
     step = train_step.data_parallel(
         partial(train_step.train_step, system=system, axis_name=train_step.AXIS), mesh
     )
-
     state = start(system, config)
 
     def first():
@@ -173,15 +257,25 @@ def run():
     return step, first
 
 
-@pytest.mark.parametrize(
-    ("weak", "unlabelled", "strong"), [(4, 4, 0), (0, 4, 4), (4, 0, 4), (0, 8, 0), (0, 0, 8)]
-)
-def test_kinds_may_be_missing(weak, unlabelled, strong, run):
-    step, first = run
-    state, metrics = step(first(), make_batch(weak, unlabelled, strong), jax.random.key(0))
+@pytest.fixture(scope="module")
+def run():
+    return compiled(tiny())
+
+
+MISSING = [(4, 4, 0), (0, 4, 4), (4, 0, 4), (0, 8, 0), (0, 0, 8)]  # weak, unlabelled, strong
+
+
+def check_finite(state, metrics):
     assert all(np.isfinite(value) for value in metrics.values())
     # Adam's state holds the gradients.
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+
+
+@pytest.mark.parametrize(("weak", "unlabelled", "strong"), MISSING)
+def test_kinds_may_be_missing(weak, unlabelled, strong, run):
+    step, first = run
+    state, metrics = step(first(), make_batch(weak, unlabelled, strong), jax.random.key(0))
+    check_finite(state, metrics)
     for name, value in metrics.items():
         if name.endswith("/weak"):
             assert (value > 0) == (weak > 0)  # without such clips exactly 0
@@ -189,6 +283,28 @@ def test_kinds_may_be_missing(weak, unlabelled, strong, run):
             assert (value > 0) == (strong > 0)
         if name.startswith("consistency/"):
             assert value > 0
+
+
+@pytest.mark.parametrize("config", [tiny_mean_teacher, tiny_guided_learning])
+def test_kinds_may_be_missing_in_systems_0_and_1(config):
+    step, first = compiled(config())
+    for weak, unlabelled, strong in MISSING:
+        state, metrics = step(first(), make_batch(weak, unlabelled, strong), jax.random.key(0))
+        check_finite(state, metrics)
+        expected = {
+            "student/weak": weak,
+            "student/strong": strong,
+            "student/clip": weak + strong,
+            "teacher/clip": weak + strong,
+            "consistency/clip": 8,
+            "consistency/frames": 8,
+            "consistency/teacher_to_student": unlabelled,
+            "consistency/student_to_teacher": unlabelled,
+        }
+        for name, clips in expected.items():
+            if name in metrics:
+                assert (metrics[name] > 0) == (clips > 0), name
+    assert step._cache_size() == 1
 
 
 def test_a_step_consumes_its_state_and_compiles_once(run):
