@@ -397,11 +397,11 @@ def train(
         if start >= total_steps:
             logging.info("%s: all %d steps are done", workdir, total_steps)
             return True
-        draw = _feed(data, prepared, config, mesh, start)
+        draw, place = _feed(data, prepared, config, mesh, start)
         log = MetricsLog(workdir, start)
         try:
             return _loop(
-                state, start, total_steps, steps_per_epoch, draw, step_fns, train_key, log,
+                state, start, total_steps, steps_per_epoch, draw, place, step_fns, train_key, log,
                 config=config, manager=manager, meta=meta, stop=stop,
                 evaluate=lambda state: validate(
                     predict_fn, state, data, prepared, windows, meta["frame_rate"]
@@ -411,43 +411,44 @@ def train(
             log.close()
 
 
-def _feed(data: TrainingData, prepared, config, mesh, start: int) -> Callable[[int], Any]:
-    """``draw(n)``: the batch of the next step, or those of the next n as [n, B, ...], on the mesh.
+def _feed(
+    data: TrainingData, prepared, config, mesh, start: int
+) -> tuple[Callable[[int], Any], Callable[[Any], Any]]:
+    """(draw, place): ``place(draw(n))`` is the batch of the next step on the mesh, or n of them.
 
-    With ``config.data.in_memory`` all clips are on every device, which picks those whose positions
-    the host draws: the same clips in the same order. Without it, n is 1.
+    Several are [n, B, ...]. With ``config.data.in_memory`` all clips are on every device, which
+    picks those whose positions the host draws: the same clips in the same order. Without, n is 1.
     """
     labels: dict[str, Any] = {"num_classes": len(prepared.classes)}
     labels |= {"frame_rate": prepared.front_end.frame_rate}
     order: dict[str, Any] = {"seed": config.seed, "start": start}
     order |= {"process": jax.process_index(), "processes": jax.process_count()}
 
-    def place(spec, arrays):
-        put = partial(jax.make_array_from_process_local_data, NamedSharding(mesh, spec))
-        return jax.tree.map(put, arrays)
+    def put(spec, arrays):
+        make = partial(jax.make_array_from_process_local_data, NamedSharding(mesh, spec))
+        return jax.tree.map(make, arrays)
 
     one, several = train_step.ONE_BATCH, train_step.SEVERAL_BATCHES
     if not config.data.in_memory:
         batches = pipeline.batches(data.train, config.batch, **labels, **order)
-        return lambda n: place(one, next(batches))
+        return lambda n: next(batches), partial(put, one)
 
-    clips = place(PartitionSpec(), pipeline.all_clips(data.train, config.batch, **labels))
+    clips = put(PartitionSpec(), pipeline.all_clips(data.train, config.batch, **labels))
     positions = pipeline.positions(data.train, config.batch, **order)
-    pick_one, pick_several = (
-        train_step.data_parallel_gather(mesh, spec) for spec in (one, several)
-    )
+    pick = {spec: train_step.data_parallel_gather(mesh, spec) for spec in (one, several)}
 
-    def draw(n: int):
-        if n == 1:
-            return pick_one(clips, place(one, next(positions)))
-        chosen = np.stack([next(positions) for _ in range(n)])
-        return pick_several(clips, place(several, chosen))
+    def draw(n: int) -> np.ndarray:
+        return next(positions) if n == 1 else np.stack([next(positions) for _ in range(n)])
 
-    return draw
+    def place(chosen: np.ndarray):
+        spec = one if chosen.ndim == 1 else several
+        return pick[spec](clips, put(spec, chosen))
+
+    return draw, place
 
 
 def _loop(
-    state, start, total_steps, steps_per_epoch, draw, step_fns, key, log,
+    state, start, total_steps, steps_per_epoch, draw, place, step_fns, key, log,
     *, config, manager, meta, stop, evaluate,
 ):  # fmt: skip
     """Steps from `start` to `total_steps`, with everything that happens between two dispatches."""
@@ -500,9 +501,9 @@ def _loop(
         room = min(every - step % every for every in ends)
         count = config.steps_per_dispatch if room >= config.steps_per_dispatch else 1
         before = time.monotonic()
-        batch = draw(count)
+        drawn = draw(count)
         waited += time.monotonic() - before
-        state, metrics = step_fns[count](state, batch, key)
+        state, metrics = step_fns[count](state, place(drawn), key)
         step += count
         bar.update(count)
         pending.append((range(step - count + 1, step + 1), metrics))

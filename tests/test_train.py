@@ -28,7 +28,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     log = train.MetricsLog(tmp_path, 0)
     with pytest.raises(InputError, match=r"step 2: loss not finite .*student/weak 0.5.*step 0 of"):
         train._loop(
-            {}, 0, 3, 3, lambda count: {"mel": np.zeros((2, 1))}, {1: step}, None, log,
+            {}, 0, 3, 3, lambda count: {"mel": np.zeros((2, 1))}, dict, {1: step}, None, log,
             config=config, manager=manager, meta={},
             stop=threading.Event(), evaluate=lambda state: {"selection": 0.0},
         )  # fmt: skip
@@ -57,7 +57,7 @@ def test_no_dispatch_crosses_a_checkpoint_or_an_evaluation(tmp_path, steps_per_d
     log = train.MetricsLog(tmp_path, 0)
     evaluated = []
     assert train._loop(
-        {"step": 0}, 0, 13, 5, lambda count: count, {1: step, steps_per_dispatch: step}, None, log,
+        {"step": 0}, 0, 13, 5, int, int, {1: step, steps_per_dispatch: step}, None, log,
         config=config, manager=manager, meta={}, stop=threading.Event(),
         evaluate=lambda state: evaluated.append(state["step"]) or {"selection": 0.0},
     )  # fmt: skip
