@@ -5,10 +5,14 @@ a fixed number of clips of each. The batch of step n can be made without those b
 resumed run sees what the interrupted one would have seen. With several processes each one reads
 its own clips.
 
+The order is one of positions (`_order`). Clips are read at those positions, by `batches`; or
+all clips are read once (`all_clips`) and a device picks them by `positions`.
+
 Axis letters: ``B`` clips of this process, ``T`` frames, ``F`` mel bands, ``C`` event classes.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import grain
@@ -77,6 +81,109 @@ def to_arrays(item, *, num_classes: int, frame_rate: float, kind: str) -> Item:
     }
 
 
+def read_clips(
+    sources: Sequence[tuple[str, Clips]],
+    positions: Sequence[int] | np.ndarray,
+    *,
+    num_classes: int,
+    frame_rate: float,
+) -> Item:
+    """The arrays of `to_arrays` for several clips, with a leading axis.
+
+    Args:
+      sources: (kind, clips) as `sources_of_batch` lists them.
+      positions: <int>[B] of clips, counted through all sources in order.
+      num_classes, frame_rate: C, and frames per second of ``mel``.
+    """
+    ends = np.cumsum([len(source) for _, source in sources])
+    arrays: Item = {}
+    for row, position in enumerate(positions):
+        number = int(np.searchsorted(ends, position, side="right"))
+        kind, source = sources[number]
+        item = source[int(position - ends[number]) + len(source)]
+        for name, value in to_arrays(
+            item, num_classes=num_classes, frame_rate=frame_rate, kind=kind
+        ).items():
+            if name not in arrays:
+                arrays[name] = np.empty((len(positions), *value.shape), value.dtype)
+            arrays[name][row] = value
+    return arrays
+
+
+def sources_of_batch(
+    sources: Mapping[str, Clips], composition: Mapping[str, int]
+) -> list[tuple[str, Clips]]:
+    """(kind, clips) of the kinds that a batch holds, in its order."""
+    return [(kind, sources[kind]) for kind, total in composition.items() if total]
+
+
+def all_clips(
+    sources: Mapping[str, Clips],
+    composition: Mapping[str, int],
+    *,
+    num_classes: int,
+    frame_rate: float,
+) -> Item:
+    """Every clip that batches draw from; ``arrays[name][positions]`` is that of `batches`.
+
+    Args: see `batches`.
+
+    Returns:
+      The arrays of a batch with N for B, N the clips of all kinds in the batch. ``mel`` stays
+      float16, as it is stored.
+    """
+    listed = sources_of_batch(sources, composition)
+    everything = range(sum(len(source) for _, source in listed))
+    return read_clips(listed, everything, num_classes=num_classes, frame_rate=frame_rate)
+
+
+def _order(
+    sources: Mapping[str, Clips],
+    composition: Mapping[str, int],
+    seed: int,
+    process: int,
+    processes: int,
+) -> grain.MapDataset:
+    """Endless batches of positions <int32>[B], counted as in `read_clips`; see `batches`."""
+    datasets = []
+    first = 0
+    for number, (kind, total) in enumerate(composition.items()):
+        if not total:
+            continue
+        per_process, rest = divmod(total, processes)
+        if rest:
+            raise InputError(
+                f"config.batch.{kind} = {total} cannot be shared by {processes} processes: make it "
+                "a multiple"
+            )
+        count = len(sources.get(kind, ()))
+        if count // processes < 1:
+            raise InputError(
+                f"the data has {count} {kind} training clips with audio, but "
+                f"config.batch.{kind} = {total}: add such clips, or leave them out with "
+                f"--config.batch.{kind}=0"
+            )
+        clips = range(first, first + count)
+        first += count
+        dataset = grain.MapDataset.source(clips).seed(seed + number)[process::processes]
+        # A set smaller than its share of a batch fills it by repetition.
+        dataset = dataset.repeat(
+            -(-per_process // len(dataset)) if len(dataset) < per_process else 1
+        )
+        # batch before repeat: a batch never spans two passes, and every pass is reshuffled.
+        datasets.append(dataset.shuffle().batch(per_process, drop_remainder=True).repeat(None))
+    zipped = grain.experimental.ZipMapDataset(datasets)
+    return zipped.map(lambda parts: np.concatenate(parts).astype(np.int32))
+
+
+def _iterate(dataset: grain.MapDataset, start: int, threads: int) -> Iterator[Any]:
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+    iterator = iter(dataset.to_iter_dataset(options))
+    if start:
+        iterator.set_state({"next_index": start})
+    yield from iterator
+
+
 def batches(
     sources: Mapping[str, Clips],
     composition: Mapping[str, int],
@@ -107,43 +214,24 @@ def batches(
     Raises:
       InputError: a kind has too few clips for its place in the batch.
     """
-    datasets = []
-    for number, (kind, total) in enumerate(composition.items()):
-        if not total:
-            continue
-        per_process, rest = divmod(total, processes)
-        if rest:
-            raise InputError(
-                f"config.batch.{kind} = {total} cannot be shared by {processes} processes: make it "
-                "a multiple"
-            )
-        source = sources.get(kind)
-        count = len(source) if source is not None else 0
-        if count // processes < 1:
-            raise InputError(
-                f"the data has {count} {kind} training clips with audio, but "
-                f"config.batch.{kind} = {total}: add such clips, or leave them out with "
-                f"--config.batch.{kind}=0"
-            )
-        dataset = grain.MapDataset.source(source).seed(seed + number)[process::processes]
-        # A set smaller than its share of a batch fills it by repetition.
-        dataset = dataset.repeat(
-            -(-per_process // len(dataset)) if len(dataset) < per_process else 1
-        )
-        dataset = dataset.shuffle().map(
-            lambda item, kind=kind: to_arrays(
-                item, num_classes=num_classes, frame_rate=frame_rate, kind=kind
-            )
-        )
-        # batch before repeat: a batch never spans two passes, and every pass is reshuffled.
-        datasets.append(dataset.batch(per_process, drop_remainder=True).repeat(None))
-
-    zipped = grain.experimental.ZipMapDataset(datasets)
-    joined = zipped.map(
-        lambda parts: {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    order = _order(sources, composition, seed, process, processes)
+    read = partial(
+        read_clips,
+        sources_of_batch(sources, composition),
+        num_classes=num_classes,
+        frame_rate=frame_rate,
     )
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
-    iterator = iter(joined.to_iter_dataset(options))
-    if start:
-        iterator.set_state({"next_index": start})
-    yield from iterator
+    yield from _iterate(order.map(read), start, threads)
+
+
+def positions(
+    sources: Mapping[str, Clips],
+    composition: Mapping[str, int],
+    *,
+    seed: int,
+    start: int = 0,
+    process: int = 0,
+    processes: int = 1,
+) -> Iterator[np.ndarray]:
+    """What `batches` yields, as positions <int32>[B] in `all_clips`; same arguments and errors."""
+    yield from _iterate(_order(sources, composition, seed, process, processes), start, threads=2)

@@ -527,7 +527,7 @@ def _classes_section(run: Run) -> Html | None:
 
 _NOT_LOSSES = frozenset(
     {"kind", "step", "epoch", "loss", "alpha", "beta", "learning_rate", "clips_per_second"}
-    | {"gradient_norm"}
+    | {"gradient_norm", "data_wait"}
 )
 _TITLES = {
     "weak": "Weak labels, by clip",

@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -187,11 +187,17 @@ def check_config(config) -> None:
         "epochs": config.epochs,
         "evaluation.every_epochs": config.evaluation.every_epochs,
         "checkpoint_every_steps": config.checkpoint_every_steps,
+        "steps_per_dispatch": config.steps_per_dispatch,
         "optimiser.decay_epochs": config.optimiser.decay_epochs,
     }
     for name, value in positive.items():
         if value <= 0:
             raise InputError(f"config.{name} is {value}: expected more than 0")
+    if config.steps_per_dispatch > 1 and not config.data.in_memory:
+        raise InputError(
+            f"config.steps_per_dispatch is {config.steps_per_dispatch}, but the host reads every "
+            "batch: set config.data.in_memory too, or leave it at 1"
+        )
     if min(config.batch.values()) < 0 or not sum(config.batch.values()):
         raise InputError(f"config.batch is {dict(config.batch)}: expected counts, not all 0")
 
@@ -361,9 +367,13 @@ def train(
     )
     system = make(axis_name=train_step.AXIS)
     mesh = train_step.make_mesh()
-    step_fn = train_step.data_parallel(
-        partial(train_step.train_step, system=system, axis_name=train_step.AXIS), mesh
-    )
+    step = partial(train_step.train_step, system=system, axis_name=train_step.AXIS)
+    # By the number of steps that a call takes.
+    step_fns = {1: train_step.data_parallel(step, mesh)}
+    if config.steps_per_dispatch > 1:
+        step_fns[config.steps_per_dispatch] = train_step.data_parallel(
+            train_step.scanned(step), mesh, train_step.SEVERAL_BATCHES
+        )
     predict_fn = predict.make_predict(
         make(axis_name=None), config.evaluation.model, config.evaluation.average
     )
@@ -390,20 +400,11 @@ def train(
         if start >= total_steps:
             logging.info("%s: all %d steps are done", workdir, total_steps)
             return True
-        batches = pipeline.batches(
-            data.train,
-            config.batch,
-            num_classes=len(prepared.classes),
-            frame_rate=front_end.frame_rate,
-            seed=config.seed,
-            start=start,
-            process=jax.process_index(),
-            processes=jax.process_count(),
-        )
+        draw, place = _feed(data, prepared, config, mesh, start)
         log = MetricsLog(workdir, start)
         try:
             return _loop(
-                state, start, total_steps, steps_per_epoch, batches, mesh, step_fn, train_key, log,
+                state, start, total_steps, steps_per_epoch, draw, place, step_fns, train_key, log,
                 config=config, manager=manager, meta=meta, stop=stop,
                 evaluate=lambda state: validate(
                     predict_fn, state, data, prepared, windows, meta["frame_rate"]
@@ -413,57 +414,102 @@ def train(
             log.close()
 
 
+def _feed(
+    data: TrainingData, prepared, config, mesh, start: int
+) -> tuple[Callable[[int], Any], Callable[[Any], Any]]:
+    """(draw, place): ``place(draw(n))`` is the batch of the next step on the mesh, or n of them.
+
+    Several are [n, B, ...]. With ``config.data.in_memory`` all clips are on every device, which
+    picks those whose positions the host draws: the same clips in the same order. Without, n is 1.
+    """
+    labels: dict[str, Any] = {"num_classes": len(prepared.classes)}
+    labels |= {"frame_rate": prepared.front_end.frame_rate}
+    order: dict[str, Any] = {"seed": config.seed, "start": start}
+    order |= {"process": jax.process_index(), "processes": jax.process_count()}
+
+    def put(spec, arrays):
+        make = partial(jax.make_array_from_process_local_data, NamedSharding(mesh, spec))
+        return jax.tree.map(make, arrays)
+
+    one, several = train_step.ONE_BATCH, train_step.SEVERAL_BATCHES
+    if not config.data.in_memory:
+        batches = pipeline.batches(data.train, config.batch, **labels, **order)
+        return lambda n: next(batches), partial(put, one)
+
+    clips = put(PartitionSpec(), pipeline.all_clips(data.train, config.batch, **labels))
+    positions = pipeline.positions(data.train, config.batch, **order)
+    pick = {spec: train_step.data_parallel_gather(mesh, spec) for spec in (one, several)}
+
+    def draw(n: int) -> np.ndarray:
+        return next(positions) if n == 1 else np.stack([next(positions) for _ in range(n)])
+
+    def place(chosen: np.ndarray):
+        spec = one if chosen.ndim == 1 else several
+        return pick[spec](clips, put(spec, chosen))
+
+    return draw, place
+
+
 def _loop(
-    state, start, total_steps, steps_per_epoch, batches, mesh, step_fn, key, log,
+    state, start, total_steps, steps_per_epoch, draw, place, step_fns, key, log,
     *, config, manager, meta, stop, evaluate,
 ):  # fmt: skip
-    """Steps from `start` to `total_steps`, with everything that happens between two steps."""
+    """Steps from `start` to `total_steps`, with everything that happens between two dispatches."""
     batch_size = sum(config.batch.values())
-    split = NamedSharding(mesh, PartitionSpec(train_step.AXIS))
     evaluate_every = config.evaluation.every_epochs * steps_per_epoch
     bar = tqdm(total=total_steps, initial=start, unit="step", desc="training", dynamic_ncols=True)
     saved, since, selection = start, time.monotonic(), None
-    pending: list[tuple[int, dict]] = []
+    waited = 0.0  # seconds spent in `draw` since `since`
+    pending: list[tuple[range, dict]] = []  # numbers of a dispatch's steps, their metrics
 
     def flush():
         """Reads metrics from the device, checks and logs them; the only sync of the loop."""
-        nonlocal since
+        nonlocal since, waited
         if not pending:
             return
-        seconds = (time.monotonic() - since) / len(pending)
-        for step, metrics in pending:
-            values = {name: float(value) for name, value in sorted(metrics.items())}
+        fetched = jax.device_get([metrics for _, metrics in pending])
+        rows = [
+            (number, {name: float(np.ravel(metrics[name])[i]) for name in sorted(metrics)})
+            for (numbers, _), metrics in zip(pending, fetched, strict=True)
+            for i, number in enumerate(numbers)
+        ]
+        seconds = time.monotonic() - since
+        speed = {
+            "clips_per_second": batch_size * len(rows) / seconds,
+            "data_wait": waited / seconds,
+        }
+        for number, values in rows:
             bad = [name for name, value in values.items() if not math.isfinite(value)]
             if bad:
                 terms = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
                 raise InputError(
-                    f"step {step}: {', '.join(bad)} not finite ({terms}); the last good "
+                    f"step {number}: {', '.join(bad)} not finite ({terms}); the last good "
                     f"checkpoint is step {saved} of {manager.directory}; lower "
                     "config.optimiser.learning_rate (with another --workdir), or look for clips "
                     "with extreme levels"
                 )
-            extra = {
-                "epoch": (step - 1) // steps_per_epoch,
-                "clips_per_second": batch_size / seconds,
-            }
-            log.write("train", step, values | extra)
+            log.write("train", number, values | speed | {"epoch": (number - 1) // steps_per_epoch})
         bar.set_postfix_str(
-            f"loss {values['loss']:.3f}, {batch_size / seconds:.0f} clips/s"
+            f"loss {values['loss']:.3f}, {speed['clips_per_second']:.0f} clips/s"
             + (f", selection {selection:.1f}" if selection is not None else "")
         )
         pending.clear()
-        since = time.monotonic()
+        since, waited = since + seconds, 0.0
 
     step = start
     while step < total_steps and not stop.is_set():
-        batch = {
-            name: jax.make_array_from_process_local_data(split, array)
-            for name, array in next(batches).items()
-        }
-        state, metrics = step_fn(state, batch, key)
-        step += 1
-        bar.update()
-        pending.append((step, metrics))
+        # A dispatch ends where something happens between two steps; before that, what is too
+        # little for a whole dispatch goes one by one, so that two programs are all there are.
+        ends = (evaluate_every, config.checkpoint_every_steps, total_steps)
+        room = min(every - step % every for every in ends)
+        count = config.steps_per_dispatch if room >= config.steps_per_dispatch else 1
+        before = time.monotonic()
+        drawn = draw(count)
+        waited += time.monotonic() - before
+        state, metrics = step_fns[count](state, place(drawn), key)
+        step += count
+        bar.update(count)
+        pending.append((range(step - count + 1, step + 1), metrics))
         evaluating = step % evaluate_every == 0 or step == total_steps
         saving = evaluating or step % config.checkpoint_every_steps == 0
         # Steps are dispatched ahead of the device; only this read waits for it.
@@ -489,4 +535,4 @@ def _loop(
     return step == total_steps
 
 
-_LOG_EVERY = 5  # steps between two reads of the metrics
+_LOG_EVERY = 5  # dispatches between two reads of the metrics

@@ -35,6 +35,8 @@ from jfsed_jax.train_state import (
 )
 
 AXIS = "data"
+ONE_BATCH = PartitionSpec(AXIS)  # of arrays [B, ...]
+SEVERAL_BATCHES = PartitionSpec(None, AXIS)  # of arrays [K, B, ...]
 Batch = dict[str, jax.Array]
 
 
@@ -358,12 +360,13 @@ def train_step(
     return next_state, metrics
 
 
-def data_parallel(step: Callable, mesh: Mesh) -> Callable:
+def data_parallel(step: Callable, mesh: Mesh, split: PartitionSpec = ONE_BATCH) -> Callable:
     """A jitted ``(state, batch, key) -> (state, metrics)`` over all devices of the mesh.
 
-    The batch is split along its first axis, the state is on every device and is donated.
+    The batch is split along its clips (`split` says which axis they are, `ONE_BATCH` or
+    `SEVERAL_BATCHES`), the state is on every device and is donated.
     """
-    everywhere, split = PartitionSpec(), PartitionSpec(AXIS)
+    everywhere = PartitionSpec()
     # With check_vma=True gradients of replicated parameters arrive already summed.
     mapped = jax.shard_map(
         step,
@@ -373,6 +376,36 @@ def data_parallel(step: Callable, mesh: Mesh) -> Callable:
         check_vma=False,
     )
     return jax.jit(mapped, donate_argnums=0)
+
+
+def scanned(step: Callable) -> Callable:
+    """``(state, batches, key) -> (state, metrics)``: one step for each of K batches.
+
+    ``batches`` are the arrays of a batch as [K, B, ...]; metrics are <float32>[K].
+    """
+
+    def steps(state, batches, key):
+        return lax.scan(lambda state, batch: step(state, batch, key), state, batches)
+
+    return steps
+
+
+def data_parallel_gather(mesh: Mesh, split: PartitionSpec = ONE_BATCH) -> Callable:
+    """A jitted ``(clips, positions) -> batch``; each device picks its share of the batch.
+
+    ``clips`` are the arrays of a batch with all N clips for B, on every device; ``positions``
+    <int32>[B] or, for `SEVERAL_BATCHES`, [K, B].
+    """
+    # A program of its own: as a part of the step's it would be fused with it, and the same clips
+    # would give other roundings than when they come from the host.
+    mapped = jax.shard_map(
+        lambda clips, positions: {name: values[positions] for name, values in clips.items()},
+        mesh=mesh,
+        in_specs=(PartitionSpec(), split),
+        out_specs=split,
+        check_vma=False,
+    )
+    return jax.jit(mapped)
 
 
 def make_mesh(devices: int | None = None) -> Mesh:

@@ -1,22 +1,36 @@
-"""DCASE 2019 Task 4 at its real size without its audio, and what `prepare` does with it, measured.
+"""DCASE 2019 Task 4 at its real size without its audio, and what is done with it, measured.
 
 `make_tree` links a few recordings under all the public names. As a script:
 
     python tests/dcase2019_tree.py --metadata DCASE2019/metadata --audio RECORDINGS --tree NEW_DIR
-        [--clips N] [--remove 1000] [--corrupt 20] [--measure]
+        [--clips N] [--measure] [--remove 1000] [--corrupt 20] [--steps 40]
 
-`--measure` prepares the tree, checks the counts of the public metadata, and prints the rate beside
-that of a bare librosa loop over the same files, times the number of cores, and the peak memory.
+`--measure` does all of this in one run, and prints what it measured last:
+
+1. `prepare` of the whole tree: its rate beside that of a bare librosa loop over the same files,
+   before and after, times the number of cores; the peak memory of all its processes, in both
+   halves of the time; the table against the counts of the public metadata.
+2. An epoch of the paper's batches through the pipeline, by number of reading threads; the same
+   clips read into memory.
+3. `--steps` steps of `:small` on these features, with batches from disk and with `data.in_memory`:
+   seconds a step and the share of them that the loop waits for data.
+4. `--remove` clips taken away and `--corrupt` others spoilt: `prepare` again, which must end the
+   same way and name every one of them.
+
+Without `--measure` it makes the tree, spoilt as asked for.
 """
 
 import argparse
+import contextlib
 import csv
+import json
 import os
 import random
+import resource
 import shutil
+import statistics
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -72,15 +86,15 @@ def clip(path):
     return np.log(mel + 1e-4).astype(np.float16)
 paths = sys.argv[1:]
 clip(paths[0])
-start = time.perf_counter()
+start, cpu = time.perf_counter(), time.process_time()
 for path in paths:
     clip(path)
-print(len(paths) / (time.perf_counter() - start))
+print((time.perf_counter() - start) / len(paths), (time.process_time() - cpu) / len(paths))
 """
 
 
-def bare_rate(paths: list[Path]) -> float:
-    """Clips per second of a bare librosa loop in one process on one thread."""
+def bare_seconds(paths: list[Path]) -> tuple[float, float]:
+    """Seconds a clip, and CPU seconds, of a bare librosa loop in one process on one thread."""
     one_thread = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
     done = subprocess.run(
         [sys.executable, "-c", BARE_LOOP, *map(str, paths)],
@@ -89,7 +103,8 @@ def bare_rate(paths: list[Path]) -> float:
         text=True,
         check=True,
     )
-    return float(done.stdout)
+    seconds, cpu = map(float, done.stdout.split())
+    return seconds, cpu
 
 
 def resident_bytes(pid: int) -> int:
@@ -106,39 +121,102 @@ def resident_bytes(pid: int) -> int:
     return total
 
 
-def measure(tree: Path, features: Path, links: list[Path], workers: int) -> dict[str, float]:
-    """Prepares the tree in a process of its own; rate, bare rate per core, peak memory."""
-    present = [link for link in links if link.is_symlink()]
-    sample = present[:: max(1, len(present) // 400)]
-    before = bare_rate(sample)
-    start = time.perf_counter()
+def run_prepare(tree: Path, features: Path, workers: int) -> tuple[float, float, list[int]]:
+    """`prepare` in a process of its own: seconds, CPU seconds, resident bytes twice a second."""
     command = [sys.executable, "-m", "jfsed_jax", "prepare", f"--data={tree}"]
     command += [f"--features={features}", f"--workers={workers}"]
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen(command)
-    peak = 0
-
-    def watch() -> None:
-        nonlocal peak
-        while process.poll() is None:
-            peak = max(peak, resident_bytes(process.pid))
-            time.sleep(0.5)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    status = process.wait()
-    watcher.join()
+    resident = []
+    while process.poll() is None:
+        resident.append(resident_bytes(process.pid))
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.5)
     seconds = time.perf_counter() - start
-    if status:
-        sys.exit(status)
-    bare = (before + bare_rate(sample)) / 2
+    if process.returncode:
+        sys.exit(process.returncode)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return seconds, cpu, resident
+
+
+def measure_prepare(
+    tree: Path, features: Path, links: list[Path], workers: int
+) -> dict[str, float]:
+    """Rate, bare rate per core, peak memory.
+
+    The share of the bare rate in CPU seconds is that of a machine with nothing else to do.
+    """
+    sample = random.Random(0).sample(links, min(len(links), 400))
+    before = bare_seconds(sample)
+    seconds, cpu, resident = run_prepare(tree, features, workers)
+    bare, bare_cpu = (sum(pair) / 2 for pair in zip(before, bare_seconds(sample), strict=True))
+    half = len(resident) // 2
     return {
-        "clips": len(present),
-        "seconds": seconds,
-        "rate": len(present) / seconds,
-        "bare_rate_per_core": bare,
-        "share_of_bare": len(present) / seconds / (bare * workers),
-        "peak_gigabytes": peak / 1e9,
+        "clips": len(links),
+        "prepare_seconds": seconds,
+        "clips_per_second": len(links) / seconds,
+        "bare_clips_per_second_per_core": 1 / bare,
+        "share_of_bare": len(links) / seconds * bare / workers,
+        "share_of_bare_in_cpu_seconds": len(links) * bare_cpu / cpu,
+        "peak_gigabytes_first_half": max(resident[:half], default=0) / 1e9,
+        "peak_gigabytes_second_half": max(resident[half:]) / 1e9,
     }
+
+
+def measure_pipeline(features: Path) -> dict[str, float]:
+    """Batches per second of an epoch of the paper's, by threads; seconds to read all clips."""
+    from jfsed_jax import pipeline, train
+    from jfsed_jax.configs import pts_tfd_afl_esp
+    from jfsed_jax.datasets import load
+
+    prepared = load(features)
+    config = pts_tfd_afl_esp.get_config("paper")
+    sources = train.split_data(prepared, config).train
+    labels = {
+        "num_classes": len(prepared.classes),
+        "frame_rate": prepared.front_end.frame_rate,
+    }
+    steps = max(len(sources["unlabelled"]) // config.batch.unlabelled, 1)
+    found: dict[str, float] = {"batches": steps, "clips_per_batch": sum(config.batch.values())}
+    for threads in (1, 2, 4):
+        start = time.perf_counter()
+        stream = pipeline.batches(sources, config.batch, seed=0, threads=threads, **labels)
+        for _ in range(steps):
+            next(stream)
+        found[f"batches_per_second_{threads}_threads"] = steps / (time.perf_counter() - start)
+        stream.close()
+    start = time.perf_counter()
+    clips = pipeline.all_clips(sources, config.batch, **labels)
+    found["seconds_to_read_all_clips"] = time.perf_counter() - start
+    found["gigabytes_of_all_clips"] = sum(array.nbytes for array in clips.values()) / 1e9
+    start = time.perf_counter()
+    stream = pipeline.positions(sources, config.batch, seed=0)
+    for _ in range(steps):
+        next(stream)
+    found["batches_of_positions_per_second"] = steps / (time.perf_counter() - start)
+    return found
+
+
+def measure_training(tree: Path, features: Path, workdir: Path, steps: int) -> dict[str, float]:
+    """Seconds a step and `data_wait` of `:small`, from disk and in memory."""
+    found = {}
+    for name in ("from_disk", "in_memory"):
+        shutil.rmtree(workdir, ignore_errors=True)
+        command = [sys.executable, "-m", "jfsed_jax", "train", f"--data={tree}"]
+        command += [f"--features={features}", f"--workdir={workdir}"]
+        command += ["--config=configs/pts_tfd_afl_esp.py:small", "--config.epochs=1"]
+        command += [f"--config.steps_per_epoch={steps}", "--config.evaluation.holdout=0.01"]
+        command.append(f"--config.data.in_memory={name == 'in_memory'}")
+        subprocess.run(command, check=True)
+        rows = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+        # The first steps hold the compilation.
+        rows = [row for row in rows if row["kind"] == "train" and row["step"] > 10]
+        batch = sum(json.loads((workdir / "config.json").read_text())["batch"].values())
+        rate = statistics.median(row["clips_per_second"] for row in rows)
+        found[f"seconds_a_step_{name}"] = batch / rate
+        found[f"data_wait_{name}"] = statistics.mean(row["data_wait"] for row in rows)
+    return found
 
 
 def main() -> None:
@@ -149,36 +227,59 @@ def main() -> None:
     parser.add_argument("--remove", type=int, default=0)
     parser.add_argument("--corrupt", type=int, default=0)
     parser.add_argument("--measure", action="store_true")
+    parser.add_argument("--steps", type=int, default=40, help="of training; more than 10")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
     recordings = sorted(options.audio.rglob("*.ogg")) or sorted(options.audio.rglob("*.wav"))
     links = make_tree(options.tree, options.metadata, recordings[::40], clips=options.clips)
-    spoilt = spoil(links, remove=options.remove, corrupt=options.corrupt)
-    print(f"{len(links)} clips of {len(recordings[::40])} recordings, {len(spoilt)} spoilt")
+    if options.clips:
+        from jfsed_jax.events import DCASE2019_CLASSES
+
+        # In a part of the labels not every class need occur.
+        (options.tree / "classes.txt").write_text("\n".join(DCASE2019_CLASSES))
+    print(f"{len(links)} clips of {len(recordings[::40])} recordings", flush=True)
+    spoilage = {"remove": options.remove, "corrupt": options.corrupt}
     if not options.measure:
+        spoil(links, **spoilage)
         return
     features = options.tree.with_name(options.tree.name + "-features")
+    workdir = options.tree.with_name(options.tree.name + "-run")
     shutil.rmtree(features, ignore_errors=True)
-    for name, value in measure(options.tree, features, links, options.workers).items():
+    found = measure_prepare(options.tree, features, links, options.workers)
+    check(features, [], clips=options.clips)
+    found |= measure_pipeline(features)
+    found |= measure_training(options.tree, features, workdir, options.steps)
+    spoilt = spoil(links, **spoilage)
+    found["seconds_after_spoiling"], *_ = run_prepare(options.tree, features, options.workers)
+    check(features, spoilt, clips=options.clips)
+    for name, value in found.items():
         print(f"{name}: {value:.3f}")
-    check(features, spoilt, complete=options.clips is None and not spoilt)
 
 
-def check(features: Path, spoilt: list[Path], *, complete: bool) -> None:
-    """The public counts where all is there; every spoilt clip named where not."""
+def check(features: Path, spoilt: list[Path], *, clips: int | None) -> None:
+    """The public counts where all is there; every spoilt clip named, and no other, where not."""
     from jfsed_jax.datasets import load
 
-    prepared = load(features)
-    for name, (_, _, clips, events) in SPLITS.items():
-        found = prepared.summary[name]
-        if complete:
-            assert (found["clips"], found["events"]) == (clips, events), (name, found)
-    if complete:
-        assert prepared.summary["validation"]["without_events"] == 15
+    summary = load(features).summary
+    for name, (_, _, total, events) in SPLITS.items():
+        split = summary[name]
+        listed = total if clips is None else min(clips, total)
+        assert split["listed"] == listed, (name, split)
+        lost = sum(split.get(key, 0) for key in ("missing", "unusable", "left_out"))
+        assert split["clips"] + lost == listed, (name, split)
+        if clips is None and not spoilt:
+            assert (lost, split["events"]) == (0, events), (name, split)
+    assert sum(total["listed"] - total["clips"] for total in summary.values()) == len(spoilt)
+    if clips is None and not spoilt:
+        assert summary["validation"]["without_events"] == 15
     named = {row["filename"] for row in read(features / "missing.tsv")}
-    named |= {Path(row["file"]).name for row in read(features / "problems.tsv")}
-    assert {path.name for path in spoilt} <= named
-    print(f"all counts right, {len(spoilt)} spoilt clips named")
+    named |= {
+        Path(row["file"]).name
+        for row in read(features / "problems.tsv")
+        if row["left_out"] == "yes"
+    }
+    assert named == {path.name for path in spoilt}, named ^ {path.name for path in spoilt}
+    print(f"all counts right, {len(spoilt)} spoilt clips named", flush=True)
 
 
 def read(path: Path) -> list[dict[str, str]]:

@@ -86,10 +86,23 @@ def log_of(workdir):
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
-def stop_after_checkpoint(place, workdir, step, signum):
+def assert_same_run(expected, found):
+    """State and log, but for times, are the same to the bit."""
+    states = [load_detector(run, "latest").state for run in (expected, found)]
+    for a, b in zip(*map(jax.tree.leaves, states), strict=True):
+        np.testing.assert_array_equal(np.asarray(b), np.asarray(a))
+    timing = {"clips_per_second", "data_wait"}
+    logs = [
+        [{k: v for k, v in entry.items() if k not in timing} for entry in log_of(run)]
+        for run in (expected, found)
+    ]
+    assert logs[0] == logs[1]
+
+
+def stop_after_checkpoint(place, workdir, step, signum, *overrides):
     """Trains until the checkpoint of `step` is there, then sends the signal."""
     process = subprocess.Popen(
-        train_command(place, workdir),
+        train_command(place, workdir, *overrides),
         env=environment(place),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -129,15 +142,26 @@ def test_killed_and_interrupted_equals_uninterrupted(place, workdir):
     done = run_train(place, other)
     assert done.returncode == 0, done.stderr
     assert "resumed" in done.stderr
-    states = [load_detector(run, "latest").state for run in (workdir, other)]
-    for expected, found in zip(*map(jax.tree.leaves, states), strict=True):
-        np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
-    timing = "clips_per_second"
-    expected, found = (
-        [{k: v for k, v in entry.items() if k != timing} for entry in log_of(run)]
-        for run in (workdir, other)
-    )
-    assert found == expected
+    assert_same_run(workdir, other)
+
+
+def test_clips_on_the_device_train_the_same_bits(place, workdir):
+    other = place / "in_memory"
+    done = run_train(place, other, "--config.data.in_memory")
+    assert done.returncode == 0, done.stderr
+    assert_same_run(workdir, other)
+
+
+def test_several_steps_a_dispatch_resume_to_the_same_bits(place):
+    """Two steps, then one: an epoch has three."""
+    runs = [place / "dispatched", place / "dispatched_interrupted"]
+    overrides = ["--config.data.in_memory", "--config.steps_per_dispatch=2", "--config.epochs=3"]
+    stop_after_checkpoint(place, runs[1], STEPS_PER_EPOCH, signal.SIGKILL, *overrides)
+    for run in runs:
+        done = run_train(place, run, *overrides)
+        assert done.returncode == 0, done.stderr
+    assert "resumed" in done.stderr
+    assert_same_run(*runs)
 
 
 def test_another_config_is_refused(place, workdir):

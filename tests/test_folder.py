@@ -316,7 +316,9 @@ def test_csv_is_as_good(data):
     path = data / "metadata/train/weak.tsv"
     path.unlink()
     write_text(path.with_suffix(".csv"), 'filename,event_labels\nw0.wav,Dog\nw1.wav,"Cat,Dog"\n')
-    assert prepare(data).splits["weak"][1]["clip_labels"].tolist() == [1, 1]
+    prepared = prepare(data)
+    assert prepared.splits["weak"][1]["clip_labels"].tolist() == [1, 1]
+    assert prepared.conventions == ["weak: commas, metadata/train/weak.csv"]
 
 
 def test_missing_column_is_refused(data):
@@ -790,7 +792,7 @@ def test_command_prints_the_table(data, capsys):
     out = capsys.readouterr().out
     header, weak, *_ = out.splitlines()
     assert dict(zip(header.split()[1:6], weak.split()[1:6], strict=True))["missing"] == "1"
-    assert "2 classes: Cat, Dog" in out
+    assert "2 classes: Cat, Dog\nfolders, names and tables as in DCASE 2019\n" in out
     assert cli.main(["prepare", *arguments, "--strict"]) == 2
     assert "missing.tsv" in capsys.readouterr().err
     summary = json.loads((data.parent / "features/prepared.json").read_text())["summary"]

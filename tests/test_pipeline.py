@@ -63,6 +63,25 @@ def test_any_step_can_be_the_first():
         assert [clips_of(batch) for batch in read(12 - start, start=start)] == whole[start:]
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"start": 5}, {"processes": 2, "process": 1}, {"composition": {"weak": 0, "strong": 16}}],
+)
+def test_positions_pick_the_clips_of_the_batches(options):
+    sources = {"weak": Clips(5), "unlabelled": Clips(9), "strong": Clips(7)}
+    composition = {"weak": 2, "unlabelled": 4, "strong": 2}
+    composition = options.pop("composition", composition)
+    labels = {"num_classes": CLASSES, "frame_rate": RATE}
+    clips = pipeline.all_clips(sources, composition, **labels)
+    positions = pipeline.positions(sources, composition, seed=1, **options)
+    batches = pipeline.batches(sources, composition, seed=1, **labels, **options)
+    for chosen, batch in itertools.islice(zip(positions, batches, strict=True), 12):
+        assert batch.keys() == clips.keys()
+        for name, value in batch.items():
+            np.testing.assert_array_equal(clips[name][chosen], value, err_msg=name)
+            assert clips[name].dtype == value.dtype
+
+
 def test_another_seed_is_another_order():
     assert [clips_of(b) for b in read(6)] != [clips_of(b) for b in read(6, seed=2)]
 

@@ -1,6 +1,5 @@
 """What the loop promises without training: bad losses stop it, workdirs and logs stay apart."""
 
-import itertools
 import json
 import threading
 from types import SimpleNamespace
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jfsed_jax import train, train_step
+from jfsed_jax import train
 from jfsed_jax.configs import pts_tfd_afl_esp
 from jfsed_jax.errors import InputError
 
@@ -29,12 +28,58 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     log = train.MetricsLog(tmp_path, 0)
     with pytest.raises(InputError, match=r"step 2: loss not finite .*student/weak 0.5.*step 0 of"):
         train._loop(
-            {}, 0, 3, 3, itertools.repeat({"mel": np.zeros((2, 1))}), train_step.make_mesh(1),
-            step, None, log, config=config, manager=manager, meta={},
+            {}, 0, 3, 3, lambda count: {"mel": np.zeros((2, 1))}, dict, {1: step}, None, log,
+            config=config, manager=manager, meta={},
             stop=threading.Event(), evaluate=lambda state: {"selection": 0.0},
         )  # fmt: skip
     log.close()
     assert not saved
+
+
+@pytest.mark.parametrize("steps_per_dispatch", [1, 3, 7])
+def test_no_dispatch_crosses_a_checkpoint_or_an_evaluation(tmp_path, steps_per_dispatch):
+    """13 steps, an evaluation every 5, a checkpoint every 4; every step is logged."""
+    config = pts_tfd_afl_esp.get_config("tiny")
+    config.steps_per_dispatch = steps_per_dispatch
+    config.evaluation.every_epochs = 1
+    config.checkpoint_every_steps = 4
+    saved, dispatched = [], []
+
+    def step(state, count, key):
+        dispatched.append(count)
+        first = state["step"] + 1
+        return {"step": state["step"] + count}, {"loss": jnp.arange(first, first + count)}
+
+    manager = SimpleNamespace(
+        directory=tmp_path, all_steps=list, wait_until_finished=lambda: None,
+        save=lambda step, **_: saved.append(step),
+    )  # fmt: skip
+    log = train.MetricsLog(tmp_path, 0)
+    evaluated = []
+    assert train._loop(
+        {"step": 0}, 0, 13, 5, int, int, {1: step, steps_per_dispatch: step}, None, log,
+        config=config, manager=manager, meta={}, stop=threading.Event(),
+        evaluate=lambda state: evaluated.append(state["step"]) or {"selection": 0.0},
+    )  # fmt: skip
+    log.close()
+    assert saved == [4, 5, 8, 10, 12, 13] and evaluated == [5, 10, 13]
+    expected = {1: [1] * 13, 3: [3, 1, 1, 3, 1, 1, 1, 1, 1], 7: [1] * 13}
+    assert dispatched == expected[steps_per_dispatch]
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if row["kind"] == "train"]
+    assert [(row["step"], row["loss"], row["epoch"]) for row in rows] == [
+        (n, n, (n - 1) // 5) for n in range(1, 14)
+    ]
+    assert all(0 <= row["data_wait"] <= 1 for row in rows)
+
+
+def test_several_steps_a_dispatch_need_the_clips_on_the_device():
+    config = pts_tfd_afl_esp.get_config("tiny")
+    config.steps_per_dispatch = 3
+    with pytest.raises(InputError, match=r"steps_per_dispatch is 3.*set config.data.in_memory"):
+        train.check_config(config)
+    config.data.in_memory = True
+    train.check_config(config)
 
 
 def test_metrics_after_the_resumed_step_are_dropped(tmp_path):

@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -331,6 +333,29 @@ def test_randomness_is_a_function_of_key_and_step(run):
     assert loss(0, 0) == loss(0, 0)
     # The augmentation is another one with another key, or at another step.
     assert len({loss(0, 0), loss(1, 0), loss(0, 1)}) == 3
+
+
+def test_one_program_of_three_steps_is_three_steps():
+    """To float32 rounding: XLA fuses the loop's body otherwise. Plain SGD does not amplify it."""
+    config = tiny()
+    system = replace(make(config), optimiser=optax.sgd(0.05))
+    step = partial(train_step.train_step, system=system, axis_name=train_step.AXIS)
+    mesh = train_step.make_mesh(1)
+    clips, key = make_batch(4, 8, 4), jax.random.key(0)
+    positions = np.stack([np.roll(np.arange(16), n)[::2] for n in (0, 1, 5)]).astype(np.int32)
+    pick = train_step.data_parallel_gather(mesh, train_step.SEVERAL_BATCHES)
+    steps = train_step.scanned(step)
+    steps = train_step.data_parallel(steps, mesh, train_step.SEVERAL_BATCHES)
+    found = steps(start(system, config), pick(clips, positions), key)
+
+    one, state, metrics = train_step.data_parallel(step, mesh), start(system, config), []
+    for chosen in positions:
+        batch = {name: values[chosen] for name, values in clips.items()}
+        state, values = one(state, batch, key)
+        metrics.append(values)
+    expected = state, jax.tree.map(lambda *values: np.stack(values), *metrics)
+    for a, b in zip(*map(jax.tree.leaves, (expected, found)), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

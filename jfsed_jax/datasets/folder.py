@@ -166,6 +166,7 @@ def read_folder(data_dir: str | Path, classes: Sequence[str] | None = None) -> F
             else f"{data_dir}: the metadata lists no clip"
         )
     _report_shared_recordings(data_dir, splits)
+    conventions = conventions or ["folders, names and tables as in DCASE 2019"]
     return Folder(data_dir, classes, splits, conventions, missing)
 
 
@@ -195,6 +196,8 @@ def _find_split(data_dir: Path, name: str, conventions: list[str]) -> Split | No
         own = data_dir / "audio" / found[0].parent.relative_to(data_dir / "metadata")
         folders = [path for path in (own / "soundscapes", own, *folders) if path.is_dir()]
         conventions.append(f"{name}: DESED soundscapes, {found[0].relative_to(data_dir)}")
+    if found and found[0].suffix == ".csv":
+        conventions.append(f"{name}: commas, {found[0].relative_to(data_dir)}")
     if len(found) > 1:
         others = ", ".join(str(path.relative_to(data_dir)) for path in found[1:])
         conventions.append(f"{name}: uses {found[0].relative_to(data_dir)}, not {others}")
