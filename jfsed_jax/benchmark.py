@@ -145,7 +145,7 @@ class Ours:
         self._student = jax.device_put(student, jax.devices()[0])
         self._batch = jax.device_put(batch, split)
         self._mel = jax.device_put(batch["mel"].astype(np.float32), jax.devices()[0])
-        self._key = jax.random.key(0, impl="rbg")  # as in training
+        self._key = jax.random.key(0)
 
         step = train_step.data_parallel(
             partial(train_step.train_step, system=self.system, axis_name=train_step.AXIS), mesh

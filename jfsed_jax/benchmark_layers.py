@@ -81,7 +81,7 @@ def _recurrence() -> dict[str, Callable]:
 
 
 def _dropout() -> dict[str, Callable]:
-    x, key = _random(_CLIPS, 600, 16, 160), jax.random.key(0, impl="rbg")
+    x, key = _random(_CLIPS, 600, 16, 160), jax.random.key(0)
 
     def ours(x):
         return models.Dropout(0.3).apply({}, x, True, rngs={"dropout": key})

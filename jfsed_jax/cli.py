@@ -403,6 +403,8 @@ def _evaluate_flags(values: flags.FlagValues) -> None:
         "data", None, "Folder of audio and metadata; default: that of training.", flag_values=values
     )
     flags.DEFINE_string("features", None, "Folder of the features.", flag_values=values)
+    meaning = "Which of a run's config.num_seeds, counted from 0; default: all."
+    flags.DEFINE_integer("seed", None, meaning, lower_bound=0, flag_values=values)
     flags.DEFINE_enum("split", "validation", ["validation", "eval"], "Clips.", flag_values=values)
     flags.DEFINE_bool(
         "tune_thresholds",
@@ -424,40 +426,54 @@ def _features_dir(values: flags.FlagValues, meta: dict[str, Any]) -> Path | None
 
 def _evaluate(values: flags.FlagValues, arguments: list[str]) -> None:
     from jfsed_jax import datasets, scoring
-    from jfsed_jax.evaluate import evaluate, write_adaptive_weights
+    from jfsed_jax.evaluate import evaluate, write_adaptive_weights, write_seeds
     from jfsed_jax.predict import load_detector
+    from jfsed_jax.train import seed_folder
 
     _check_flags(values, arguments, "workdir")
     _cache_compiled_programs()
     workdir = Path(values.workdir)
-    detector = load_detector(workdir, values.checkpoint, values.model)
+    detector = load_detector(workdir, values.checkpoint, values.model, values.seed or 0)
+    seeds = range(detector.config.num_seeds) if values.seed is None else [values.seed]
     prepared = datasets.prepare(
         Path(values.data or detector.meta["data_dir"]),
         detector.front_end,
         features_dir=_features_dir(values, detector.meta),
         classes=detector.classes,
     )
-    scores = evaluate(
-        detector,
-        prepared,
-        workdir,
-        split=values.split,
-        rule=values.postprocess,
-        tune=values.tune_thresholds,
-        score_files=Path(values.score_files) if values.score_files else None,
-    )
-    write_adaptive_weights(detector, prepared, workdir)
-    info = scores.pop("info")
-    print(
-        f"{info['system']}, step {info['checkpoint_step']}, {info['num_clips']} clips of "
-        f"{info['split']}, {info['postprocess']} windows"
-        f"{', tuned thresholds' if values.tune_thresholds else ''}\n"
-        f"{scoring.format_scores(scores)}\n{workdir / 'eval' / values.split}"
-    )
+    all_scores = []
+    for k in seeds:
+        if k != detector.seed:
+            detector = load_detector(workdir, values.checkpoint, values.model, k)
+        folder = seed_folder(workdir, detector.config, k)
+        score_files = Path(values.score_files) if values.score_files else None
+        scores = evaluate(
+            detector,
+            prepared,
+            folder,
+            split=values.split,
+            rule=values.postprocess,
+            tune=values.tune_thresholds,
+            score_files=score_files / f"seed{k}" if score_files and len(seeds) > 1 else score_files,
+        )
+        write_adaptive_weights(detector, prepared, folder)
+        all_scores.append(scores)
+        info = scores["info"]
+        print(
+            f"{info['system']}{f', seed {k}' if folder != workdir else ''}, step "
+            f"{info['checkpoint_step']}, {info['num_clips']} clips of {info['split']}, "
+            f"{info['postprocess']} windows{', tuned thresholds' if values.tune_thresholds else ''}"
+            f"\n{scoring.format_scores({n: s for n, s in scores.items() if n != 'info'})}\n"
+            f"{folder / 'eval' / values.split}"
+        )
+    if len(seeds) > 1:
+        print(f"\n{scoring.format_seeds(write_seeds(workdir, all_scores))}")
 
 
 def _predict_flags(values: flags.FlagValues) -> None:
     _detector_flags(values)
+    meaning = "Which of a run's config.num_seeds, counted from 0."
+    flags.DEFINE_integer("seed", 0, meaning, lower_bound=0, flag_values=values)
     flags.DEFINE_string(
         "output", None, "TSV to write; default: standard output.", flag_values=values
     )
@@ -471,7 +487,7 @@ def _predict(values: flags.FlagValues, arguments: list[str]) -> None:
     if not arguments:
         raise InputError("no audio files: name one or more after the flags")
     _cache_compiled_programs()
-    detector = load_detector(Path(values.workdir), values.checkpoint, values.model)
+    detector = load_detector(Path(values.workdir), values.checkpoint, values.model, values.seed)
     events, read, refused = [], [], []
     for name in arguments:
         try:

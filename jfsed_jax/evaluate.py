@@ -1,5 +1,8 @@
 """From a checkpoint and labelled clips to scores: ``W/eval/SPLIT``.
 
+Of several seeds, those of seed k go into ``W/seeds/k`` likewise, and ``W/seeds/SPLIT.json`` has
+their means.
+
 Writes what the report reads: ``scores.json``, ``events.tsv``, ``reference.tsv``, ``posteriors.npz``
 and ``examples.npz``, and for figure 3 ``W/adaptive_weights.json``. Everything after the posteriors
 is NumPy.
@@ -9,6 +12,7 @@ Axis letters: ``B`` clips, ``T`` frames, ``F`` mel bands, ``C`` event classes.
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +47,7 @@ def evaluate(
     Args:
       detector: a trained system.
       prepared: the data, with the detector's front end and classes.
-      workdir: of the run.
+      workdir: of the run, or of its seed (`train.seed_folder`).
       split: ``validation`` or ``eval``.
       rule: of the median windows, ``fixed``, ``avg`` or ``esp``; the config's if None.
       tune: take the thresholds of the frame posteriors, class by class, from the strong clips that
@@ -140,6 +144,49 @@ def describe(
     }
 
 
+def summarise_seeds(scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Mean and sample standard deviation over seeds of each score, by its name.
+
+    Args:
+      scores: of each seed, as `evaluate` returns them.
+
+    Returns:
+      By score ``macro`` and ``classwise``, the latter by class, each with ``mean``, ``std`` and the
+      seeds' ``values`` in percent. A seed without a value (None) leaves mean and std at None.
+    """
+
+    def over_seeds(values: Sequence[float | None]) -> dict[str, Any]:
+        known = [value for value in values if value is not None]
+        mean, std = scoring.mean_std(known if len(known) == len(values) else [])
+        return {"mean": mean, "std": std, "values": list(values)}
+
+    first = scores[0]
+    return {
+        name: {
+            "macro": over_seeds([own[name]["macro"] for own in scores]),
+            "classwise": {
+                label: over_seeds([own[name]["classwise"][label] for own in scores])
+                for label in first[name]["classwise"]
+            },
+        }
+        for name in scoring.TITLES
+        if name in first
+    }
+
+
+def write_seeds(workdir: Path, scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Writes ``workdir/seeds/SPLIT.json`` and returns its content: `summarise_seeds` and ``info``.
+
+    `scores` as `evaluate` returns them, of all seeds of the run in `workdir`.
+    """
+    info = dict(scores[0]["info"], seeds=len(scores))
+    # Class-wise thresholds, if tuned, are each seed's own: its scores.json has them.
+    del info["thresholds"]
+    summary = {"info": info} | summarise_seeds(scores)
+    _write_json(workdir / "seeds" / f"{info['split']}.json", summary)
+    return summary
+
+
 def write_adaptive_weights(detector: Detector, prepared: datasets.Prepared, workdir: Path) -> None:
     """Figure 3: writes ``workdir/adaptive_weights.json``, class-wise sums at the checkpoint.
 
@@ -151,7 +198,7 @@ def write_adaptive_weights(detector: Detector, prepared: datasets.Prepared, work
     out, or for other data than that of training.
     """
     loss = detector.config.loss
-    data = split_data(prepared, detector.config)
+    data = split_data(prepared, detector.config, detector.seed)
     trained = {kind: len(clips) for kind, clips in data.train.items()}
     if loss.tau < 0 or trained != detector.meta["clips"]:
         return
@@ -201,7 +248,7 @@ def _write_json(path: Path, content: Any) -> None:
 
 def _tuned_thresholds(detector: Detector, prepared: datasets.Prepared, windows) -> np.ndarray:
     """Class-wise thresholds <float64>[C] with the best Event-F1 on the held-out strong clips."""
-    held = split_data(prepared, detector.config).held.get("strong")
+    held = split_data(prepared, detector.config, detector.seed).held.get("strong")
     if held is None:
         raise InputError(
             "no strong clips were held out to tune thresholds on: train with "

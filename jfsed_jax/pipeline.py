@@ -39,14 +39,14 @@ class Subset:
 
     def __init__(self, source: Clips, indices: Iterable[int]):
         self._source = source
-        self._indices = list(map(int, indices))
-        self.filenames = [source.filenames[i] for i in self._indices]
+        self.indices = list(map(int, indices))
+        self.filenames = [source.filenames[i] for i in self.indices]
 
     def __len__(self) -> int:
-        return len(self._indices)
+        return len(self.indices)
 
     def __getitem__(self, i: int):
-        return self._source[self._indices[i]]
+        return self._source[self.indices[i]]
 
 
 def holdout_split(source: Clips, share: float, seed: int) -> tuple[Subset, Subset]:
@@ -135,6 +135,20 @@ def all_clips(
     listed = sources_of_batch(sources, composition)
     everything = range(sum(len(source) for _, source in listed))
     return read_clips(listed, everything, num_classes=num_classes, frame_rate=frame_rate)
+
+
+def positions_in_whole(
+    subsets: Mapping[str, Subset], whole: Mapping[str, Clips], composition: Mapping[str, int]
+) -> np.ndarray:
+    """<int32>[N]: where the clips of `subsets` are among those of `whole`, the sets they are of.
+
+    Both are counted as in `all_clips`; N clips of all kinds in `subsets` that a batch holds.
+    """
+    found, first = [], 0
+    for kind, clips in sources_of_batch(whole, composition):
+        found.append(first + np.asarray(subsets[kind].indices, np.int32))
+        first += len(clips)
+    return np.concatenate(found)
 
 
 def _order(

@@ -19,7 +19,7 @@ from jfsed_jax.errors import InputError
 from jfsed_jax.events import Event
 from jfsed_jax.features import FrontEnd, load_audio, log_mel, log_mel_jax
 from jfsed_jax.models import output_frames
-from jfsed_jax.train_state import TrainState, averaged_params, teacher_params
+from jfsed_jax.train_state import TrainState, averaged_params, state_of_seed, teacher_params
 
 MODELS = ("student", "teacher", "mean")
 _BATCH = 16
@@ -115,6 +115,7 @@ class Detector:
       front_end: turns audio into the model's input.
       classes: C labels.
       step: of the checkpoint.
+      seed: which of the run's `num_seeds`, counted from 0.
       state: parameters and statistics.
       predict: ``mel [B, T, F] -> Posteriors``.
     """
@@ -124,6 +125,7 @@ class Detector:
     front_end: FrontEnd
     classes: tuple[str, ...]
     step: int
+    seed: int
     state: TrainState
     predict: Callable[[TrainState, jax.Array], Posteriors]
 
@@ -132,16 +134,19 @@ class Detector:
         return predict_clips(self.predict, self.state, mels, progress=progress)
 
 
-def load_detector(workdir: Path, which: str = "best", model: str | None = None) -> Detector:
+def load_detector(
+    workdir: Path, which: str = "best", model: str | None = None, seed: int = 0
+) -> Detector:
     """Restores a workdir's checkpoint.
 
     Args:
       workdir: of a training run.
       which: ``best`` or ``latest``.
       model: overrides the config's ``evaluation.model``.
+      seed: which of the run's ``num_seeds``, counted from 0.
 
     Raises:
-      InputError: no checkpoint there.
+      InputError: no checkpoint there, or no such seed.
     """
     if not (workdir / "checkpoints").is_dir():
         raise InputError(f"{workdir} holds no checkpoints: is it the --workdir of a training run?")
@@ -149,6 +154,11 @@ def load_detector(workdir: Path, which: str = "best", model: str | None = None) 
         step = checkpoints.choose_step(manager, which)
         meta = checkpoints.read_meta(manager, step)
         config = ml_collections.FrozenConfigDict(meta["config"])
+        if not 0 <= seed < config.num_seeds:
+            raise InputError(
+                f"seed {seed} of {workdir}: it was trained with config.num_seeds = "
+                f"{config.num_seeds}; expected 0 to {config.num_seeds - 1}"
+            )
         classes = tuple(meta["classes"])
         front_end = FrontEnd(**meta["front_end"])
         system = train_step.make_system(
@@ -159,12 +169,12 @@ def load_detector(workdir: Path, which: str = "best", model: str | None = None) 
             shares=meta.get("feature_shares"),
         )
         abstract = jax.eval_shape(
-            lambda key: train_step.initial_state(system, config, key), jax.random.key(0)
+            lambda key: train_step.initial_state(system, config, key), train_step.run_keys(config)
         )
         mesh = train_step.make_mesh(1)
-        state = checkpoints.restore_state(manager, step, abstract, mesh)
+        state = state_of_seed(checkpoints.restore_state(manager, step, abstract, mesh), seed)
     predict = make_predict(system, model or config.evaluation.model, config.evaluation.average)
-    return Detector(config, meta, front_end, classes, step, state, predict)
+    return Detector(config, meta, front_end, classes, step, seed, state, predict)
 
 
 def make_listen(detector: Detector) -> Callable[[TrainState, jax.Array], Posteriors]:

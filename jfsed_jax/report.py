@@ -91,8 +91,10 @@ class Run:
         return str(self.meta.get("system") or self.workdir.resolve().name)
 
     def command(self, name: str) -> str:
-        """A command line over this workdir."""
-        return f"jfsed-jax {name} --workdir {self.workdir}"
+        """A command line over this workdir, or for this seed of its run."""
+        if self.meta.get("seed") is None:
+            return f"jfsed-jax {name} --workdir {self.workdir}"
+        return f"jfsed-jax {name} --workdir {self.workdir.parents[1]} --seed {self.meta['seed']}"
 
 
 def write_report(workdir: str | Path) -> Path:

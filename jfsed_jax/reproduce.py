@@ -411,13 +411,6 @@ _TITLES = {
 _LEADS = {1: ("ID", "System"), 2: ("τ", "γ"), 3: ("Event class",)}
 
 
-def mean_std(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """Mean and sample standard deviation (n - 1); None where there are too few values."""
-    if not values:
-        return None, None
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
-
-
 def make_table(
     number: int,
     rows: Sequence[Experiment],
@@ -590,7 +583,7 @@ def _measured_text(cell: Cell) -> str:
     """``49.2 ± 0.6 / 47.1 ± 0.4``: validation / eval."""
     shown = []
     for split in SPLITS:
-        mean, std = mean_std(cell.measured.get(split, ()))
+        mean, std = scoring.mean_std(cell.measured.get(split, ()))
         shown.append(_number(mean) + ("" if std is None else f" ± {std:.1f}"))
     return " / ".join(shown)
 
@@ -643,7 +636,7 @@ def to_tsv(table: Table) -> list[tuple[str, ...]]:
                 values = cell.measured.get(split, ())
                 if not values and paper is None:
                     continue
-                mean, std = mean_std(values)
+                mean, std = scoring.mean_std(values)
                 numbers = ["" if v is None else f"{v:.4f}" for v in (mean, std)]
                 lines.append(
                     (

@@ -349,6 +349,24 @@ def format_scores(
     return "\n".join(lines + ([""] + [f"note: {note}" for note in notes] if notes else []))
 
 
+def mean_std(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """Mean and sample standard deviation (n - 1); None where there are too few values."""
+    if not values:
+        return None, None
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def format_seeds(summary: Mapping[str, Any]) -> str:
+    """`evaluate.summarise_seeds` as a text table, macro means only."""
+    lines = []
+    for name in (name for name in TITLES if name in summary):
+        entry = summary[name]["macro"]
+        values = ", ".join(_text(value, 0, 2) for value in entry["values"])
+        line = f"{TITLES[name]:18} macro  mean {_text(entry['mean'], 6, 2)}"
+        lines.append(f"{line}   deviation {_text(entry['std'], 5, 2)}   of {values}")
+    return "\n".join(lines)
+
+
 def format_differences(differences: Mapping[str, Mapping[str, Any]]) -> str:
     """`paired_differences` as a text table."""
     lines = []

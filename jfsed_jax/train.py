@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -32,7 +32,7 @@ from jfsed_jax.errors import InputError
 from jfsed_jax.features import FrontEnd
 from jfsed_jax.models import feature_shares, output_frames
 from jfsed_jax.recurrence import LOOPS
-from jfsed_jax.train_state import TrainState
+from jfsed_jax.train_state import TrainState, state_of_seed
 
 # The training sets of a data folder and what a batch calls them.
 KINDS = {"weak": "weak", "unlabelled": "unlabel_in_domain", "strong": "synthetic"}
@@ -63,16 +63,26 @@ def keep_freed_memory() -> None:
             mallopt(parameter, value)  # M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
 
 
-def split_data(prepared: datasets.Prepared, config) -> TrainingData:
-    """Holds out `evaluation.holdout` of the weak and of the strong clips, by the run's seed."""
-    share = config.evaluation.holdout
+def data_seed(config, k: int) -> int:
+    """The seed of the hold-out and of the order of the clips, of the run's seed number `k`."""
+    return config.seed if config.seeds_share_batch else config.seed + k
+
+
+def seed_folder(workdir: Path, config, k: int) -> Path:
+    """Where the logs and scores of seed `k` go: the workdir itself, or of several ``seeds/k``."""
+    return workdir if config.num_seeds == 1 else workdir / "seeds" / str(k)
+
+
+def split_data(prepared: datasets.Prepared, config, k: int = 0) -> TrainingData:
+    """Holds out `evaluation.holdout` of the weak and of the strong clips, as seed `k` does."""
+    share, seed = config.evaluation.holdout, data_seed(config, k)
     train, held = {}, {}
     for number, (kind, name) in enumerate(KINDS.items()):
         if name not in prepared.splits:
             continue
         clips = prepared.splits[name]
         kept = 0.0 if kind == "unlabelled" else share
-        train[kind], held[kind] = pipeline.holdout_split(clips, kept, config.seed + number)
+        train[kind], held[kind] = pipeline.holdout_split(clips, kept, seed + number)
     return TrainingData(train, {kind: clips for kind, clips in held.items() if len(clips)})
 
 
@@ -188,6 +198,7 @@ def check_config(config) -> None:
         "evaluation.every_epochs": config.evaluation.every_epochs,
         "checkpoint_every_steps": config.checkpoint_every_steps,
         "steps_per_dispatch": config.steps_per_dispatch,
+        "num_seeds": config.num_seeds,
         "optimiser.decay_epochs": config.optimiser.decay_epochs,
     }
     for name, value in positive.items():
@@ -248,6 +259,41 @@ class MetricsLog:
     def close(self) -> None:
         self._file.close()
         self._board.close()
+
+
+class RunLog:
+    """The `MetricsLog` of a run; of several seeds one each beside it, and their means in it."""
+
+    def __init__(self, workdir: Path, step: int, config):
+        self._run = MetricsLog(workdir, step)
+        folders = [seed_folder(workdir, config, k) for k in range(config.num_seeds)]
+        self._seeds = [MetricsLog(f, step) for f in folders if f != workdir]
+
+    def write(
+        self,
+        kind: str,
+        step: int,
+        values: Sequence[Mapping[str, float | None]],
+        common: Mapping[str, float | int],
+    ) -> None:
+        """`values` of each seed and what is `common` to all, see `MetricsLog.write`."""
+        self._run.write(kind, step, {**mean_values(values), **common})
+        if self._seeds:
+            for log, own in zip(self._seeds, values, strict=True):
+                log.write(kind, step, {**own, **common})
+
+    def close(self) -> None:
+        for log in (self._run, *self._seeds):
+            log.close()
+
+
+def mean_values(values: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+    """The mean over the seeds of every value by name; None if a seed has none."""
+    means: dict[str, float | None] = {}
+    for name in values[0]:
+        known = [value for own in values if (value := own[name]) is not None]
+        means[name] = sum(known) / len(known) if len(known) == len(values) else None
+    return means
 
 
 @contextmanager
@@ -343,7 +389,7 @@ def train(
     check_config(config)
     check_workdir(workdir, config)
     prepared = datasets.prepare(data_dir, front_end, features_dir=features_dir, strict=strict)
-    data = split_data(prepared, config)
+    data = [split_data(prepared, config, k) for k in range(config.num_seeds)]
     batch_size = sum(config.batch.values())
     if batch_size % jax.device_count():
         raise InputError(
@@ -352,10 +398,10 @@ def train(
         )
     # An epoch is one pass over the unlabelled set; without one, over the strong or the weak set.
     counted = next(kind for kind in ("unlabelled", "strong", "weak") if config.batch[kind])
-    passes = len(data.train.get(counted, ())) // config.batch[counted]
+    passes = len(data[0].train.get(counted, ())) // config.batch[counted]
     steps_per_epoch = config.steps_per_epoch or max(passes, 1)
     total_steps = steps_per_epoch * config.epochs
-    meta = describe(prepared, data, data_dir, config, steps_per_epoch)
+    meta = describe(prepared, data[0], data_dir, config, steps_per_epoch)
     windows = np.array(meta["windows"][config.postprocess.rule])
 
     make = partial(
@@ -367,12 +413,15 @@ def train(
     )
     system = make(axis_name=train_step.AXIS)
     mesh = train_step.make_mesh()
-    step = partial(train_step.train_step, system=system, axis_name=train_step.AXIS)
+    step: Callable = partial(train_step.train_step, system=system, axis_name=train_step.AXIS)
+    if config.num_seeds > 1:
+        step = train_step.several_seeds(step, share_batch=config.seeds_share_batch)
+    one, several = _batch_specs(config)
     # By the number of steps that a call takes.
-    step_fns = {1: train_step.data_parallel(step, mesh)}
+    step_fns = {1: train_step.data_parallel(step, mesh, one)}
     if config.steps_per_dispatch > 1:
         step_fns[config.steps_per_dispatch] = train_step.data_parallel(
-            train_step.scanned(step), mesh, train_step.SEVERAL_BATCHES
+            train_step.scanned(step), mesh, several
         )
     predict_fn = predict.make_predict(
         make(axis_name=None), config.evaluation.model, config.evaluation.average
@@ -380,71 +429,104 @@ def train(
 
     workdir.mkdir(parents=True, exist_ok=True)
     _write_json(workdir / "config.json", json.loads(config.to_json()))
-    init_key = jax.random.key(config.seed)
-    # The step draws millions of bits for dropout: this generator compiles and runs faster than
-    # threefry on every platform, and repeats its numbers as reliably.
-    train_key = jax.random.key(config.seed, impl="rbg")
+    key = train_step.run_keys(config)
     init = partial(train_step.initial_state, system, config)
     replicated = NamedSharding(mesh, PartitionSpec())
     with checkpoints.open_manager(workdir) as manager, stop_on_interrupt() as stop:
         latest = manager.latest_step()
         if latest is None:
-            state = jax.device_put(jax.jit(init)(init_key), replicated)
+            state = jax.device_put(jax.jit(init)(key), replicated)
             start = 0
         else:
             check_resume(checkpoints.read_meta(manager, latest), meta, workdir)
-            state = checkpoints.restore_state(manager, latest, jax.eval_shape(init, init_key), mesh)
+            state = checkpoints.restore_state(manager, latest, jax.eval_shape(init, key), mesh)
             start = latest
             logging.info("resumed %s at step %d of %d", workdir, start, total_steps)
         _write_json(workdir / "meta.json", meta)
+        for k in range(config.num_seeds if config.num_seeds > 1 else 0):
+            folder = seed_folder(workdir, config, k)
+            folder.mkdir(parents=True, exist_ok=True)
+            _write_json(folder / "config.json", json.loads(config.to_json()))
+            _write_json(folder / "meta.json", meta | {"seed": k})
         if start >= total_steps:
             logging.info("%s: all %d steps are done", workdir, total_steps)
             return True
         draw, place = _feed(data, prepared, config, mesh, start)
-        log = MetricsLog(workdir, start)
+        log = RunLog(workdir, start, config)
         try:
             return _loop(
-                state, start, total_steps, steps_per_epoch, draw, place, step_fns, train_key, log,
+                state, start, total_steps, steps_per_epoch, draw, place, step_fns, key, log,
                 config=config, manager=manager, meta=meta, stop=stop,
-                evaluate=lambda state: validate(
-                    predict_fn, state, data, prepared, windows, meta["frame_rate"]
-                ),
+                evaluate=lambda state: [
+                    validate(
+                        predict_fn, state_of_seed(state, k), own, prepared, windows,
+                        meta["frame_rate"],
+                    )
+                    for k, own in enumerate(data)
+                ],
             )  # fmt: skip
         finally:
             log.close()
 
 
+def _batch_specs(config) -> tuple[PartitionSpec, PartitionSpec]:
+    """Which axes of the batch of one and of several steps are shared by the devices."""
+    one, several = train_step.ONE_BATCH, train_step.SEVERAL_BATCHES
+    if config.num_seeds > 1 and not config.seeds_share_batch:  # one more axis, the seeds'
+        return PartitionSpec(None, *one), PartitionSpec(None, *several)
+    return one, several
+
+
 def _feed(
-    data: TrainingData, prepared, config, mesh, start: int
+    data: Sequence[TrainingData], prepared, config, mesh, start: int
 ) -> tuple[Callable[[int], Any], Callable[[Any], Any]]:
     """(draw, place): ``place(draw(n))`` is the batch of the next step on the mesh, or n of them.
 
-    Several are [n, B, ...]. With ``config.data.in_memory`` all clips are on every device, which
+    `data` is that of each seed. Several batches are [n, B, ...]; seeds that do not share theirs
+    have an axis before B. With ``config.data.in_memory`` all clips are on every device, which
     picks those whose positions the host draws: the same clips in the same order. Without, n is 1.
     """
     labels: dict[str, Any] = {"num_classes": len(prepared.classes)}
     labels |= {"frame_rate": prepared.front_end.frame_rate}
-    order: dict[str, Any] = {"seed": config.seed, "start": start}
+    order: dict[str, Any] = {"start": start}
     order |= {"process": jax.process_index(), "processes": jax.process_count()}
+    # Those who draw clips: each seed, or one for all.
+    drawing = list(enumerate(data[:1] if config.seeds_share_batch else data))
 
     def put(spec, arrays):
         make = partial(jax.make_array_from_process_local_data, NamedSharding(mesh, spec))
         return jax.tree.map(make, arrays)
 
-    one, several = train_step.ONE_BATCH, train_step.SEVERAL_BATCHES
-    if not config.data.in_memory:
-        batches = pipeline.batches(data.train, config.batch, **labels, **order)
-        return lambda n: next(batches), partial(put, one)
+    def next_of(streams):
+        drawn = [next(stream) for stream in streams]
+        return drawn[0] if len(drawn) == 1 else jax.tree.map(lambda *x: np.stack(x), *drawn)
 
-    clips = put(PartitionSpec(), pipeline.all_clips(data.train, config.batch, **labels))
-    positions = pipeline.positions(data.train, config.batch, **order)
+    one, several = _batch_specs(config)
+    if not config.data.in_memory:
+        batches = [
+            pipeline.batches(own.train, config.batch, **labels, seed=data_seed(config, k), **order)
+            for k, own in drawing
+        ]
+        return lambda n: next_of(batches), partial(put, one)
+
+    positions = [
+        pipeline.positions(own.train, config.batch, seed=data_seed(config, k), **order)
+        for k, own in drawing
+    ]
+    sources: Mapping[str, pipeline.Clips] = data[0].train
+    if len(drawing) > 1:  # what one seed holds out another trains on
+        sources = {kind: prepared.splits[KINDS[kind]] for kind in sources}
+        for k, own in drawing:
+            found = pipeline.positions_in_whole(own.train, sources, config.batch)
+            positions[k] = map(found.__getitem__, positions[k])
+    clips = put(PartitionSpec(), pipeline.all_clips(sources, config.batch, **labels))
     pick = {spec: train_step.data_parallel_gather(mesh, spec) for spec in (one, several)}
 
     def draw(n: int) -> np.ndarray:
-        return next(positions) if n == 1 else np.stack([next(positions) for _ in range(n)])
+        return next_of(positions) if n == 1 else np.stack([next_of(positions) for _ in range(n)])
 
     def place(chosen: np.ndarray):
-        spec = one if chosen.ndim == 1 else several
+        spec = one if chosen.ndim == len(one) else several
         return pick[spec](clips, put(spec, chosen))
 
     return draw, place
@@ -455,7 +537,7 @@ def _loop(
     *, config, manager, meta, stop, evaluate,
 ):  # fmt: skip
     """Steps from `start` to `total_steps`, with everything that happens between two dispatches."""
-    batch_size = sum(config.batch.values())
+    batch_size = sum(config.batch.values()) * config.num_seeds
     evaluate_every = config.evaluation.every_epochs * steps_per_epoch
     bar = tqdm(total=total_steps, initial=start, unit="step", desc="training", dynamic_ncols=True)
     saved, since, selection = start, time.monotonic(), None
@@ -468,29 +550,34 @@ def _loop(
         if not pending:
             return
         fetched = jax.device_get([metrics for _, metrics in pending])
-        rows = [
-            (number, {name: float(np.ravel(metrics[name])[i]) for name in sorted(metrics)})
-            for (numbers, _), metrics in zip(pending, fetched, strict=True)
-            for i, number in enumerate(numbers)
-        ]
+        rows = []  # number of a step, metrics of each seed
+        for (numbers, _), metrics in zip(pending, fetched, strict=True):
+            shape = len(numbers), config.num_seeds
+            table = {name: np.reshape(metrics[name], shape) for name in sorted(metrics)}
+            for i, number in enumerate(numbers):
+                columns = range(config.num_seeds)
+                values = [{name: float(v[i, k]) for name, v in table.items()} for k in columns]
+                rows.append((number, values))
         seconds = time.monotonic() - since
         speed = {
             "clips_per_second": batch_size * len(rows) / seconds,
             "data_wait": waited / seconds,
         }
         for number, values in rows:
-            bad = [name for name, value in values.items() if not math.isfinite(value)]
-            if bad:
-                terms = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-                raise InputError(
-                    f"step {number}: {', '.join(bad)} not finite ({terms}); the last good "
-                    f"checkpoint is step {saved} of {manager.directory}; lower "
-                    "config.optimiser.learning_rate (with another --workdir), or look for clips "
-                    "with extreme levels"
-                )
-            log.write("train", number, values | speed | {"epoch": (number - 1) // steps_per_epoch})
+            for k, own in enumerate(values):
+                bad = [name for name, value in own.items() if not math.isfinite(value)]
+                if bad:
+                    seed = f", seed {k}" if config.num_seeds > 1 else ""
+                    terms = ", ".join(f"{name} {value:.4g}" for name, value in own.items())
+                    raise InputError(
+                        f"step {number}{seed}: {', '.join(bad)} not finite ({terms}); the last "
+                        f"good checkpoint is step {saved} of {manager.directory}; lower "
+                        "config.optimiser.learning_rate (with another --workdir), or look for "
+                        "clips with extreme levels"
+                    )
+            log.write("train", number, values, speed | {"epoch": (number - 1) // steps_per_epoch})
         bar.set_postfix_str(
-            f"loss {values['loss']:.3f}, {speed['clips_per_second']:.0f} clips/s"
+            f"loss {mean_values(values)['loss']:.3f}, {speed['clips_per_second']:.0f} clips/s"
             + (f", selection {selection:.1f}" if selection is not None else "")
         )
         pending.clear()
@@ -517,8 +604,10 @@ def _loop(
             flush()
         if evaluating:
             scores = evaluate(state)
-            selection = scores["selection"]
-            log.write("validation", step, scores | {"epoch": step // steps_per_epoch})
+            # Seeds share their checkpoints, and so the step that is best: by the mean.
+            selection = mean_values(scores)["selection"]
+            common = {"selection": selection, "epoch": step // steps_per_epoch}
+            log.write("validation", step, scores, common)
             since = time.monotonic()
         if saving:
             checkpoints.save(manager, step, state, meta, selection if evaluating else None)

@@ -15,7 +15,7 @@ import optax
 
 @flax.struct.dataclass
 class TrainState:
-    """Arrays only.
+    """Arrays only. Of K > 1 seeds trained as one program, each has a leading axis [K, ...].
 
     Attributes:
       step: <int32>[] steps taken.
@@ -30,6 +30,16 @@ class TrainState:
     params: Any
     batch_stats: Any
     opt_state: Any
+
+
+@jax.jit
+def _at(stacked, k):
+    return jax.tree.map(lambda leaf: leaf[k], stacked)
+
+
+def state_of_seed(state: TrainState, k: int) -> TrainState:
+    """What seed `k` has of the state of several, whose arrays are [K, ...]; one seed's as it is."""
+    return _at(state, k) if state.step.ndim else state
 
 
 @dataclass(frozen=True)

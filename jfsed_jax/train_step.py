@@ -132,8 +132,26 @@ def make_system(
     )
 
 
+def run_keys(config) -> jax.Array:
+    """The random key of a run, or one for each of its ``num_seeds`` > 1 seeds: <key>[] or [K].
+
+    A run starts from it and folds the step into it. The generator is JAX's default, threefry: under
+    `jax.vmap` the other one, ``rbg``, draws the numbers of all keys from the first, so that a seed
+    would not repeat the run that it is alone.
+    """
+    if config.num_seeds == 1:
+        return jax.random.key(config.seed)
+    return jnp.stack([jax.random.key(config.seed + k) for k in range(config.num_seeds)])
+
+
 def initial_state(system: System, config, key: jax.Array) -> TrainState:
-    """The state in which the training of a config's system starts."""
+    """The state in which the training of a config's system starts.
+
+    Of several keys <key>[K]: the states that each of them gives, stacked, all arrays [K, ...].
+    """
+    if key.ndim:
+        # One after the other, and so to the bit what one key alone gives.
+        return lax.map(partial(initial_state, system, config), key)
     front_end = FrontEnd(**config.front_end)
     joint = system.scheme == "joint"
     return create_state(
@@ -376,6 +394,14 @@ def data_parallel(step: Callable, mesh: Mesh, split: PartitionSpec = ONE_BATCH) 
         check_vma=False,
     )
     return jax.jit(mapped, donate_argnums=0)
+
+
+def several_seeds(step: Callable, *, share_batch: bool) -> Callable:
+    """`step` for K independent runs at once: of states [K, ...], keys [K], to metrics [K].
+
+    The batch is [K, B, ...], or one [B, ...] for all. To go inside `data_parallel` and `scanned`.
+    """
+    return jax.vmap(step, in_axes=(0, None if share_batch else 0, 0))
 
 
 def scanned(step: Callable) -> Callable:

@@ -25,6 +25,7 @@ from jfsed_jax.predict import load_detector, make_listen
 ROOT = Path(__file__).parents[1]
 EPOCHS, STEPS_PER_EPOCH = 6, 3
 RATE = 44100
+TIMING = {"clips_per_second", "data_wait"}
 
 
 @pytest.fixture(scope="module")
@@ -91,10 +92,13 @@ def assert_same_run(expected, found):
     states = [load_detector(run, "latest").state for run in (expected, found)]
     for a, b in zip(*map(jax.tree.leaves, states), strict=True):
         np.testing.assert_array_equal(np.asarray(b), np.asarray(a))
-    timing = {"clips_per_second", "data_wait"}
+    assert_same_log(expected, found)
+
+
+def assert_same_log(*runs):
     logs = [
-        [{k: v for k, v in entry.items() if k not in timing} for entry in log_of(run)]
-        for run in (expected, found)
+        [{k: v for k, v in entry.items() if k not in TIMING} for entry in log_of(run)]
+        for run in runs
     ]
     assert logs[0] == logs[1]
 
@@ -162,6 +166,48 @@ def test_several_steps_a_dispatch_resume_to_the_same_bits(place):
         assert done.returncode == 0, done.stderr
     assert "resumed" in done.stderr
     assert_same_run(*runs)
+
+
+def test_several_seeds_are_their_single_runs_resume_and_are_scored_each(
+    place, workdir, tmp_path, capsys
+):
+    """Seed 0 is the run of `workdir`: the first steps tell, before Adam amplifies rounding."""
+    runs = [place / "seeds", place / "seeds_interrupted"]
+    seeds = "--config.num_seeds=2"
+    stopped = stop_after_checkpoint(place, runs[1], STEPS_PER_EPOCH, signal.SIGKILL, seeds)
+    assert stopped == -signal.SIGKILL
+    for run in runs:
+        done = run_train(place, run, seeds)
+        assert done.returncode == 0, done.stderr
+    assert "resumed" in done.stderr
+    assert_same_run(*runs)
+    for k in range(2):
+        assert_same_log(*(run / "seeds" / str(k) for run in runs))
+    logs = [log_of(runs[0] / "seeds" / str(k)) for k in range(2)]
+    for own, single in zip(logs[0][:3], log_of(workdir)[:3], strict=True):
+        for name in own.keys() - TIMING - {"kind"}:
+            assert own[name] == pytest.approx(single[name], rel=1e-3), name
+    assert logs[0][0]["loss"] != logs[1][0]["loss"]
+
+    features = f"--features={place / 'features'}"
+    assert cli.main(["evaluate", f"--workdir={runs[0]}", features]) == 0
+    assert "AT-F1 (events)     macro  mean" in capsys.readouterr().out
+    summary = json.loads((runs[0] / "seeds" / "validation.json").read_text())
+    own = [runs[0] / "seeds" / str(k) / "eval" / "validation" for k in range(2)]
+    scores = [json.loads((folder / "scores.json").read_text()) for folder in own]
+    assert summary["event_f1"]["macro"]["values"] == [s["event_f1"]["macro"] for s in scores]
+    posteriors = [np.load(folder / "posteriors.npz")["clip"] for folder in own]
+    assert not np.array_equal(*posteriors)
+    assert cli.main(["report", f"--workdir={runs[0] / 'seeds' / '1'}"]) == 0
+
+    assert cli.main(["evaluate", f"--workdir={runs[1]}", features, "--seed=1"]) == 0
+    again = np.load(runs[1] / "seeds/1/eval/validation/posteriors.npz")["clip"]
+    np.testing.assert_array_equal(again, posteriors[1])
+    audio = tmp_path / "any.wav"
+    soundfile.write(audio, np.zeros(RATE), RATE)
+    assert cli.main(["predict", f"--workdir={runs[0]}", "--seed=1", str(audio)]) == 0
+    assert cli.main(["predict", f"--workdir={runs[0]}", "--seed=2", str(audio)]) == 2
+    assert "config.num_seeds = 2; expected 0 to 1" in capsys.readouterr().err
 
 
 def test_another_config_is_refused(place, workdir):

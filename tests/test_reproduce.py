@@ -5,7 +5,6 @@ All but the last tests train nothing: `train` and `score_run` are replaced by on
 
 import csv
 import json
-import math
 import os
 import subprocess
 import sys
@@ -220,13 +219,6 @@ def test_bad_arguments_are_one_line(tmp_path, fake, capsys, flags, message):
 
 
 # What the tables say -----------------------------------------------------------------------------
-
-
-def test_mean_and_sample_standard_deviation():
-    # 40, 42, 47: mean 43, squared deviations 9 + 1 + 16 over n - 1 = 2.
-    assert reproduce.mean_std([40.0, 42.0, 47.0]) == (43.0, pytest.approx(math.sqrt(13)))
-    assert reproduce.mean_std([40.0]) == (40.0, None)
-    assert reproduce.mean_std([]) == (None, None)
 
 
 def test_table_1_has_measured_and_printed_figures(tmp_path, fake):

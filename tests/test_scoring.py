@@ -1,6 +1,7 @@
 """Scores against published ones, sed_eval itself and hand-worked values."""
 
 import json
+import math
 import warnings
 from pathlib import Path
 
@@ -296,3 +297,10 @@ def test_score_command_compares_and_names_bad_input(capsys, tmp_path):
         assert cli.main(arguments) == 2
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
+
+
+def test_mean_and_sample_standard_deviation():
+    # 40, 42, 47: mean 43, squared deviations 9 + 1 + 16 over n - 1 = 2.
+    assert scoring.mean_std([40.0, 42.0, 47.0]) == (43.0, pytest.approx(math.sqrt(13)))
+    assert scoring.mean_std([40.0]) == (40.0, None)
+    assert scoring.mean_std([]) == (None, None)

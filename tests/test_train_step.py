@@ -20,6 +20,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jfsed_jax import train_step
 from jfsed_jax.configs import guided_learning, mean_teacher, pts_tfd_afl_esp
 from jfsed_jax.models import Output
+from jfsed_jax.train_state import state_of_seed
 
 ROOT = Path(__file__).parents[1]
 FRAMES = 100  # the teacher pools by 100
@@ -356,6 +357,50 @@ def test_one_program_of_three_steps_is_three_steps():
     expected = state, jax.tree.map(lambda *values: np.stack(values), *metrics)
     for a, b in zip(*map(jax.tree.leaves, (expected, found)), strict=True):
         np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-6)
+
+
+def test_each_of_several_seeds_is_its_single_run():
+    """Three steps with dropout and augmentation; plain SGD does not amplify rounding."""
+    config = tiny()
+    config.teacher.dropout = 0.3
+    config.seed, config.num_seeds = 5, 2
+    assert config.augmentation.mix and config.augmentation.time_shift
+    system = replace(make(config), optimiser=optax.sgd(0.05))
+    step = partial(train_step.train_step, system=system, axis_name=train_step.AXIS)
+    mesh = train_step.make_mesh(1)
+    one = train_step.data_parallel(step, mesh)
+    clips = make_batch(4, 8, 4)
+    picks = [np.roll(np.arange(16), n)[::2] for n in range(6)]
+    batches = [{name: values[pick] for name, values in clips.items()} for pick in picks]
+    init = jax.jit(partial(train_step.initial_state, system, config))
+    keys = train_step.run_keys(config)
+    begin = jax.device_get(init(keys))
+    single_configs = [config.copy_and_resolve_references() for _ in range(2)]
+    for k, single in enumerate(single_configs):
+        single.seed, single.num_seeds = 5 + k, 1
+    single_keys = [train_step.run_keys(single) for single in single_configs]
+    single_starts = [jax.device_get(init(key)) for key in single_keys]
+
+    for share_batch in (False, True):
+        several = train_step.several_seeds(step, share_batch=share_batch)
+        split = train_step.ONE_BATCH if share_batch else train_step.SEVERAL_BATCHES
+        several = train_step.data_parallel(several, mesh, split)
+        # A pair for each step, of which the first is the shared one.
+        pairs = [batches[2 * n : 2 * n + 2] for n in range(3)]
+        state, found = begin, []
+        for pair in pairs:
+            stacked = jax.tree.map(lambda a, b: np.stack([a, b]), *pair)
+            state, metrics = several(state, pair[0] if share_batch else stacked, keys)
+            found.append(metrics)
+        assert state.step.tolist() == [3, 3]
+        for k, (expected, key) in enumerate(zip(single_starts, single_keys, strict=True)):
+            for pair, metrics in zip(pairs, found, strict=True):
+                expected, values = one(expected, pair[0 if share_batch else k], key)
+                for name, value in values.items():
+                    np.testing.assert_allclose(metrics[name][k], value, rtol=1e-4, err_msg=name)
+            own = state_of_seed(state, k)
+            for a, b in zip(*map(jax.tree.leaves, (expected, own)), strict=True):
+                np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
