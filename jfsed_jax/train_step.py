@@ -155,7 +155,7 @@ def initial_state(system: System, config, key: jax.Array) -> TrainState:
     front_end = FrontEnd(**config.front_end)
     joint = system.scheme == "joint"
     return create_state(
-        key,
+        jax.random.fold_in(key, 2**32 - 1),  # a step's number is what training folds in
         system.teacher,
         system.student,
         system.optimiser,
