@@ -1,8 +1,10 @@
 """System 0 of table 1, the official baseline of DCASE 2019 Task 4: a mean teacher.
 
 One CRNN with gated linear units; its teacher is the moving average of its parameters and sees a
-noisy input. Values of the paper's size are those of the released baseline, except that 64-band mel
-filters of unit area and a Hann window feed it, as all systems here.
+noisy input. Values of the paper's size are those of the released baseline. What is not: all systems
+here have mel filters of unit area and a Hann window; the input is normalised by each batch, so the
+teacher's by its noisy one, and not by a scaler computed once; first values are those of the other
+systems; clip tags gate the events of all systems (figure 4).
 
 The paper's scores on DCASE 2019 Task 4, evaluation set, in percent:
 Event-F1 25.8, Segment-F1 53.7, AT-F1 45.8.
