@@ -87,9 +87,8 @@ def get_config(size: str = "paper") -> ConfigDict:
         # alpha = 1 - lambda^(e - s), the student's guidance of the teacher
         alpha_base=0.996,  # [paper] lambda
         alpha_start=30.0,  # [paper] s, in epochs
-        # The teacher's guidance of the student has full weight from the start [paper], or grows
-        # over this share of all epochs.
-        consistency=1.0,  # [paper] its full weight
+        consistency=1.0,  # [paper] weight of the teacher's guidance of the student
+        # It has full weight from the start [paper], or grows over this share of all epochs.
         consistency_rampup=0.0,
         disentangled_least=0.04,  # [GL] m of system 1, see models.feature_shares
     )

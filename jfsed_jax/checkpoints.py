@@ -60,11 +60,14 @@ def choose_step(manager: ocp.CheckpointManager, which: str) -> int:
 def _restore(manager: ocp.CheckpointManager, step: int, **items):
     try:
         return manager.restore(step, args=ocp.args.Composite(**items))
+    except MemoryError:
+        raise
     except Exception as error:  # orbax raises whatever its storage raises
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
         raise InputError(
             f"the checkpoint {manager.directory / str(step)} cannot be read ({reason}): is it of "
-            "another version, or damaged? Delete that folder to go on from an earlier one"
+            "another version, or damaged? If damaged, move that folder away to go on from an "
+            "earlier one"
         ) from error
 
 

@@ -10,8 +10,7 @@ is NumPy.
 Axis letters: ``B`` clips, ``T`` frames, ``F`` mel bands, ``C`` event classes.
 """
 
-import json
-import os
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from jfsed_jax.events import Event
 from jfsed_jax.pipeline import Clips
 from jfsed_jax.predict import Detector, Posteriors
 from jfsed_jax.score_files import write_score_files
-from jfsed_jax.train import KINDS, split_data
+from jfsed_jax.train import KINDS, split_data, write_json
 
 _EXAMPLES = 6  # clips whose log-mel is kept for the report
 
@@ -90,7 +89,7 @@ def evaluate(
         classes=detector.classes,
         tags=output.clip > 0.5,
     )
-    scores["info"] = describe(detector, prepared, split, rule, thresholds)
+    scores["info"] = describe_scores(detector, prepared, split, rule, thresholds)
     directory = workdir / folder / split
     directory.mkdir(parents=True, exist_ok=True)
     tables.write_events(directory / "events.tsv", events, filenames=clips.filenames)
@@ -119,11 +118,11 @@ def evaluate(
             frame_rate=frame_rate,
         )
     # Last, and in one piece: where scores.json is, the rest is complete.
-    _write_json(directory / "scores.json", scores)
+    write_json(directory / "scores.json", scores)
     return scores
 
 
-def describe(
+def describe_scores(
     detector: Detector,
     prepared: datasets.Prepared,
     split: str,
@@ -131,15 +130,18 @@ def describe(
     thresholds: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """What was scored, and how: the ``info`` of scores.json. Equal `info`, equal scores."""
+    clips = prepared.splits[split]
     return {
         "system": detector.config.system,
         "data": prepared.data,
         "split": split,
+        "model": detector.model,
+        "reference": hashlib.sha256(repr((clips.filenames, clips.reference)).encode()).hexdigest(),
         "postprocess": rule,
         "windows": list(detector.meta["windows"][rule]),
         "thresholds": None if thresholds is None else thresholds.tolist(),
         "checkpoint_step": detector.step,
-        "num_clips": len(prepared.splits[split]),
+        "num_clips": len(clips),
         "clips_listed": prepared.summary[split]["listed"],
     }
 
@@ -183,7 +185,7 @@ def write_seeds(workdir: Path, scores: Sequence[Mapping[str, Any]]) -> dict[str,
     # Class-wise thresholds, if tuned, are each seed's own: its scores.json has them.
     del info["thresholds"]
     summary = {"info": info} | summarise_seeds(scores)
-    _write_json(workdir / "seeds" / f"{info['split']}.json", summary)
+    write_json(workdir / "seeds" / f"{info['split']}.json", summary)
     return summary
 
 
@@ -222,7 +224,7 @@ def write_adaptive_weights(detector: Detector, prepared: datasets.Prepared, work
         "probability": p.tolist(),
         "weight": weight.tolist(),
     }
-    _write_json(workdir / "adaptive_weights.json", content)
+    write_json(workdir / "adaptive_weights.json", content)
 
 
 def class_weight_sums(
@@ -238,12 +240,6 @@ def class_weight_sums(
     clip = clip.astype(np.float64)
     p_true: Any = np.where(truth > 0, clip, 1 - clip)
     return p_true.sum(0), np.asarray(losses.adaptive_weight(p_true, gamma, form)).sum(0)
-
-
-def _write_json(path: Path, content: Any) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=2))
-    os.replace(temporary, path)
 
 
 def _tuned_thresholds(detector: Detector, prepared: datasets.Prepared, windows) -> np.ndarray:

@@ -12,6 +12,7 @@ Parameters and batch statistics are float32; ``dtype`` is the type of the comput
 loss sees is float32.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -425,6 +426,11 @@ def output_frames(pools: Sequence[Pair], frames: int) -> int:
     for time, _ in pools:
         frames //= time
     return frames
+
+
+def time_pooling(pools: Sequence[Pair]) -> int:
+    """How many frames of the input one frame of a model with these pools lasts."""
+    return math.prod(time for time, _ in pools)
 
 
 def feature_shares(clip_labels: np.ndarray, least: float) -> tuple[float, ...]:

@@ -248,4 +248,4 @@ def positions(
     processes: int = 1,
 ) -> Iterator[np.ndarray]:
     """What `batches` yields, as positions <int32>[B] in `all_clips`; same arguments and errors."""
-    yield from _iterate(_order(sources, composition, seed, process, processes), start, threads=2)
+    return _iterate(_order(sources, composition, seed, process, processes), start, threads=2)

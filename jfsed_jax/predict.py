@@ -15,10 +15,11 @@ import numpy as np
 from tqdm import tqdm
 
 from jfsed_jax import checkpoints, postprocess, train_step
+from jfsed_jax.configs import base
 from jfsed_jax.errors import InputError
 from jfsed_jax.events import Event
 from jfsed_jax.features import FrontEnd, load_audio, log_mel, log_mel_jax
-from jfsed_jax.models import output_frames
+from jfsed_jax.models import output_frames, time_pooling
 from jfsed_jax.train_state import TrainState, averaged_params, state_of_seed, teacher_params
 
 MODELS = ("student", "teacher", "mean")
@@ -62,8 +63,8 @@ def make_predict(
                 "config.evaluation.average needs a moving average: set config.optimiser.ema_decay"
             )
 
-        def apply(name, module, params):
-            variables = {"params": params, "batch_stats": state.batch_stats[name]}
+        def apply(module, params, stats):
+            variables = {"params": params, "batch_stats": stats}
             output: Any = module.apply(variables, mel.astype(jnp.float32))
             # Frame t of the student's T' lies in frame t T'' // T' of a teacher with T''.
             frames = output_frames(system.student.pools, mel.shape[1])
@@ -72,10 +73,15 @@ def make_predict(
 
         outputs = {}
         if model != "teacher":
-            outputs["student"] = apply("student", system.student, params["student"])
-        if model != "student":
-            own = params["teacher"] if "teacher" in params else teacher_params(state)
-            outputs["teacher"] = apply("teacher", system.teacher, own)
+            stats = state.batch_stats["student"]
+            outputs["student"] = apply(system.student, params["student"], stats)
+        if model != "student" and "teacher" in params:
+            stats = state.batch_stats["teacher"]
+            outputs["teacher"] = apply(system.teacher, params["teacher"], stats)
+        elif model != "student":
+            # A mean teacher has its statistics from noisy clips; those to be labelled are clean.
+            stats = state.batch_stats["student"]
+            outputs["teacher"] = apply(system.teacher, teacher_params(state), stats)
         if model != "mean":
             return outputs[model]
         return jax.tree.map(lambda a, b: (a + b) / 2, outputs["student"], outputs["teacher"])
@@ -116,6 +122,7 @@ class Detector:
       classes: C labels.
       step: of the checkpoint.
       seed: which of the run's `num_seeds`, counted from 0.
+      model: whose posteriors these are, of `MODELS`.
       state: parameters and statistics.
       predict: ``mel [B, T, F] -> Posteriors``.
     """
@@ -126,6 +133,7 @@ class Detector:
     classes: tuple[str, ...]
     step: int
     seed: int
+    model: str
     state: TrainState
     predict: Callable[[TrainState, jax.Array], Posteriors]
 
@@ -154,6 +162,11 @@ def load_detector(
         step = checkpoints.choose_step(manager, which)
         meta = checkpoints.read_meta(manager, step)
         config = ml_collections.FrozenConfigDict(meta["config"])
+        if missing := sorted(base.get_config().keys() - config.keys() - {"teacher"}):
+            raise InputError(
+                f"{workdir} was trained with another version of jfsed_jax: its config has no "
+                f"{', '.join(missing)}; use that version, or train again"
+            )
         if not 0 <= seed < config.num_seeds:
             raise InputError(
                 f"seed {seed} of {workdir}: it was trained with config.num_seeds = "
@@ -166,15 +179,16 @@ def load_detector(
             num_classes=len(classes),
             steps_per_epoch=meta["steps_per_epoch"],
             axis_name=None,
-            shares=meta.get("feature_shares"),
+            shares=meta["feature_shares"],
         )
         abstract = jax.eval_shape(
             lambda key: train_step.initial_state(system, config, key), train_step.run_keys(config)
         )
         mesh = train_step.make_mesh(1)
         state = state_of_seed(checkpoints.restore_state(manager, step, abstract, mesh), seed)
-    predict = make_predict(system, model or config.evaluation.model, config.evaluation.average)
-    return Detector(config, meta, front_end, classes, step, seed, state, predict)
+    model = model or config.evaluation.model
+    predict = make_predict(system, model, config.evaluation.average)
+    return Detector(config, meta, front_end, classes, step, seed, model, state, predict)
 
 
 def make_listen(detector: Detector) -> Callable[[TrainState, jax.Array], Posteriors]:
@@ -206,8 +220,8 @@ def recording_posteriors(detector: Detector, waveform: np.ndarray) -> np.ndarray
     """
     front_end = detector.front_end
     clip_frames = front_end.num_frames
-    pooled = clip_frames // output_frames(detector.config.student.pools, clip_frames)
-    hop = clip_frames // 2 // pooled * pooled
+    pooled = time_pooling(detector.config.student.pools)
+    hop = max(clip_frames // 2 // pooled, 1) * pooled
     num_frames = -(-len(waveform) // front_end.hop_length)
     # One clip, and one more for every started half clip beyond it.
     more = -(-max(num_frames - clip_frames, 0) // hop)

@@ -94,7 +94,8 @@ class Run:
         """A command line over this workdir, or for this seed of its run."""
         if self.meta.get("seed") is None:
             return f"jfsed-jax {name} --workdir {self.workdir}"
-        return f"jfsed-jax {name} --workdir {self.workdir.parents[1]} --seed {self.meta['seed']}"
+        run = self.workdir.resolve().parents[1]
+        return f"jfsed-jax {name} --workdir {run} --seed {self.meta['seed']}"
 
 
 def write_report(workdir: str | Path) -> Path:
@@ -413,6 +414,8 @@ def _score_conditions(scores: Mapping[str, Any]) -> str:
     parts = []
     if _is_number(info.get("num_clips")):
         parts.append(f"{page.number(info['num_clips'], 0)} clips")
+    if info.get("model", "student") != "student":
+        parts.append(f"posteriors of the {info['model']}")
     if info.get("postprocess"):
         parts.append(RULES.get(str(info["postprocess"]), str(info["postprocess"])))
     if info.get("thresholds"):
@@ -529,12 +532,12 @@ def _classes_section(run: Run) -> Html | None:
 
 _NOT_LOSSES = frozenset(
     {"kind", "step", "epoch", "loss", "alpha", "beta", "learning_rate", "clips_per_second"}
-    | {"gradient_norm", "data_wait"}
+    | {"gradient_norm", "data_wait", "consistency"}
 )
 _TITLES = {
-    "weak": "Weak labels, by clip",
-    "strong": "Strong labels, by frame",
-    "consistency": "Consistency: who guides whom",
+    "teacher": "Labels: the teacher",
+    "student": "Labels: the student",
+    "consistency": "Consistency of teacher and student",
     "distillation": "Distillation of features",
 }
 _CURVES = {
@@ -595,13 +598,17 @@ def _training_section(run: Run) -> Html:
     )
     add("Loss: the weighted sum", [curve(run.train, "loss", "loss")], keyed=stage)
     for group, terms in _loss_terms(run.train):
-        keyed = stage if group in ("weak", "strong") else ()
+        keyed = stage if group in ("teacher", "student") else ()
         title = _TITLES.get(group, label_text(group))
         title = f"{title}: {terms[0][1]}" if len(terms) == 1 and "/" in terms[0][0] else title
         add(title, [curve(run.train, key, label) for key, label in terms], keyed=keyed)
     add(
-        "Weights: consistency α, distillation β",
-        [curve(run.train, "alpha", "α"), curve(run.train, "beta", "β")],
+        "Weights: guidance, distillation β",
+        [
+            curve(run.train, "consistency", "of the student"),
+            curve(run.train, "alpha", "of the teacher, α"),
+            curve(run.train, "beta", "β"),
+        ],
     )
     add("Learning rate", [curve(run.train, "learning_rate", "learning rate")])
     return page.section(

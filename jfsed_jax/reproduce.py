@@ -19,7 +19,7 @@ from absl import logging
 
 from jfsed_jax import datasets, page, report, scoring, tables
 from jfsed_jax.errors import InputError
-from jfsed_jax.evaluate import describe, evaluate, write_adaptive_weights
+from jfsed_jax.evaluate import describe_scores, evaluate, write_adaptive_weights
 from jfsed_jax.predict import Detector, Posteriors, load_detector
 from jfsed_jax.train import check_workdir, train
 
@@ -359,7 +359,7 @@ def _current_scores(
     """The scores in a folder if they are those that `evaluate` would write there again."""
     try:
         scores = json.loads((directory / "scores.json").read_text())
-        current = scores["info"] == describe(detector, prepared, split, rule)
+        current = scores["info"] == describe_scores(detector, prepared, split, rule)
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
     return scores if current else None

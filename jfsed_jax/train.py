@@ -30,7 +30,7 @@ from jfsed_jax import checkpoints, datasets, pipeline, predict, scoring, train_s
 from jfsed_jax import postprocess as post
 from jfsed_jax.errors import InputError
 from jfsed_jax.features import FrontEnd
-from jfsed_jax.models import feature_shares, output_frames
+from jfsed_jax.models import feature_shares, time_pooling
 from jfsed_jax.recurrence import LOOPS
 from jfsed_jax.train_state import TrainState, state_of_seed
 
@@ -113,8 +113,7 @@ def describe(
     ``frame_rate`` is that of the student's posteriors, and so of the windows.
     """
     front_end = prepared.front_end
-    frames = output_frames(config.student.pools, front_end.num_frames)
-    frame_rate = front_end.frame_rate * frames / front_end.num_frames
+    frame_rate = front_end.frame_rate / time_pooling(config.student.pools)
     windows = class_windows(prepared, config, frame_rate)
     strong = prepared.splits.get(KINDS["strong"])
     durations = post.durations_by_class(strong.events if strong else (), prepared.classes)
@@ -221,7 +220,9 @@ def _differences(found: Any, wanted: Any, name: str = "config") -> Iterator[str]
         yield f"{name} is {found!r} there and {wanted!r} here"
 
 
-def _write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any) -> None:
+    """Writes a file in one piece: it is whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(content, indent=2))
     os.replace(temporary, path)
@@ -428,7 +429,7 @@ def train(
     )
 
     workdir.mkdir(parents=True, exist_ok=True)
-    _write_json(workdir / "config.json", json.loads(config.to_json()))
+    write_json(workdir / "config.json", json.loads(config.to_json()))
     key = train_step.run_keys(config)
     init = partial(train_step.initial_state, system, config)
     replicated = NamedSharding(mesh, PartitionSpec())
@@ -442,12 +443,12 @@ def train(
             state = checkpoints.restore_state(manager, latest, jax.eval_shape(init, key), mesh)
             start = latest
             logging.info("resumed %s at step %d of %d", workdir, start, total_steps)
-        _write_json(workdir / "meta.json", meta)
+        write_json(workdir / "meta.json", meta)
         for k in range(config.num_seeds if config.num_seeds > 1 else 0):
             folder = seed_folder(workdir, config, k)
             folder.mkdir(parents=True, exist_ok=True)
-            _write_json(folder / "config.json", json.loads(config.to_json()))
-            _write_json(folder / "meta.json", meta | {"seed": k})
+            write_json(folder / "config.json", json.loads(config.to_json()))
+            write_json(folder / "meta.json", meta | {"seed": k})
         if start >= total_steps:
             logging.info("%s: all %d steps are done", workdir, total_steps)
             return True

@@ -112,8 +112,9 @@ class ParameterEmaState(NamedTuple):
 def parameter_ema(decay: float) -> optax.GradientTransformation:
     """Passes updates through and keeps ``ema = d ema + (1 - d) params`` of the updated params.
 
-    As in the mean teacher (reference [29]), ``d = min(decay, 1 - 1 / (step + 1))``: the first
-    average is the first parameters. Comes last in a chain, where updates are final.
+    As in the mean teacher (reference [29]), ``d = min(decay, 1 - 1 / (step + 1))``: it starts from
+    the first parameters, and for long it is the mean of all. Comes last in a chain, where updates
+    are final.
     """
 
     def init(params):

@@ -24,6 +24,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from jfsed_jax import losses, models
 from jfsed_jax.augment import Augmentation, add_noise, augment
+from jfsed_jax.errors import InputError
 from jfsed_jax.features import FrontEnd, filter_peaks
 from jfsed_jax.models import Output
 from jfsed_jax.train_state import (
@@ -101,7 +102,7 @@ def make_system(
         dtype=config.compute_dtype,
         axis_name=axis_name,
         shares=shares,
-        gru_loop=config.get("gru_loop", "scan"),  # checkpoints of before have none
+        gru_loop=config.gru_loop,
     )
     schedules = Schedules(
         steps_per_epoch=steps_per_epoch,
@@ -230,6 +231,8 @@ def joint_terms(
     frame_labels = losses.pool_labels(batch["frame_labels"], num_frames)
     found = distances(mapped_t, mapped_s, frame_labels, strong)
     for name, weight in options.distillation:
+        if name not in found:
+            raise InputError(f"config.loss.distillation.{name}: expected {', '.join(found)}")
         terms[f"distillation/{name}"] = weight * schedules.beta(step), mean(*found[name])
     return terms
 
