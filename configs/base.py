@@ -146,7 +146,7 @@ def get_config(size: str = "paper") -> ConfigDict:
         config.optimiser.learning_rate = 3e-3
         config.optimiser.decay_epochs = 0.1 * epochs
         # Decisions of a model that has learnt nothing are all "absent". The paper's s and tau come
-        # after ten thousand steps; here guidance and focal loss wait for the models likewise.
+        # after 13,500 and 6,750 steps; here guidance and focal loss wait for the models likewise.
         config.guided.consistency_rampup = 0.5
         config.guided.alpha_start = 0.6 * epochs
         config.optimiser.ema_decay = 0.99

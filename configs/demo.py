@@ -1,7 +1,7 @@
 """The complete system, small enough for minutes on a laptop and the rendered demo set.
 
-What differs from `pts_tfd_afl_esp.py:small` is there to save time: 30 frames a second, a narrower
-student and teacher, more labelled clips in a batch, sounds that need no augmentation but shifts.
+What differs from `pts_tfd_afl_esp.py:small`: 30 frames a second and narrower models save time; the
+batch and the augmentation suit the rendered sounds.
 """
 
 from jfsed_jax.configs import pts_tfd_afl_esp

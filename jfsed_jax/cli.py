@@ -6,6 +6,7 @@ inside the functions, so that ``--help`` and the NumPy-only commands start witho
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -207,7 +208,9 @@ def _train_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string("data", None, "Folder of audio and metadata.", flag_values=values)
     flags.DEFINE_string("workdir", None, "Folder of this run.", flag_values=values)
     flags.DEFINE_string("features", None, "Folder of the features.", flag_values=values)
-    flags.DEFINE_bool("strict", False, "Stop if audio is missing.", flag_values=values)
+    flags.DEFINE_bool(
+        "strict", False, "Refuse a folder with missing clips or flawed labels.", flag_values=values
+    )
 
 
 def _train(values: flags.FlagValues, arguments: list[str]) -> None:
@@ -540,17 +543,19 @@ def _benchmark(values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def _reproduce_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_enum("table", None, ["1", "2", "3"], "Of the paper.", flag_values=values)
+    flags.DEFINE_enum(
+        "table", None, ["1", "2", "3"], "Number of the paper's table.", flag_values=values
+    )
     flags.DEFINE_string("data", None, "Folder of audio and metadata.", flag_values=values)
     flags.DEFINE_string("workdir", None, "Folder of the runs and tables.", flag_values=values)
     flags.DEFINE_enum(
-        "size", "paper", ["paper", "small", "tiny"], "Of every system.", flag_values=values
+        "size", "paper", ["paper", "small", "tiny"], "Size of every config.", flag_values=values
     )
     flags.DEFINE_integer(
         "seeds", 1, "Runs of each system: seeds 0 to N - 1.", lower_bound=1, flag_values=values
     )
     flags.DEFINE_list("systems", None, "Rows of table 1, as 3,6,9; default: all.", values)
-    meaning = "Of every run; default: those of each config."
+    meaning = "Epochs of every run; default: those of each config."
     flags.DEFINE_integer("epochs", None, meaning, lower_bound=1, flag_values=values)
     meaning = "Where to keep the features, a folder per front end; by default your cache folder."
     flags.DEFINE_string("features", None, meaning, flag_values=values)
@@ -563,7 +568,9 @@ def _reproduce(values: flags.FlagValues, arguments: list[str]) -> None:
     try:
         systems = [int(number) for number in values.systems or ()]
     except ValueError as error:
-        raise InputError(f"--systems={','.join(values.systems)}: expected 3,6,9") from error
+        raise InputError(
+            f"--systems={','.join(values.systems)}: expected numbers from 0 to 9, as 3,6,9"
+        ) from error
     _cache_compiled_programs()
     outcome = reproduce(
         int(values.table),
@@ -662,6 +669,9 @@ COMMANDS: dict[str, Command] = {
 }
 
 
+_CONFIGS = Path(__file__).parent / "configs"
+
+
 def _overview() -> str:
     width = max(map(len, COMMANDS), default=0)
     lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
@@ -695,6 +705,12 @@ def _parse(values: flags.FlagValues, arguments: list[str]) -> list[str]:
         text = str(error)
         if "Traceback" in text:  # ml_collections quotes that of a config that raised
             text = "--config cannot be loaded: " + text.strip().splitlines()[-1]
+        elif "Failed loading config file" in text:
+            known = ", ".join(sorted(path.stem for path in _CONFIGS.glob("[!_]*.py")))
+            given = next(a for a in arguments if a.startswith(("--config=", "-config=")))
+            text = f"{given} is no config file; there are configs/NAME.py[:size] of: {known}"
+        elif match := re.search(r'(Did you mean "\S+" instead of "\S+"\?)', text):
+            text = f"no such value of the config. {match[1]}"
         raise InputError(" ".join(text.replace("\\n", " ").split())) from error
 
 
@@ -702,7 +718,7 @@ def _packaged_config(argument: str) -> str:
     """``--config=configs/NAME.py`` works away from a clone too: the package has these files."""
     flag, _, path = argument.partition("=")
     file, colon, size = path.partition(":")
-    packaged = Path(__file__).parent / "configs" / Path(file).name
+    packaged = _CONFIGS / Path(file).name
     if flag.lstrip("-") == "config" and not Path(file).exists() and packaged.is_file():
         return f"{flag}={packaged}{colon}{size}"
     return argument

@@ -1,4 +1,6 @@
-"""Every loss of the paper, one function an equation (sections 2.2 and 2.3).
+"""The losses of the paper, equations 1 to 4, a function each (sections 2.2 and 2.3).
+
+Equations 5 and 6 sum them: `train_step.joint_terms`.
 
 Axis letters: ``B`` clips, ``T`` frames of the input, ``T'`` frames of a model, ``C`` event
 classes, ``D`` features, ``E`` dimensions of the distillation space.

@@ -157,7 +157,10 @@ def load_detector(
       InputError: no checkpoint there, or no such seed.
     """
     if not (workdir / "checkpoints").is_dir():
-        raise InputError(f"{workdir} holds no checkpoints: is it the --workdir of a training run?")
+        hint = " Those of reproduce are in its runs/." if (workdir / "runs").is_dir() else ""
+        raise InputError(
+            f"{workdir} holds no checkpoints: is it the --workdir of a training run?{hint}"
+        )
     with checkpoints.open_manager(workdir) as manager:
         step = checkpoints.choose_step(manager, which)
         meta = checkpoints.read_meta(manager, step)
