@@ -165,7 +165,7 @@ def load_detector(
         step = checkpoints.choose_step(manager, which)
         meta = checkpoints.read_meta(manager, step)
         config = ml_collections.FrozenConfigDict(meta["config"])
-        if missing := sorted(base.get_config().keys() - config.keys() - {"teacher"}):
+        if missing := sorted({*base.get_config()} - {*config} - {"teacher"}):
             raise InputError(
                 f"{workdir} was trained with another version of jfsed_jax: its config has no "
                 f"{', '.join(missing)}; use that version, or train again"
