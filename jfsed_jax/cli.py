@@ -565,6 +565,8 @@ def _reproduce(values: flags.FlagValues, arguments: list[str]) -> None:
     from jfsed_jax.reproduce import reproduce
 
     _check_flags(values, arguments, "table data workdir")
+    if not Path(values.data).is_dir():  # or every run would fail with it, one after the other
+        raise InputError(f"--data={values.data} is not a folder; it needs audio/ and metadata/")
     try:
         systems = [int(number) for number in values.systems or ()]
     except ValueError as error:

@@ -275,8 +275,6 @@ def reproduce(
     """
     rows = experiments(table, size, epochs=epochs, systems=systems)
     runs = plan(rows, seeds)
-    if not data_dir.is_dir():
-        raise InputError(f"{data_dir} is not a folder: --data needs one with audio/ and metadata/")
     for run in runs:  # before hours of training, not after
         check_workdir(workdir / "runs" / run.name, run.config)
     results: dict[str, Scored] = {}

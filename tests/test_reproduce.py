@@ -146,6 +146,14 @@ def test_tau_is_in_proportion_to_that_of_system_8(size):
         assert tau[1:] == [10, 15, 30, 15, 15]
 
 
+@pytest.fixture(autouse=True)
+def data_folders(tmp_path, monkeypatch):
+    """The command looks whether --data is there."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("d", "realmix"):
+        (tmp_path / name).mkdir()
+
+
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, False])
 def test_killed_and_started_again_trains_nothing_twice(tmp_path, fake, stop):
     arguments = (Path("data"), tmp_path)
@@ -204,7 +212,7 @@ def test_another_config_on_the_workdir_is_refused_before_any_training(tmp_path, 
     ("flags", "message"),
     [
         (["--table=1", "--systems=3,12"], "no system 12"),
-        (["--table=1", "--systems=three"], "expected 3,6,9"),
+        (["--table=1", "--systems=three"], "as 3,6,9"),
         (["--table=2", "--systems=3"], "rows of table 1"),
         (["--table=4"], "table"),
         ([], "--table is missing"),
@@ -216,6 +224,14 @@ def test_bad_arguments_are_one_line(tmp_path, fake, capsys, flags, message):
     assert cli.main(["reproduce", *flags, "--data=d", f"--workdir={tmp_path}"]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def test_data_that_is_not_there_is_one_line_and_no_table(tmp_path, fake, capsys):
+    runs = fake()
+    command = ["reproduce", "--table=1", "--data=nowhere", f"--workdir={tmp_path / 'w'}"]
+    assert cli.main(command) == 2
+    assert "--data=nowhere is not a folder" in capsys.readouterr().err
+    assert not runs.trained and not (tmp_path / "w").exists()
 
 
 # What the tables say -----------------------------------------------------------------------------
