@@ -37,6 +37,7 @@ import jfsed_jax
 from jfsed_jax import features, from_torch, train_step
 from jfsed_jax.errors import InputError
 from jfsed_jax.features import FrontEnd
+from jfsed_jax.memory import release_freed_memory
 from jfsed_jax.models import CRNN, BaselineCRNN, GuidedCNN
 from jfsed_jax.train_state import teacher_params
 
@@ -162,6 +163,7 @@ class Ours:
             compiled[name] = function.lower(*arguments).compile()
             self.compile_seconds[name] = time.perf_counter() - since
         self._step, self._infer = compiled["train step"], compiled["inference"]
+        release_freed_memory()  # as training does after the first step
 
     def train(self) -> None:
         self.state, metrics = self._step(self.state, self._batch, self._key)

@@ -5,7 +5,6 @@ the random keys and the schedules are functions of the step, so the result is th
 uninterrupted run to the bit.
 """
 
-import ctypes
 import json
 import math
 import os
@@ -30,6 +29,7 @@ from jfsed_jax import checkpoints, datasets, pipeline, predict, scoring, train_s
 from jfsed_jax import postprocess as post
 from jfsed_jax.errors import InputError
 from jfsed_jax.features import FrontEnd
+from jfsed_jax.memory import keep_freed_memory, release_freed_memory
 from jfsed_jax.models import feature_shares, time_pooling
 from jfsed_jax.recurrence import LOOPS
 from jfsed_jax.train_state import TrainState, state_of_seed
@@ -49,18 +49,6 @@ class TrainingData:
 
     train: dict[str, pipeline.Subset]
     held: dict[str, pipeline.Subset]
-
-
-def keep_freed_memory() -> None:
-    """Asks glibc to keep what XLA frees on a CPU; elsewhere it does nothing.
-
-    Every step allocates and frees gigabytes of activations. By default each of them goes back to
-    the kernel and is faulted in again page by page, which can take as long as the arithmetic.
-    """
-    with suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-        for parameter, value in ((-8, 1), (-4, 0), (-1, 2**31 - 1), (-2, 2**28)):
-            mallopt(parameter, value)  # M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
 
 
 def data_seed(config, k: int) -> int:
@@ -595,6 +583,8 @@ def _loop(
         drawn = draw(count)
         waited += time.monotonic() - before
         state, metrics = step_fns[count](state, place(drawn), key)
+        if step == start:
+            release_freed_memory()  # what compilation has used
         step += count
         bar.update(count)
         pending.append((range(step - count + 1, step + 1), metrics))
