@@ -143,10 +143,11 @@ class Ours:
         params, stats = jax.device_get((params, self.state.batch_stats))
         self.variables = {"params": params, "batch_stats": stats}
         student = {"params": params["student"], "batch_stats": stats["student"]}
-        self._student = jax.device_put(student, jax.devices()[0])
+        self._student = jax.device_put(student, everywhere)
         self._batch = jax.device_put(batch, split)
-        self._mel = jax.device_put(batch["mel"].astype(np.float32), jax.devices()[0])
+        self._mel = jax.device_put(batch["mel"].astype(np.float32), split)
         self._key = jax.random.key(0)
+        release_freed_memory()  # as training does, here and below
 
         step = train_step.data_parallel(
             partial(train_step.train_step, system=self.system, axis_name=train_step.AXIS), mesh
@@ -163,7 +164,7 @@ class Ours:
             compiled[name] = function.lower(*arguments).compile()
             self.compile_seconds[name] = time.perf_counter() - since
         self._step, self._infer = compiled["train step"], compiled["inference"]
-        release_freed_memory()  # as training does after the first step
+        release_freed_memory()
 
     def train(self) -> None:
         self.state, metrics = self._step(self.state, self._batch, self._key)
@@ -256,9 +257,7 @@ def load_reference() -> ModuleType:
 
 
 def _use_devices(config) -> None:
-    # As in training; without effect once JAX has started its backend, or on another platform.
-    with suppress(RuntimeError):
-        jax.config.update("jax_num_cpu_devices", config.cpu_devices)
+    train_step.use_cpu_devices(config.cpu_devices)
     # What is measured is compilation, not the reading of a cache.
     jax.config.update("jax_enable_compilation_cache", False)
     # Two frameworks share an accelerator: neither takes it all.

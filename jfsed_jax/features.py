@@ -10,7 +10,7 @@ Axis letters: ``N`` samples, ``T`` frames, ``F`` mel bands, ``K`` FFT bins.
 import math
 import os
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -194,13 +194,26 @@ def log_mel_jax(waveform, front_end: FrontEnd):
     import jax
     import jax.numpy as jnp
 
+    transform = partial(_log_mel_jax, front_end=front_end)
+    clips = jnp.asarray(waveform, jnp.float32).reshape(-1, waveform.shape[-1])
+    # The spectra of one clip stay in a CPU's cache, those of a batch do not.
+    mel = jax.lax.platform_dependent(
+        clips, cpu=lambda clips: jax.lax.map(transform, clips), default=transform
+    )
+    return mel.reshape(*waveform.shape[:-1], *mel.shape[1:])
+
+
+def _log_mel_jax(waveform, front_end: FrontEnd):
+    import jax
+    import jax.numpy as jnp
+
     n_fft, hop = front_end.n_fft, front_end.hop_length
     num_frames = -(-waveform.shape[-1] // hop)
     padding = [(0, 0)] * (waveform.ndim - 1) + [(n_fft // 2, n_fft // 2)]
-    padded = jnp.pad(jnp.asarray(waveform, jnp.float32), padding)
+    padded = jnp.pad(waveform, padding)
     frames = padded[..., hop * np.arange(num_frames)[:, None] + np.arange(n_fft)]
     frames = frames * _window(front_end)
-    difference = frames - jnp.roll(frames, 1, axis=-1)
+    difference = jnp.diff(frames, axis=-1, prepend=frames[..., -1:])
     gain = np.abs(1 - np.exp(-2j * np.pi * np.arange(n_fft // 2 + 1) / n_fft)).astype(np.float32)
     energy = jnp.sum(frames**2, axis=-1, keepdims=True)
     kept = jnp.sqrt(jnp.sum(difference**2, axis=-1, keepdims=True) / jnp.maximum(energy, 1e-30))

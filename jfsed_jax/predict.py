@@ -94,18 +94,24 @@ def predict_clips(
 ) -> Posteriors:
     """Posteriors of B clips, a fixed number at a time (the last batch is padded).
 
+    All devices share each batch.
+
     Args:
       predict: of `make_predict`.
       state: the parameters.
       mels: B arrays <float>[T, F]; read one by one.
       progress: show a bar.
     """
+    mesh = train_step.make_mesh()
+    spec = jax.sharding.PartitionSpec
+    state = jax.device_put(state, jax.sharding.NamedSharding(mesh, spec()))
+    shared = jax.sharding.NamedSharding(mesh, spec(train_step.AXIS))
+    size = -(-_BATCH // mesh.size) * mesh.size
     clip, frames = [], []
-    for start in tqdm(range(0, len(mels), _BATCH), desc="posteriors", disable=not progress):
-        batch = [np.asarray(mels[i]) for i in range(start, min(start + _BATCH, len(mels)))]
-        missing = _BATCH - len(batch)
-        padded = np.stack(batch + [batch[-1]] * missing)
-        output = jax.device_get(predict(state, padded))
+    for start in tqdm(range(0, len(mels), size), desc="posteriors", disable=not progress):
+        batch = [np.asarray(mels[i]) for i in range(start, min(start + size, len(mels)))]
+        padded = np.stack(batch + [batch[-1]] * (size - len(batch)))
+        output = jax.device_get(predict(state, jax.device_put(padded, shared)))
         clip.append(output.clip[: len(batch)])
         frames.append(output.frames[: len(batch)])
     return Posteriors(np.concatenate(clip), np.concatenate(frames))
@@ -161,6 +167,7 @@ def load_detector(
         raise InputError(
             f"{workdir} holds no checkpoints: is it the --workdir of a training run?{hint}"
         )
+    train_step.use_cpu_devices(base.get_config().cpu_devices)
     with checkpoints.open_manager(workdir) as manager:
         step = checkpoints.choose_step(manager, which)
         meta = checkpoints.read_meta(manager, step)

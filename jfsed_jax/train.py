@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -371,9 +371,7 @@ def train(
       InputError: data, config or workdir do not fit; a loss is not finite.
     """
     keep_freed_memory()
-    # Has no effect once JAX has started its backend, or on another platform.
-    with suppress(RuntimeError):
-        jax.config.update("jax_num_cpu_devices", config.cpu_devices)
+    train_step.use_cpu_devices(config.cpu_devices)
     front_end = FrontEnd(**config.front_end)
     check_config(config)
     check_workdir(workdir, config)
@@ -431,6 +429,7 @@ def train(
             state = checkpoints.restore_state(manager, latest, jax.eval_shape(init, key), mesh)
             start = latest
             logging.info("resumed %s at step %d of %d", workdir, start, total_steps)
+        release_freed_memory()  # what compiling `init` has used
         write_json(workdir / "meta.json", meta)
         for k in range(config.num_seeds if config.num_seeds > 1 else 0):
             folder = seed_folder(workdir, config, k)

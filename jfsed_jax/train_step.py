@@ -12,6 +12,7 @@ Axis letters: ``B`` clips, ``T`` frames, ``T'`` frames of a model, ``F`` mel ban
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -26,6 +27,7 @@ from jfsed_jax import losses, models
 from jfsed_jax.augment import Augmentation, add_noise, augment
 from jfsed_jax.errors import InputError
 from jfsed_jax.features import FrontEnd, filter_peaks
+from jfsed_jax.memory import frugal_options
 from jfsed_jax.models import Output
 from jfsed_jax.train_state import (
     Schedules,
@@ -396,7 +398,7 @@ def data_parallel(step: Callable, mesh: Mesh, split: PartitionSpec = ONE_BATCH) 
         out_specs=(everywhere, everywhere),
         check_vma=False,
     )
-    return jax.jit(mapped, donate_argnums=0)
+    return jax.jit(mapped, donate_argnums=0, compiler_options=frugal_options(mesh))
 
 
 def several_seeds(step: Callable, *, share_batch: bool) -> Callable:
@@ -435,6 +437,15 @@ def data_parallel_gather(mesh: Mesh, split: PartitionSpec = ONE_BATCH) -> Callab
         check_vma=False,
     )
     return jax.jit(mapped)
+
+
+def use_cpu_devices(count: int) -> None:
+    """Makes that many devices of the CPU, see ``config.cpu_devices``.
+
+    Without effect once JAX has started its backend, or on another platform.
+    """
+    with suppress(RuntimeError):
+        jax.config.update("jax_num_cpu_devices", count)
 
 
 def make_mesh(devices: int | None = None) -> Mesh:

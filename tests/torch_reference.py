@@ -393,9 +393,12 @@ def losses(system, batch, step, *, steps_per_epoch, config):
         ``is_weak`` [B], ``is_strong`` [B]. Both models see the same: a mean teacher gets no noise.
       step: steps taken so far.
     """
-    teacher, student = system.teacher(batch["mel"]), system.student(batch["mel"])
-    terms = SCHEMES[config.scheme]
-    return terms(system, teacher, student, batch, step, steps_per_epoch, config)
+    mel, terms = batch["mel"], SCHEMES[config.scheme]
+    # Under autocast the models compute in bfloat16, and the losses in float32.
+    models = system.teacher, system.student
+    teacher, student = (Output(*(value.float() for value in model(mel))) for model in models)
+    with torch.autocast(mel.device.type, enabled=False):
+        return terms(system, teacher, student, batch, step, steps_per_epoch, config)
 
 
 def train_step(system, optimiser, batch, step, *, steps_per_epoch, config):
