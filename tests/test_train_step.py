@@ -440,7 +440,7 @@ EIGHT_DEVICES = """
     from dataclasses import replace
     from functools import partial
     import jax, numpy as np, optax
-    from jfsed_jax import train_step
+    from jfsed_jax import predict, train_step
     sys.path.insert(0, "tests")
     from test_train_step import make, make_batch, start, tiny
 
@@ -467,6 +467,10 @@ EIGHT_DEVICES = """
             for path, leaf in jax.tree_util.tree_leaves_with_path(getattr(state, part)):
                 values[part + jax.tree_util.keystr(path)] = np.asarray(leaf).ravel().tolist()
         found[name] = values
+    predict_fn = predict.make_predict(make(config, axis_name=None))
+    shared = predict.predict_clips(predict_fn, first, batch["mel"])
+    for name, output in ("shared", shared), ("alone", predict_fn(first, batch["mel"])):
+        found[name] = {k: np.ravel(v).tolist() for k, v in output._asdict().items()}
     print(json.dumps(found))
 """
 
@@ -500,3 +504,9 @@ def test_shard_map_equals_pmap(eight_devices):
     shard_map, pmap = eight_devices["eight"], eight_devices["pmap"]
     for name, value in shard_map.items():
         np.testing.assert_allclose(pmap[name], value, rtol=1e-6, atol=1e-7, err_msg=name)
+
+
+def test_clips_that_eight_devices_share_have_the_posteriors_of_one(eight_devices):
+    shared, alone = eight_devices["shared"], eight_devices["alone"]
+    for name, value in alone.items():
+        np.testing.assert_allclose(shared[name], value, atol=1e-6, err_msg=name)
