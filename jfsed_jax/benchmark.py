@@ -305,20 +305,20 @@ def peak_memory(side: str, config, size: int) -> dict[str, int]:
 
 
 class _Sources:
-    """Sixteen clips in memory, as a source of the input pipeline."""
+    """As many clips as DCASE 2019 has weak ones, for the input pipeline: 16, over and over."""
 
     def __init__(self, front_end: FrontEnd):
         rng = np.random.default_rng(0)
         shape = (front_end.num_frames, front_end.n_mels)
         self._mels = [rng.normal(-5, 2, shape).astype(np.float16) for _ in range(16)]
-        self.filenames = [f"{i}.wav" for i in range(len(self._mels))]
+        self.filenames = [f"{i}.wav" for i in range(1578)]
 
     def __len__(self) -> int:
-        return len(self._mels)
+        return len(self.filenames)
 
     def __getitem__(self, i: int) -> dict[str, Any]:
         return {
-            "mel": self._mels[i],
+            "mel": self._mels[i % len(self._mels)],
             "clip_labels": np.zeros(CLASSES, np.float32),
             "onsets": np.array([0.5, 3.0, 8.0]),
             "offsets": np.array([2.0, 9.5, 8.4]),
@@ -342,10 +342,10 @@ def _input_sides(config, front_end: FrontEnd, module: ModuleType | None) -> dict
                 self.kind = kind
 
             def __len__(self) -> int:
-                return 16 * kinds[self.kind]
+                return len(source)
 
             def __getitem__(self, i: int):
-                return pipeline.to_arrays(source[i % 16], kind=self.kind, **arguments)
+                return pipeline.to_arrays(source[i], kind=self.kind, **arguments)
 
         sides["torch"] = module.batches([Arrays(kind) for kind in kinds], kinds.values())
 

@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 
 # By default XLA's CPU backend orders a program for concurrency and keeps more alive; the step has
 # none to lose. Its newer emitters take twice the memory to compile it and give the same speed.
-_FRUGAL = {
+_FRUGAL: dict[str, bool | str] = {
     "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
     "xla_cpu_use_fusion_emitters": False,
 }
@@ -21,7 +21,7 @@ def frugal_options(mesh: Mesh) -> dict[str, bool | str]:
     """
     if mesh.devices.flat[0].platform != "cpu":
         return {}
-    known = {}
+    known: dict[str, bool | str] = {}
     for name, value in _FRUGAL.items():
         with suppress(jax.errors.JaxRuntimeError):
             jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
