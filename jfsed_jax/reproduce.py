@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from jfsed_jax import datasets, page, report, scoring, tables
+from jfsed_jax import datasets, page, report, run_figures, scoring, tables
 from jfsed_jax.errors import InputError
 from jfsed_jax.evaluate import describe_scores, evaluate, write_adaptive_weights
 from jfsed_jax.predict import Detector, Posteriors, load_detector
@@ -709,7 +709,7 @@ def _confusions(
             for events in (reference.events, estimates.events)
         )
         caption = f"System {row.lead[0]}, {row.lead[1]}: {split}, seed 0"
-        figures.append(report.confusion_figure(classes, truth, tagged, caption=caption))
+        figures.append(run_figures.confusion_figure(classes, truth, tagged, caption=caption))
     if not figures:
         return None
     return page.section(

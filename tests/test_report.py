@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jfsed_jax import cli, page, postprocess, report, scoring, tables
+from jfsed_jax import cli, page, postprocess, report, run_figures, run_files, scoring, tables
 from jfsed_jax.errors import InputError
 from jfsed_jax.events import DCASE2019_CLASSES, Event
 
@@ -387,7 +387,7 @@ def test_metrics_of_a_run_that_was_killed(tmp_path):
     ]
     text = "\n".join(map(json.dumps, lines)) + '\n{"kind": "tra'
     (tmp_path / "metrics.jsonl").write_text(text)
-    run = report.read_run(tmp_path)
+    run = run_files.read_run(tmp_path)
     assert [(row["step"], row["loss"]) for row in run.train] == [(1, 3.0), (2, 1.0)]
     assert len(run.validation) == 1
 
@@ -398,14 +398,14 @@ def test_confusion_matrix_by_hand():
     predicted = [[1, 0, 0], [0, 1, 0], [0, 1, 1], [0, 0, 0], [1, 0, 0]]
     expected = [[1.0, 1.5, 0.5, 0.0], [0.0, 0.5, 0.5, 0.0], [0.0, 0.0, 0.0, 1.0]]
     np.testing.assert_array_equal(
-        report.confusion_matrix(np.array(reference), np.array(predicted)), expected
+        run_figures.confusion_matrix(np.array(reference), np.array(predicted)), expected
     )
 
 
 def test_confusion_rows_sum_to_the_clips_of_a_class():
     rng = np.random.default_rng(0)
     reference, predicted = rng.random((2, 50, 7)) < 0.3
-    matrix = report.confusion_matrix(reference, predicted)
+    matrix = run_figures.confusion_matrix(reference, predicted)
     np.testing.assert_allclose(matrix.sum(axis=1), reference.sum(axis=0))
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jfsed_jax import train, train_step
+from jfsed_jax import run_log, train, train_step
 from jfsed_jax.configs import pts_tfd_afl_esp
 from jfsed_jax.errors import InputError
 
@@ -29,7 +29,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
         directory=tmp_path, all_steps=list, wait_until_finished=lambda: None,
         save=lambda step, **_: saved.append(step),
     )  # fmt: skip
-    log = train.RunLog(tmp_path, 0, config)
+    log = run_log.RunLog(tmp_path, 0, [tmp_path])
     with pytest.raises(InputError, match=r"step 2: loss not finite .*student/weak 0.5.*step 0 of"):
         train._loop(
             {}, 0, 3, 3, lambda count: {"mel": np.zeros((2, 1))}, dict, {1: step}, None, log,
@@ -49,9 +49,10 @@ def test_of_several_seeds_the_failing_one_is_named_and_means_are_logged(tmp_path
         save=lambda step, metrics, **_: selections.append(metrics["selection"]),
     )  # fmt: skip
     selections = []
-    for k in range(2):
-        train.seed_folder(tmp_path, config, k).mkdir(parents=True)
-    log = train.RunLog(tmp_path, 0, config)
+    folders = [train.seed_folder(tmp_path, config, k) for k in range(2)]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    log = run_log.RunLog(tmp_path, 0, folders)
     with pytest.raises(InputError, match=r"step 2, seed 1: loss not finite"):
         train._loop(
             {}, 0, 3, 1, lambda count: {}, dict,
@@ -146,7 +147,7 @@ def test_no_dispatch_crosses_a_checkpoint_or_an_evaluation(tmp_path, steps_per_d
         directory=tmp_path, all_steps=list, wait_until_finished=lambda: None,
         save=lambda step, **_: saved.append(step),
     )  # fmt: skip
-    log = train.RunLog(tmp_path, 0, config)
+    log = run_log.RunLog(tmp_path, 0, [tmp_path])
     evaluated = []
     assert train._loop(
         {"step": 0}, 0, 13, 5, int, int, {1: step, steps_per_dispatch: step}, None, log,
@@ -176,7 +177,7 @@ def test_several_steps_a_dispatch_need_the_clips_on_the_device():
 def test_metrics_after_the_resumed_step_are_dropped(tmp_path):
     lines = [json.dumps({"kind": "train", "step": step}) for step in (1, 2, 3)]
     (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"kind": "tr']))
-    log = train.MetricsLog(tmp_path, 2)
+    log = run_log.MetricsLog(tmp_path, 2)
     log.write("train", 3, {"loss": 0.5})
     log.close()
     found = log_of(tmp_path)
