@@ -3,7 +3,7 @@
 Both sides have the same weights and the same batch, and take turns, so that a machine that is
 busy for a while is busy for both. Medians are given, and compilation apart. Neither side augments,
 adds noise or averages parameters, but for the average that is the teacher of system 0. Peak memory
-is that of a process that does two steps of one side.
+is that of a process that does two steps of one side, PyTorch's eager.
 
 Floating-point operations are those of convolutions (padding included), matrix products and GRUs
 as the layers' sizes give them, two a multiply-add; a train step counts three forward passes of each
@@ -123,9 +123,12 @@ def make_batch(config, front_end: FrontEnd, size: int) -> dict[str, np.ndarray]:
 
 
 class Ours:
-    """The step and the student's inference, compiled as training and prediction compile them."""
+    """The step and the student's inference, compiled as training and prediction compile them.
 
-    def __init__(self, config, batch: dict[str, np.ndarray]):
+    With `seeds` > 1 also the step of that many models at once, on the same batch.
+    """
+
+    def __init__(self, config, batch: dict[str, np.ndarray], seeds: int = 1):
         make = partial(
             train_step.make_system,
             config,
@@ -149,9 +152,8 @@ class Ours:
         self._key = jax.random.key(0)
         release_freed_memory()  # as training does, here and below
 
-        step = train_step.data_parallel(
-            partial(train_step.train_step, system=self.system, axis_name=train_step.AXIS), mesh
-        )
+        one_step = partial(train_step.train_step, system=self.system, axis_name=train_step.AXIS)
+        step = train_step.data_parallel(one_step, mesh)
         student_alone = make(axis_name=None).student
         infer = jax.jit(lambda variables, mel: student_alone.apply(variables, mel)[:2])
         self.compile_seconds, compiled = {}, {}
@@ -159,25 +161,39 @@ class Ours:
             ("train step", step, (self.state, self._batch, self._key)),
             ("inference", infer, (self._student, self._mel)),
         ]
+        if seeds > 1:
+            self._keys = jax.random.split(self._key, seeds)
+            self._states = jax.device_put(create(self._keys), everywhere)
+            several = train_step.several_seeds(one_step, share_batch=True)
+            together = train_step.data_parallel(several, mesh)
+            programs.append(("seeds", together, (self._states, self._batch, self._keys)))
         for name, function, arguments in programs:
             since = time.perf_counter()
             compiled[name] = function.lower(*arguments).compile()
             self.compile_seconds[name] = time.perf_counter() - since
         self._step, self._infer = compiled["train step"], compiled["inference"]
+        self._together = compiled.get("seeds")
         release_freed_memory()
 
     def train(self) -> None:
         self.state, metrics = self._step(self.state, self._batch, self._key)
         jax.block_until_ready((self.state, metrics))
 
+    def train_seeds(self) -> None:
+        assert self._together is not None
+        self._states, metrics = self._together(self._states, self._batch, self._keys)
+        jax.block_until_ready((self._states, metrics))
+
     def infer(self) -> list[np.ndarray]:
         return [np.asarray(value) for value in self._infer(self._student, self._mel)]
 
 
 class Torch:
-    """The same of ``tests/torch_reference.py``, eager."""
+    """The same of ``tests/torch_reference.py``, eager, or with its models compiled."""
 
-    def __init__(self, module: ModuleType, config, front_end: FrontEnd, batch, variables=None):
+    def __init__(
+        self, module: ModuleType, config, front_end: FrontEnd, batch, variables=None, compiled=False
+    ):
         import torch
 
         self._torch, self._module, self._config = torch, module, config
@@ -187,6 +203,9 @@ class Torch:
         if variables is not None:
             state = from_torch.to_torch(variables)
             self._system.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()})
+        if compiled:
+            self._system.teacher.compile()
+            self._system.student.compile()
         self._batch = {
             name: torch.from_numpy(value.astype(np.float32)).to(self.device)
             for name, value in batch.items()
@@ -246,9 +265,9 @@ def load_reference() -> ModuleType:
       InputError: there is none, or no PyTorch.
     """
     if importlib.util.find_spec("torch") is None:
-        raise InputError("--reference=torch needs PyTorch, which is not installed: the extra torch")
+        raise InputError("--reference needs PyTorch, which is not installed: the extra torch")
     if not _REFERENCE.exists():
-        raise InputError(f"--reference=torch needs {_REFERENCE}: run the command from a clone")
+        raise InputError(f"--reference needs {_REFERENCE}: run the command from a clone")
     spec = importlib.util.spec_from_file_location("torch_reference", _REFERENCE)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -383,16 +402,26 @@ def matmul_flops(dtype: str) -> float:
     return 2 * n**3 / min(_timed(call)[0] for _ in range(10))
 
 
-def _rows(config, size: int, module: ModuleType | None) -> tuple[list[dict], dict[str, Any]]:
+def _rows(
+    config, size: int, module: ModuleType | None, compiled: bool
+) -> tuple[list[dict], dict[str, Any]]:
     """The rows of the table, and what was found beside them."""
     front_end = FrontEnd(**config.front_end)
     batch = make_batch(config, front_end, size)
     names = ["ours"] if module is None else ["ours", "torch"]
-    bar = tqdm(total=6, desc="benchmark", dynamic_ncols=True, leave=False, disable=None)
+    bar = tqdm(
+        total=6 + (config.num_seeds > 1),
+        desc="benchmark",
+        dynamic_ncols=True,
+        leave=False,
+        disable=None,
+    )
     memory = {name: peak_memory(name, config, size) for name in names}
     bar.update()
-    ours = Ours(config, batch)
-    theirs = None if module is None else Torch(module, config, front_end, batch, ours.variables)
+    ours = Ours(config, batch, config.num_seeds)
+    theirs = None
+    if module is not None:
+        theirs = Torch(module, config, front_end, batch, ours.variables, compiled)
     bar.update()
     found: dict[str, Any] = {"ceiling_flops": matmul_flops(config.compute_dtype)}
     if theirs is not None:
@@ -431,6 +460,10 @@ def _rows(config, size: int, module: ModuleType | None) -> tuple[list[dict], dic
     trained = sum(forward[name] for name in ("teacher", "student") if name in ours.state.params)
     passes = sum(forward.values()) + 2 * trained  # a gradient costs two
     row("train step", both("train"), size * passes)
+    if (seeds := config.num_seeds) > 1:
+        row("seeds", {"ours": ours.train_seeds}, seeds * size * passes)
+        times = rows[-1]["ours"]["seconds"] / rows[-2]["ours"]["seconds"]
+        rows[-1] |= {"times_one": times, "note": f"{seeds} as one program: {times:.2f} times one"}
     row("inference", both("infer"), size * forward["student"], note="student")
     row("features", _feature_sides(front_end, size, module, theirs), note="on the device")
     try:
@@ -460,13 +493,13 @@ def _machine() -> str:
     return f"{len(os.sched_getaffinity(0))} cores, {name}"
 
 
-def benchmark(config, *, size: int | None = None, reference: bool = False) -> dict[str, Any]:
+def benchmark(config, *, size: int | None = None, reference: str | None = None) -> dict[str, Any]:
     """Measures; the result is JSON-able and `format_table` prints it.
 
     Args:
       config: as ``configs/base.py`` lays it out; augmentation, noise and averaging are turned off.
       size: clips in a batch; by default the config's.
-      reference: measure PyTorch beside it.
+      reference: measure PyTorch beside it: ``torch``, eager, or ``torch.compile``.
 
     Raises:
       InputError: no reference, or the batch cannot be shared by the devices.
@@ -481,7 +514,7 @@ def benchmark(config, *, size: int | None = None, reference: bool = False) -> di
     _use_devices(config)
     if size % jax.device_count():
         raise InputError(f"--batch={size}: make it a multiple of the {jax.device_count()} devices")
-    rows, found = _rows(config, size, module)
+    rows, found = _rows(config, size, module, reference == "torch.compile")
     versions = {"jfsed_jax": jfsed_jax.__version__, "jax": jax.__version__}
     if module is not None:
         import torch
@@ -491,6 +524,7 @@ def benchmark(config, *, size: int | None = None, reference: bool = False) -> di
         "config": f"{config.system}:{config.size}",
         "batch": size,
         "dtype": config.compute_dtype,
+        "reference": reference,
         "machine": _machine(),
         "devices": jax.device_count(),
         "load_average": os.getloadavg()[0],
@@ -503,10 +537,11 @@ def benchmark(config, *, size: int | None = None, reference: bool = False) -> di
 def format_table(result: dict[str, Any]) -> str:
     """The result for a person."""
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    how = " (torch.compile)" if result["reference"] == "torch.compile" else ""
     lines = [
         f"{result['config']}, batch {result['batch']}, {result['dtype']}; {versions}",
         f"{result['machine']}; {result['devices']} JAX devices, "
-        + (f"{result['torch_threads']} PyTorch threads, " if "torch_threads" in result else "")
+        + (f"{result['torch_threads']} PyTorch threads{how}, " if "torch_threads" in result else "")
         + f"load {result['load_average']:.1f}",
         f"one matrix product: {result['ceiling_flops'] / 1e9:.0f} GFLOP/s",
     ]

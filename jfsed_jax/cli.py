@@ -517,8 +517,8 @@ def _benchmark_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_enum(
         "reference",
         None,
-        ["torch"],
-        "Measure this beside it, with the same weights and batch, taking turns.",
+        ["torch", "torch.compile"],
+        "Measure PyTorch beside it, eager or compiled: same weights and batch, taking turns.",
         flag_values=values,
     )
     flags.DEFINE_string("json", None, "Write all that was measured to this file.", values)
@@ -536,7 +536,7 @@ def _benchmark(values: flags.FlagValues, arguments: list[str]) -> None:
         print(benchmark_layers.format_layers(benchmark_layers.layers()))
         return
     config = values.config or pts_tfd_afl_esp.get_config("small")
-    result = benchmark.benchmark(config, size=values.batch, reference=bool(values.reference))
+    result = benchmark.benchmark(config, size=values.batch, reference=values.reference)
     print(benchmark.format_table(result))
     if values.json:
         _write_json(values.json, result)

@@ -118,7 +118,14 @@ def test_without_a_reference_and_without_grain(monkeypatch):
         raise ModuleNotFoundError("No module named 'grain'", name="grain")
 
     monkeypatch.setattr(benchmark, "_input_sides", missing)
-    result = benchmark.benchmark(quick(monkeypatch), size=4)
+    config = quick(monkeypatch)
+    config.num_seeds = 2
+    result = benchmark.benchmark(config, size=4)
+    seeds = result["rows"].pop(1)
+    train = result["rows"][0]
+    assert seeds["name"] == "seeds" and seeds["flops"] == 2 * train["flops"]
+    assert seeds["times_one"] == seeds["ours"]["seconds"] / train["ours"]["seconds"]
+    assert seeds["note"].startswith("2 as one program: ")
     rows = check_table(result, ["ours"])
     assert rows["input"] == {"name": "input", "skipped": "grain is not installed"}
     assert "skipped: grain is not installed" in benchmark.format_table(result)
@@ -129,7 +136,7 @@ def test_against_torch(monkeypatch):
     pytest.importorskip("torch", reason=NO_TORCH)
     memory = {"host": 5 << 20, "device": 0}
     monkeypatch.setattr(benchmark, "peak_memory", lambda *_: memory)
-    result = benchmark.benchmark(quick(monkeypatch), size=4, reference=True)
+    result = benchmark.benchmark(quick(monkeypatch), size=4, reference="torch")
     rows = check_table(result, ["ours", "torch"])
     assert result["largest_difference"] < 1e-5
     seconds = [rows["train step"][side]["seconds"] for side in ("torch", "ours")]
