@@ -150,7 +150,7 @@ class Ours:
         self._batch = jax.device_put(batch, split)
         self._mel = jax.device_put(batch["mel"].astype(np.float32), split)
         self._key = jax.random.key(0)
-        release_freed_memory()  # as training does, here and below
+        release_freed_memory()  # as training does
 
         one_step = partial(train_step.train_step, system=self.system, axis_name=train_step.AXIS)
         step = train_step.data_parallel(one_step, mesh)
@@ -173,7 +173,7 @@ class Ours:
             self.compile_seconds[name] = time.perf_counter() - since
         self._step, self._infer = compiled["train step"], compiled["inference"]
         self._together = compiled.get("seeds")
-        release_freed_memory()
+        release_freed_memory()  # training does after the first step, which it compiles by calling
 
     def train(self) -> None:
         self.state, metrics = self._step(self.state, self._batch, self._key)
@@ -490,7 +490,8 @@ def _machine() -> str:
     with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next((li.split(": ")[1] for li in lines if li.startswith("model name")), name)
-    return f"{len(os.sched_getaffinity(0))} cores, {name}"
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+    return f"{cores} cores, {name}"
 
 
 def benchmark(config, *, size: int | None = None, reference: str | None = None) -> dict[str, Any]:

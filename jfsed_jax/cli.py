@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -190,6 +191,14 @@ def _cache_compiled_programs() -> None:
         jax.config.update("jax_compilation_cache_dir", str(home / "jfsed_jax" / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _use_devices_of(workdir: Path) -> None:
+    """Makes the devices of a CPU those of the workdir's training, which share the clips."""
+    from jfsed_jax.train_step import use_cpu_devices
+
+    with suppress(OSError, ValueError, KeyError, TypeError):  # `load_detector` says what is wrong
+        use_cpu_devices(json.loads((workdir / "config.json").read_text())["cpu_devices"])
 
 
 def _config_flag(values: flags.FlagValues) -> None:
@@ -436,6 +445,7 @@ def _evaluate(values: flags.FlagValues, arguments: list[str]) -> None:
     _check_flags(values, arguments, "workdir")
     _cache_compiled_programs()
     workdir = Path(values.workdir)
+    _use_devices_of(workdir)
     detector = load_detector(workdir, values.checkpoint, values.model, values.seed or 0)
     seeds = range(detector.config.num_seeds) if values.seed is None else [values.seed]
     prepared = datasets.prepare(
@@ -490,6 +500,7 @@ def _predict(values: flags.FlagValues, arguments: list[str]) -> None:
     if not arguments:
         raise InputError("no audio files: name one or more after the flags")
     _cache_compiled_programs()
+    _use_devices_of(Path(values.workdir))
     detector = load_detector(Path(values.workdir), values.checkpoint, values.model, values.seed)
     events, read, refused = [], [], []
     for name in arguments:

@@ -191,16 +191,25 @@ def log_mel_jax(waveform, front_end: FrontEnd):
     Returns:
       <float32>[..., T, F], T = ceil(N / hop_length).
     """
+    return _jitted_log_mel(front_end)(waveform)
+
+
+@lru_cache(maxsize=8)
+def _jitted_log_mel(front_end: FrontEnd):
     import jax
     import jax.numpy as jnp
 
     transform = partial(_log_mel_jax, front_end=front_end)
-    clips = jnp.asarray(waveform, jnp.float32).reshape(-1, waveform.shape[-1])
-    # The spectra of one clip stay in a CPU's cache, those of a batch do not.
-    mel = jax.lax.platform_dependent(
-        clips, cpu=lambda clips: jax.lax.map(transform, clips), default=transform
-    )
-    return mel.reshape(*waveform.shape[:-1], *mel.shape[1:])
+
+    def log_mel(waveform):
+        clips = jnp.asarray(waveform, jnp.float32).reshape(-1, waveform.shape[-1])
+        # The spectra of one clip stay in a CPU's cache, those of a batch do not.
+        mel = jax.lax.platform_dependent(
+            clips, cpu=lambda clips: jax.lax.map(transform, clips), default=transform
+        )
+        return mel.reshape(*waveform.shape[:-1], *mel.shape[1:])
+
+    return jax.jit(log_mel)
 
 
 def _log_mel_jax(waveform, front_end: FrontEnd):

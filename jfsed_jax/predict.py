@@ -167,7 +167,6 @@ def load_detector(
         raise InputError(
             f"{workdir} holds no checkpoints: is it the --workdir of a training run?{hint}"
         )
-    train_step.use_cpu_devices(base.get_config().cpu_devices)
     with checkpoints.open_manager(workdir) as manager:
         step = checkpoints.choose_step(manager, which)
         meta = checkpoints.read_meta(manager, step)

@@ -105,7 +105,8 @@ def prepare(
             name: [clip.audio for clip in split.clips if clip.audio]
             for name, split in folder.splits.items()
         }
-        workers = workers or len(os.sched_getaffinity(0))
+        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+        workers = workers or cores or 1
         try:
             with _bar(progress) as update:
                 extracted = store.extract(files, workers=workers, progress=update)
