@@ -201,7 +201,7 @@ def _jitted_log_mel(front_end: FrontEnd):
 
     transform = partial(_log_mel_jax, front_end=front_end)
 
-    def log_mel(waveform):
+    def of_any_shape(waveform):
         clips = jnp.asarray(waveform, jnp.float32).reshape(-1, waveform.shape[-1])
         # The spectra of one clip stay in a CPU's cache, those of a batch do not.
         mel = jax.lax.platform_dependent(
@@ -209,7 +209,7 @@ def _jitted_log_mel(front_end: FrontEnd):
         )
         return mel.reshape(*waveform.shape[:-1], *mel.shape[1:])
 
-    return jax.jit(log_mel)
+    return jax.jit(of_any_shape)
 
 
 def _log_mel_jax(waveform, front_end: FrontEnd):
