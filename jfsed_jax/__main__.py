@@ -2,7 +2,7 @@
 
 import sys
 
-from jfsed_jax import cli
+from jfsed_jax.cli import main as cli
 
 if __name__ == "__main__":
     sys.exit(cli.main())

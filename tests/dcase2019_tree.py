@@ -166,9 +166,10 @@ def measure_prepare(
 
 def measure_pipeline(features: Path) -> dict[str, float]:
     """Batches per second of an epoch of the paper's, by threads; seconds to read all clips."""
-    from jfsed_jax import pipeline, train
     from jfsed_jax.configs import pts_tfd_afl_esp
-    from jfsed_jax.datasets import load
+
+    from jfsed_jax.datasets import load, pipeline
+    from jfsed_jax.training import loop as train
 
     prepared = load(features)
     config = pts_tfd_afl_esp.get_config("paper")
@@ -233,7 +234,7 @@ def main() -> None:
     recordings = sorted(options.audio.rglob("*.ogg")) or sorted(options.audio.rglob("*.wav"))
     links = make_tree(options.tree, options.metadata, recordings[::40], clips=options.clips)
     if options.clips:
-        from jfsed_jax.events import DCASE2019_CLASSES
+        from jfsed_jax.sed.events import DCASE2019_CLASSES
 
         # In a part of the labels not every class need occur.
         (options.tree / "classes.txt").write_text("\n".join(DCASE2019_CLASSES))

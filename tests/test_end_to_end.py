@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from jfsed_jax import cli, tables
+from jfsed_jax.audio.host import log_mel
+from jfsed_jax.cli import main as cli
 from jfsed_jax.datasets import demo
-from jfsed_jax.features import log_mel
-from jfsed_jax.predict import load_detector, make_listen
+from jfsed_jax.inference.detector import load_detector, make_listen
+from jfsed_jax.sed import tables
 
 ROOT = Path(__file__).parents[1]
 EPOCHS, STEPS_PER_EPOCH = 6, 3

@@ -8,8 +8,8 @@ import pytest
 import soundfile
 
 import jfsed_jax
-from jfsed_jax import tables
-from jfsed_jax.events import DCASE2019_CLASSES, Event, events_to_frames
+from jfsed_jax.sed import tables
+from jfsed_jax.sed.events import DCASE2019_CLASSES, Event, events_to_frames
 
 nbformat = pytest.importorskip("nbformat", reason="needs the extra 'notebook'")
 nbclient = pytest.importorskip("nbclient", reason="needs the extra 'notebook'")

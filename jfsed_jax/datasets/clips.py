@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
+from jfsed_jax.audio.front_end import FrontEnd
 from jfsed_jax.datasets.store import AudioInfo
 from jfsed_jax.errors import InputError
-from jfsed_jax.events import Event
-from jfsed_jax.features import FrontEnd
+from jfsed_jax.sed.events import Event
 
 SPLITS = ("weak", "unlabel_in_domain", "synthetic", "validation", "eval")
 

@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from jfsed_jax.audio.front_end import FrontEnd
 from jfsed_jax.datasets import folder, preparation
 from jfsed_jax.datasets.clips import Clip, make_item
 from jfsed_jax.datasets.store import AudioInfo, Extracted, extract_clip
 from jfsed_jax.errors import InputError
-from jfsed_jax.events import DCASE2019_CLASSES, Event
-from jfsed_jax.features import FrontEnd
+from jfsed_jax.sed.events import DCASE2019_CLASSES, Event
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -30,7 +30,7 @@ import soundfile
 from tqdm import tqdm
 
 from jfsed_jax.errors import InputError
-from jfsed_jax.events import Event
+from jfsed_jax.sed.events import Event
 
 SAMPLE_RATE = 44100
 CLIP_SECONDS = 10.0

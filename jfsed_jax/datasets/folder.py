@@ -22,11 +22,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jfsed_jax import tables
 from jfsed_jax.datasets.store import AudioFile
 from jfsed_jax.errors import InputError
-from jfsed_jax.events import DCASE2019_CLASSES, Event
-from jfsed_jax.tables import Problem
+from jfsed_jax.sed import tables
+from jfsed_jax.sed.events import DCASE2019_CLASSES, Event
+from jfsed_jax.sed.tables import Problem
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg")
 TREE = """\

@@ -26,7 +26,7 @@ from typing import Any
 
 from absl import logging
 
-from jfsed_jax import tables
+from jfsed_jax.audio.front_end import FrontEnd
 from jfsed_jax.datasets.clips import Prepared, load
 from jfsed_jax.datasets.folder import (
     STRONG,
@@ -38,8 +38,8 @@ from jfsed_jax.datasets.folder import (
 )
 from jfsed_jax.datasets.store import AudioInfo, Extracted, Store, write_atomically
 from jfsed_jax.errors import InputError
-from jfsed_jax.events import Event, merge_overlaps
-from jfsed_jax.features import FrontEnd
+from jfsed_jax.sed import tables
+from jfsed_jax.sed.events import Event, merge_overlaps
 
 # A clip is as long as it should be if it is so within this; encoders add and drop a little.
 _TOLERANCE = 0.1

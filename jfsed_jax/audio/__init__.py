@@ -1,0 +1,1 @@
+"""Reading a file, and its log-mel on the host and on the device."""

@@ -1,0 +1,251 @@
+"""Batches of fixed composition, in an order that is a function of (seed, step).
+
+Each of the three training sets is shuffled anew every time it has been read through; a batch holds
+a fixed number of clips of each. The batch of step n can be made without those before it, so a
+resumed run sees what the interrupted one would have seen. With several processes each one reads
+its own clips.
+
+The order is one of positions (`_order`). Clips are read at those positions, by `batches`; or
+all clips are read once (`all_clips`) and a device picks them by `positions`.
+
+Axis letters: ``B`` clips of this process, ``T`` frames, ``F`` mel bands, ``C`` event classes.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+import grain
+import numpy as np
+
+from jfsed_jax.errors import InputError
+from jfsed_jax.sed.events import encode_events
+
+Item = dict[str, np.ndarray]
+
+
+class Clips(Protocol):
+    """A random-access source of prepared clips, as `datasets.ClipSet` is."""
+
+    filenames: list[str]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int) -> Mapping[str, Any]: ...
+
+
+class Subset:
+    """Some clips of a source, as a source."""
+
+    def __init__(self, source: Clips, indices: Iterable[int]):
+        self._source = source
+        self.indices = list(map(int, indices))
+        self.filenames = [source.filenames[i] for i in self.indices]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, i: int):
+        return self._source[self.indices[i]]
+
+
+def holdout_split(source: Clips, share: float, seed: int) -> tuple[Subset, Subset]:
+    """(train, held out): `share` of the clips, drawn with `seed`, at least one of several."""
+    count = len(source)
+    held = min(max(round(share * count), 1), count - 1) if share > 0 and count > 1 else 0
+    order = np.random.default_rng(seed).permutation(count)
+    return Subset(source, sorted(order[held:])), Subset(source, sorted(order[:held]))
+
+
+def to_arrays(item, *, num_classes: int, frame_rate: float, kind: str) -> Item:
+    """One prepared clip as the arrays of a batch.
+
+    Returns:
+      ``mel`` <float16>[T, F], ``clip_labels`` <float32>[C], ``frame_labels`` <uint8>[T, C],
+      ``is_weak`` and ``is_strong`` <float32>[].
+    """
+    frame_labels = encode_events(
+        item["onsets"],
+        item["offsets"],
+        item["labels"],
+        num_frames=item["mel"].shape[0],
+        num_classes=num_classes,
+        frame_rate=frame_rate,
+    )
+    return {
+        "mel": item["mel"],
+        "clip_labels": np.asarray(item["clip_labels"], np.float32),
+        "frame_labels": frame_labels,
+        "is_weak": np.float32(kind == "weak"),
+        "is_strong": np.float32(kind == "strong"),
+    }
+
+
+def read_clips(
+    sources: Sequence[tuple[str, Clips]],
+    positions: Sequence[int] | np.ndarray,
+    *,
+    num_classes: int,
+    frame_rate: float,
+) -> Item:
+    """The arrays of `to_arrays` for several clips, with a leading axis.
+
+    Args:
+      sources: (kind, clips) as `sources_of_batch` lists them.
+      positions: <int>[B] of clips, counted through all sources in order.
+      num_classes, frame_rate: C, and frames per second of ``mel``.
+    """
+    ends = np.cumsum([len(source) for _, source in sources])
+    arrays: Item = {}
+    for row, position in enumerate(positions):
+        number = int(np.searchsorted(ends, position, side="right"))
+        kind, source = sources[number]
+        item = source[int(position - ends[number]) + len(source)]
+        for name, value in to_arrays(
+            item, num_classes=num_classes, frame_rate=frame_rate, kind=kind
+        ).items():
+            if name not in arrays:
+                arrays[name] = np.empty((len(positions), *value.shape), value.dtype)
+            arrays[name][row] = value
+    return arrays
+
+
+def sources_of_batch(
+    sources: Mapping[str, Clips], composition: Mapping[str, int]
+) -> list[tuple[str, Clips]]:
+    """(kind, clips) of the kinds that a batch holds, in its order."""
+    return [(kind, sources[kind]) for kind, total in composition.items() if total]
+
+
+def all_clips(
+    sources: Mapping[str, Clips],
+    composition: Mapping[str, int],
+    *,
+    num_classes: int,
+    frame_rate: float,
+) -> Item:
+    """Every clip that batches draw from; ``arrays[name][positions]`` is that of `batches`.
+
+    Args: see `batches`.
+
+    Returns:
+      The arrays of a batch with N for B, N the clips of all kinds in the batch. ``mel`` stays
+      float16, as it is stored.
+    """
+    listed = sources_of_batch(sources, composition)
+    everything = range(sum(len(source) for _, source in listed))
+    return read_clips(listed, everything, num_classes=num_classes, frame_rate=frame_rate)
+
+
+def positions_in_whole(
+    subsets: Mapping[str, Subset], whole: Mapping[str, Clips], composition: Mapping[str, int]
+) -> np.ndarray:
+    """<int32>[N]: where the clips of `subsets` are among those of `whole`, the sets they are of.
+
+    Both are counted as in `all_clips`; N clips of all kinds in `subsets` that a batch holds.
+    """
+    found, first = [], 0
+    for kind, clips in sources_of_batch(whole, composition):
+        found.append(first + np.asarray(subsets[kind].indices, np.int32))
+        first += len(clips)
+    return np.concatenate(found)
+
+
+def _order(
+    sources: Mapping[str, Clips],
+    composition: Mapping[str, int],
+    seed: int,
+    process: int,
+    processes: int,
+) -> grain.MapDataset:
+    """Endless batches of positions <int32>[B], counted as in `read_clips`; see `batches`."""
+    datasets = []
+    first = 0
+    for number, (kind, total) in enumerate(composition.items()):
+        if not total:
+            continue
+        per_process, rest = divmod(total, processes)
+        if rest:
+            raise InputError(
+                f"config.batch.{kind} = {total} cannot be shared by {processes} processes: make it "
+                "a multiple"
+            )
+        count = len(sources.get(kind, ()))
+        if count // processes < 1:
+            raise InputError(
+                f"the data has {count} {kind} training clips with audio, but "
+                f"config.batch.{kind} = {total}: add such clips, or leave them out with "
+                f"--config.batch.{kind}=0"
+            )
+        clips = range(first, first + count)
+        first += count
+        dataset = grain.MapDataset.source(clips).seed(seed + number)[process::processes]
+        # A set smaller than its share of a batch fills it by repetition.
+        dataset = dataset.repeat(
+            -(-per_process // len(dataset)) if len(dataset) < per_process else 1
+        )
+        # batch before repeat: a batch never spans two passes, and every pass is reshuffled.
+        datasets.append(dataset.shuffle().batch(per_process, drop_remainder=True).repeat(None))
+    zipped = grain.experimental.ZipMapDataset(datasets)
+    return zipped.map(lambda parts: np.concatenate(parts).astype(np.int32))
+
+
+def _iterate(dataset: grain.MapDataset, start: int, threads: int) -> Iterator[Any]:
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+    iterator = iter(dataset.to_iter_dataset(options))
+    if start:
+        iterator.set_state({"next_index": start})
+    yield from iterator
+
+
+def batches(
+    sources: Mapping[str, Clips],
+    composition: Mapping[str, int],
+    *,
+    num_classes: int,
+    frame_rate: float,
+    seed: int,
+    start: int = 0,
+    process: int = 0,
+    processes: int = 1,
+    threads: int = 2,
+) -> Iterator[Item]:
+    """Endless batches from step `start` on.
+
+    Args:
+      sources: prepared clips by kind, ``weak``, ``unlabelled``, ``strong``.
+      composition: clips of each kind in the batch of all processes; 0 leaves a kind out.
+      num_classes, frame_rate: C, and frames per second of ``mel``.
+      seed: of the order.
+      start: the step of the first batch.
+      process, processes: this process's index and how many share the batch.
+      threads: that read ahead.
+
+    Yields:
+      ``mel`` <float16>[B, T, F], ``clip_labels`` <float32>[B, C], ``frame_labels``
+      <uint8>[B, T, C], ``is_weak`` and ``is_strong`` <float32>[B].
+
+    Raises:
+      InputError: a kind has too few clips for its place in the batch.
+    """
+    order = _order(sources, composition, seed, process, processes)
+    read = partial(
+        read_clips,
+        sources_of_batch(sources, composition),
+        num_classes=num_classes,
+        frame_rate=frame_rate,
+    )
+    yield from _iterate(order.map(read), start, threads)
+
+
+def positions(
+    sources: Mapping[str, Clips],
+    composition: Mapping[str, int],
+    *,
+    seed: int,
+    start: int = 0,
+    process: int = 0,
+    processes: int = 1,
+) -> Iterator[np.ndarray]:
+    """What `batches` yields, as positions <int32>[B] in `all_clips`; same arguments and errors."""
+    return _iterate(_order(sources, composition, seed, process, processes), start, threads=2)

@@ -1,0 +1,1 @@
+"""The paper's tables, the benchmark, and PyTorch beside it."""

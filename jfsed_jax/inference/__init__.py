@@ -1,0 +1,1 @@
+"""From a checkpoint to posteriors, events and scores."""

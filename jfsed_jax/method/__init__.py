@@ -1,0 +1,1 @@
+"""The paper in pure JAX: losses, models, objectives, schedules, state, step, augmentation."""

@@ -1,0 +1,272 @@
+"""The models of table 1: the two-branch CRNNs of figure 1 and the systems they are compared with.
+
+`CRNN` is the paper's teacher or student (section 2.1), `GuidedCNN` those of Guided Learning (system
+1), `BaselineCRNN` the DCASE 2019 baseline's student (system 0). All take log-mel clips and give an
+`Output`, so the step, checkpoints and prediction do not tell them apart.
+
+Axis letters: ``B`` clips, ``T`` frames of the input (600), ``T'`` frames after the model's
+temporal pooling (teacher 6, student 600), ``F`` mel bands (64), ``C`` event classes (10), ``D``
+features (teacher 512, student 160), ``H`` hidden units of a GRU direction.
+
+Parameters and batch statistics are float32; ``dtype`` is the type of the computation. Whatever a
+loss sees is float32.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jfsed_jax.errors import InputError
+from jfsed_jax.kernels.dropout import Dropout
+from jfsed_jax.kernels.pooling import Window
+from jfsed_jax.method.layers import (
+    AttentionPooling,
+    BiGRU,
+    ConvBlock,
+    DisentangledAttention,
+    GatedBlock,
+    normalise,
+)
+
+
+class Output(NamedTuple):
+    """What either model says about a batch of clips.
+
+    Attributes:
+      clip: <float32>[B, C] probability that the class occurs in the clip (tagging branch).
+      frames: <float32>[B, T', C] posterior of the class in the frame (detection branch).
+      features: <float32>[B, T', D] output of the CNN blocks, which distillation compares.
+    """
+
+    clip: jax.Array
+    frames: jax.Array
+    features: jax.Array
+
+
+class CNN(nn.Module):
+    """What the models of the paper and of Guided Learning share: normalisation and CNN blocks.
+
+    The i-th block has ``filters[i]`` filters of ``kernels[i] x kernels[i]``, ``convs[i]`` times,
+    and pools by ``pools[i]`` = (frames, mel bands).
+
+    Attributes:
+      classes: C.
+      batch_norm_momentum: share of the old running statistics that a step keeps.
+      axis_name: the mapped axis over which batch statistics are averaged, or None.
+      dtype: the type of the computation.
+    """
+
+    classes: int
+    filters: Sequence[int]
+    kernels: Sequence[int]
+    pools: Sequence[Window]
+    convs: Sequence[int]
+    dropout: float
+    batch_norm_momentum: float
+    batch_norm_epsilon: float
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+
+    def features(self, mel: jax.Array, train: bool) -> jax.Array:
+        """[B, T, F] -> [B, T', D]; called by the compact ``__call__`` of a subclass."""
+        batch_norm: dict[str, Any] = {
+            "momentum": self.batch_norm_momentum,
+            "epsilon": self.batch_norm_epsilon,
+            "axis_name": self.axis_name if train else None,
+        }
+        x = normalise(mel, train, **batch_norm).astype(self.dtype)[..., None]
+        blocks = zip(self.filters, self.kernels, self.pools, self.convs, strict=True)
+        for i, (filters, kernel, pool, convs) in enumerate(blocks):
+            x = ConvBlock(
+                filters, kernel, pool, convs, self.dropout, batch_norm, self.dtype,
+                name=f"block_{i}",
+            )(x, train)  # fmt: skip
+        return x.reshape(*x.shape[:2], -1)
+
+
+class CRNN(CNN):
+    """A teacher or a student, according to its numbers (figure 1, a and b).
+
+    Attributes, beside those of `CNN`:
+      gru_hidden, gru_layers: the BGRUs of the tagging branch; no layers is "PTS w/o BGRUs".
+      at_width, aed_width: the "Linear" layers of the tagging and the detection branch.
+      aed_recurrent: whether the detection branch sees the BGRUs too; in the paper it does not.
+      gru_loop: see `BiGRU`.
+    """
+
+    gru_hidden: int = 64
+    gru_layers: int = 2
+    at_width: int = 128
+    aed_width: int = 256
+    aed_recurrent: bool = False
+    gru_loop: str = "scan"
+
+    @nn.compact
+    def __call__(self, mel: jax.Array, train: bool = False) -> Output:
+        """Posteriors of log-mel clips.
+
+        Args:
+          mel: <float>[B, T, F] log-mel.
+          train: batch statistics of this batch, dropout on (needs the ``dropout`` key).
+        """
+        features = self.features(mel, train)
+        recurrent = features
+        for i in range(self.gru_layers):
+            recurrent = BiGRU(self.gru_hidden, self.dtype, self.gru_loop, name=f"gru_{i}")(
+                recurrent
+            )
+        both = jnp.concatenate([features, recurrent], axis=-1) if self.gru_layers else features
+        tagging = nn.relu(nn.Dense(self.at_width, dtype=self.dtype, name="at_linear")(both))
+        clip, _ = AttentionPooling(self.classes, name="at_pooling")(tagging)
+
+        detection = both if self.aed_recurrent else features
+        detection = nn.relu(
+            nn.Dense(self.aed_width, dtype=self.dtype, name="aed_linear")(detection)
+        )
+        # The paper's ten separate fully connected layers, one column of the kernel each.
+        logits = nn.Dense(self.classes, name="aed_classes")(detection.astype(jnp.float32))
+        return Output(clip, nn.sigmoid(logits), features.astype(jnp.float32))
+
+
+class GuidedCNN(CNN):
+    """The teacher or the student of Guided Learning (arXiv 1906.02517), system 1 of table 1.
+
+    Attributes, beside those of `CNN`:
+      shares: per class the share of the features that are its disentangled feature, see
+        `feature_shares`.
+    """
+
+    shares: Sequence[float] = ()
+
+    @nn.compact
+    def __call__(self, mel: jax.Array, train: bool = False) -> Output:
+        """As `CRNN`."""
+        features = self.features(mel, train)
+        clip, frames = DisentangledAttention(self.classes, self.shares, name="pooling")(features)
+        return Output(clip, frames, features.astype(jnp.float32))
+
+
+class BaselineCRNN(nn.Module):
+    """The DCASE 2019 Task 4 baseline, system 0 of table 1: gated blocks, BGRUs, attention pooling.
+
+    Its frame posteriors are those that attention pooling averages. Fields as in `CNN` and `CRNN`;
+    the input is normalised without trained parameters, as its scaler does.
+
+    Attributes:
+      input_momentum: of the input's statistics. Those of the other layers move fast in the
+        original (0.01 of the old value is kept), its scaler does not move at all.
+    """
+
+    classes: int
+    filters: Sequence[int]
+    kernels: Sequence[int]
+    pools: Sequence[Window]
+    dropout: float
+    gru_hidden: int
+    gru_layers: int
+    batch_norm_momentum: float
+    batch_norm_epsilon: float
+    input_momentum: float
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+    gru_loop: str = "scan"
+
+    @nn.compact
+    def __call__(self, mel: jax.Array, train: bool = False) -> Output:
+        """As `CRNN`; ``features`` are those of the CNN."""
+        options: dict[str, Any] = {"axis_name": self.axis_name if train else None}
+        options["epsilon"] = self.batch_norm_epsilon
+        x = normalise(mel, train, affine=False, momentum=self.input_momentum, **options)
+        x = x.astype(self.dtype)[..., None]
+        options["momentum"] = self.batch_norm_momentum
+        for i, block in enumerate(zip(self.filters, self.kernels, self.pools, strict=True)):
+            x = GatedBlock(*block, self.dropout, options, self.dtype, name=f"block_{i}")(x, train)
+        features = recurrent = x.reshape(*x.shape[:2], -1)
+        for i in range(self.gru_layers):
+            recurrent = BiGRU(self.gru_hidden, self.dtype, self.gru_loop, name=f"gru_{i}")(
+                recurrent
+            )
+        recurrent = Dropout(self.dropout)(recurrent, train)
+        clip, frames = AttentionPooling(self.classes, name="pooling")(recurrent)
+        return Output(clip, frames, features.astype(jnp.float32))
+
+
+def num_parameters(params) -> int:
+    """The number of scalars in a tree of parameters."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def output_frames(pools: Sequence[Window], frames: int) -> int:
+    """T' of a model with these pools for an input of T frames."""
+    for time, _ in pools:
+        frames //= time
+    return frames
+
+
+def time_pooling(pools: Sequence[Window]) -> int:
+    """How many frames of the input one frame of a model with these pools lasts."""
+    return math.prod(time for time, _ in pools)
+
+
+def feature_shares(clip_labels: np.ndarray, least: float) -> tuple[float, ...]:
+    """Per class ``(1 - m) n_c / max n + m``: how many features its disentangled feature has [GL].
+
+    Args:
+      clip_labels: <float>[N, C] tags of the weak training clips; n_c counts those with class c
+        alone.
+      least: m.
+    """
+    tags = np.asarray(clip_labels) > 0
+    alone = tags[tags.sum(1) == 1].sum(0)
+    if not alone.any():  # nothing to tell the classes apart by
+        return (1.0,) * tags.shape[1]
+    return tuple(((1 - least) * alone / alone.max() + least).tolist())
+
+
+def from_config(
+    options,
+    batch_norm,
+    *,
+    classes: int,
+    dtype: str,
+    axis_name: str | None,
+    shares: Sequence[float] | None = None,
+    gru_loop: str = "scan",
+) -> nn.Module:
+    """The model that a config's ``teacher`` or ``student`` page describes.
+
+    Args:
+      options: mapping with ``architecture``, the name of a class here, and its fields.
+      batch_norm: mapping with ``momentum`` and ``epsilon``.
+      classes: C.
+      dtype: name of the computation's type, ``float32`` or ``bfloat16``.
+      axis_name: see `CNN`.
+      shares: per class, for `GuidedCNN`; all features where None.
+      gru_loop: for the models with BGRUs, see `BiGRU`.
+    """
+    options = {name: value for name, value in options.items() if value is not None}
+    architecture = options.pop("architecture")
+    known = {"CRNN": CRNN, "GuidedCNN": GuidedCNN, "BaselineCRNN": BaselineCRNN}
+    if architecture not in known:
+        raise InputError(f"architecture {architecture!r}: expected one of {', '.join(known)}")
+    if architecture == "GuidedCNN":
+        options["shares"] = tuple(shares or (1.0,) * classes)
+    else:
+        options["gru_loop"] = gru_loop
+    for name in ("filters", "kernels", "convs"):
+        if name in options:
+            options[name] = tuple(options[name])
+    return known[architecture](
+        classes=classes,
+        pools=tuple(map(tuple, options.pop("pools"))),
+        batch_norm_momentum=batch_norm["momentum"],
+        batch_norm_epsilon=batch_norm["epsilon"],
+        axis_name=axis_name,
+        dtype=jnp.dtype(dtype),
+        **options,
+    )

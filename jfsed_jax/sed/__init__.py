@@ -1,0 +1,1 @@
+"""Events, tables, windows, post-processing and scores: NumPy, no JAX."""

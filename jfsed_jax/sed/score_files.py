@@ -1,0 +1,199 @@
+"""Posteriors as the score files of sed_scores_eval: others' tools read ours, and ours theirs.
+
+A folder with one TSV per clip, named after the clip without its extension; columns `onset offset`
+in seconds, then one column per class. Each row is a segment; a segment ends where the next begins.
+
+Axis letters: `B` clips, `T` frames (segments), `C` event classes.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from jfsed_jax.errors import InputError
+from jfsed_jax.sed import postprocessing as postprocess
+from jfsed_jax.sed.events import Event, frames_to_events
+
+EDGE = 1e-3  # seconds; times with three decimals lie up to half of that beside the true ones
+
+
+@dataclass(frozen=True)
+class ScoreFiles:
+    """The score files of a folder.
+
+    Attributes:
+      classes: C labels, the same in every file.
+      clips: the names of the B files without ".tsv", sorted.
+      times: per clip <float64>[T + 1], the edges of its segments in seconds.
+      scores: per clip <float64>[T, C].
+    """
+
+    classes: tuple[str, ...]
+    clips: list[str]
+    times: list[np.ndarray]
+    scores: list[np.ndarray]
+
+
+def clip_name(filename: str) -> str:
+    """What the score file of an audio file is called: its name without the extension."""
+    return filename.rsplit(".", maxsplit=1)[0]
+
+
+def read_score_files(directory: str | Path) -> ScoreFiles:
+    """Reads every `.tsv` of a folder; InputError names the file and row of whatever is wrong."""
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise InputError(f"{directory} is not a folder; expected one with a score file per clip")
+    paths = sorted(directory.glob("*.tsv"))
+    if not paths:
+        raise InputError(f"{directory} holds no .tsv file; expected a score file per clip")
+    classes: tuple[str, ...] = ()
+    times, scores = [], []
+    for path in paths:
+        found, edges, values = _read_score_file(path)
+        classes = classes or found
+        if found != classes:
+            raise InputError(
+                f"{path}: the classes are {' '.join(found)}; expected those of {paths[0].name}: "
+                f"{' '.join(classes)}"
+            )
+        times.append(edges)
+        scores.append(values)
+    return ScoreFiles(classes, [path.name.removesuffix(".tsv") for path in paths], times, scores)
+
+
+def write_score_files(
+    directory: str | Path,
+    frames: np.ndarray,
+    *,
+    filenames: Sequence[str],
+    classes: Sequence[str],
+    frame_rate: float,
+    durations: Mapping[str, float] | None = None,
+) -> None:
+    """Writes frame posteriors, one file per clip.
+
+    Args:
+      frames: <float>[B, T, C]; written with float32's precision.
+      filenames: B names of audio files.
+      frame_rate: frames per second.
+      durations: seconds by file name; frames that begin after the end of a clip are left out.
+    """
+    directory = Path(directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, values in zip(filenames, frames, strict=True):
+            end = (durations or {}).get(name, np.inf)
+            edges = np.minimum(np.arange(len(values) + 1) / frame_rate, end)
+            inside = edges[:-1] < end
+            # The shortest decimals that read back as the same float32.
+            table = pd.DataFrame(np.asarray(values, np.float32)[inside], columns=list(classes))
+            table.insert(0, "onset", edges[:-1][inside])
+            table.insert(1, "offset", edges[1:][inside])
+            table.to_csv(directory / f"{clip_name(name)}.tsv", sep="\t", index=False)
+    except OSError as error:
+        raise InputError(f"{directory} cannot be written: {error.strerror}") from error
+
+
+def frame_rate_of(files: ScoreFiles) -> float:
+    """Frames per second of score files with segments of one length; the last may be cut short."""
+    longest = max(files.times, key=len)
+    count = max(1, len(longest) - 2)  # whole segments, which the last one may not be
+    rate = count / (longest[count] - longest[0])
+    for clip, edges in zip(files.clips, files.times, strict=True):
+        grid = edges[0] + np.arange(len(edges) - 1) / rate
+        away = np.abs(edges[:-1] - grid) > min(EDGE, 0.25 / rate)
+        too_long = edges[-1] - edges[-2] > 1 / rate + EDGE
+        if edges[0] > EDGE or away.any() or too_long:
+            row = int(np.argmax(away)) if away.any() else len(away) - 1 if too_long else 0
+            raise InputError(
+                f"{clip}.tsv, row {row + 2}: expected segments of {1 / rate:.4f} s from 0 on; "
+                f"found {edges[row]:g} to {edges[row + 1]:g}"
+            )
+    return float(rate)
+
+
+def detect_events(
+    files: ScoreFiles,
+    windows: np.ndarray,
+    *,
+    filenames: Sequence[str],
+    clip: np.ndarray | None = None,
+    threshold: float | np.ndarray = 0.5,
+) -> list[Event]:
+    """Figure 4 on score files: events with the files' own times, in seconds.
+
+    Args:
+      files: segments of one length, see `frame_rate_of`.
+      windows, threshold: see `postprocess.postprocess`; windows in segments.
+      filenames: B names for the events.
+      clip: <float>[B, C] clip posteriors or tags, or None: no gating.
+    """
+    events: dict[int, list[Event]] = {}
+    lengths = np.array([len(scores) for scores in files.scores])
+    for length in np.unique(lengths):
+        rows = np.flatnonzero(lengths == length)
+        decisions = postprocess.postprocess(
+            None if clip is None else np.asarray(clip)[rows],
+            np.stack([files.scores[b] for b in rows]),
+            windows,
+            threshold=threshold,
+        ).decisions
+        for b, active in zip(rows, decisions, strict=True):
+            edges = files.times[b]
+            events[b] = [
+                event._replace(
+                    onset=float(edges[int(event.onset)]), offset=float(edges[int(event.offset)])
+                )
+                # At one frame per second, frame numbers are seconds.
+                for event in frames_to_events(
+                    active, files.classes, frame_rate=1.0, filename=filenames[b]
+                )
+            ]
+    return [event for b in sorted(events) for event in events[b]]
+
+
+def steps_of_events(
+    events: Iterable[Event], classes: Sequence[str], *, duration: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Events of one clip as scores of 0 and 1: edges <float64>[T + 1] and <float64>[T, C]."""
+    events = list(events)
+    edges = np.unique([0.0, duration, *(t for e in events for t in (e.onset, e.offset))])
+    steps = np.zeros((len(edges) - 1, len(classes)))
+    for event in events:
+        start, stop = np.searchsorted(edges, [event.onset, event.offset])
+        steps[start:stop, classes.index(event.event_label)] = 1.0
+    return edges, steps
+
+
+def _read_score_file(path: Path) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+    """Classes, edges <float64>[T + 1] in seconds and scores <float64>[T, C] of one file."""
+    try:
+        table = pd.read_csv(path, sep="\t", float_precision="round_trip")
+    except (OSError, ValueError) as error:  # pandas' errors of parsing and decoding are ValueErrors
+        raise InputError(f"{path} is not a score file: {error}") from error
+    columns = list(table.columns)
+    if columns[:2] != ["onset", "offset"] or len(columns) < 3 or not len(table):
+        raise InputError(
+            f"{path}: expected rows and the columns onset, offset and one per class; "
+            f"found {len(table)} rows of {' '.join(map(str, columns))[:80]}"
+        )
+    values = table.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+    bad = ~np.isfinite(values).all(axis=1)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise InputError(
+            f"{path}, row {row + 2}: expected numbers only; found {table.iloc[row].tolist()}"
+        )
+    edges = np.append(values[:, 0], values[-1, 1])
+    broken = (np.abs(values[1:, 0] - values[:-1, 1]) > 1e-6) | (np.diff(edges)[:-1] <= 0)
+    if broken.any() or edges[-1] <= edges[-2]:
+        row = int(np.argmax(broken)) + 1 if broken.any() else len(values) - 1
+        raise InputError(
+            f"{path}, row {row + 2}: expected a segment that begins where the last one ends; "
+            f"found {values[row, 0]:g} to {values[row, 1]:g}"
+        )
+    return tuple(columns[2:]), edges, values[:, 2:]

@@ -1,0 +1,1 @@
+"""The loop, its batches, its validation and its logs."""

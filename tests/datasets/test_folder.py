@@ -1,0 +1,824 @@
+"""Data folders as people have them: every flaw named, nothing lost, nothing done twice."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from jfsed_jax import datasets
+from jfsed_jax.audio.front_end import FrontEnd
+from jfsed_jax.cli import main as cli
+from jfsed_jax.datasets import folder, preparation, store
+from jfsed_jax.errors import InputError
+from jfsed_jax.report import inspection
+from jfsed_jax.sed.events import DCASE2019_CLASSES, Event
+
+SHARED = Path(__file__).parents[3] / "shared/data"
+# Other processes find the package whether or not it is installed.
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+TINY = FrontEnd(
+    sample_rate=8000,
+    n_fft=256,
+    win_length=200,
+    hop_length=80,
+    n_mels=8,
+    fmax=4000.0,
+    clip_seconds=1.0,
+)
+STRONG = "filename\tonset\toffset\tevent_label\n"
+WEAK = "filename\tevent_labels\n"
+
+
+def noise(seconds=1.0, rate=8000, seed=0, channels=1):
+    """Quiet noise <float32>[N, channels], another one for each seed."""
+    shape = (round(seconds * rate), channels)
+    return np.random.default_rng(seed).uniform(-0.1, 0.1, shape).astype(np.float32)
+
+
+def write_text(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+
+
+def write_audio(path, samples=None, rate=8000, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    seed = sum(map(ord, path.name))
+    soundfile.write(path, noise(seed=seed) if samples is None else samples, rate, **options)
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A flawless folder: 3 weak, 2 unlabelled, 3 synthetic and 2 validation clips."""
+    root = tmp_path / "data"
+    write_text(
+        root / "metadata/train/weak.tsv", WEAK + "w0.wav\tDog\nw1.wav\tCat,Dog\nw2.wav\tCat\n"
+    )
+    write_text(root / "metadata/train/unlabel_in_domain.tsv", "filename\nu0.wav\nu1.wav\n")
+    write_text(
+        root / "metadata/train/synthetic.tsv",
+        STRONG + "s0.wav\t0.1\t0.4\tDog\ns1.wav\t0.0\t1.0\tCat\ns2.wav\t0.2\t0.3\tDog\n",
+    )
+    write_text(
+        root / "metadata/validation/validation.tsv",
+        STRONG + "v0.wav\t0.25\t0.5\tCat\nv1.wav\t\t\t\n",
+    )
+    for name in ("weak/w0", "weak/w1", "weak/w2", "unlabel_in_domain/u0", "unlabel_in_domain/u1"):
+        write_audio(root / f"audio/train/{name}.wav")
+    for name in ("train/synthetic/s0", "train/synthetic/s1", "train/synthetic/s2"):
+        write_audio(root / f"audio/{name}.wav")
+    for name in ("v0", "v1"):
+        write_audio(root / f"audio/validation/{name}.wav")
+    return root
+
+
+def prepare(data, front_end=TINY, **options):
+    options = {"features_dir": data.parent / "features", "workers": 1, "progress": False} | options
+    return datasets.prepare(data, front_end, **options)
+
+
+def rows(prepared, name="problems"):
+    """Lines of problems.tsv or missing.tsv as lists of cells."""
+    with open(prepared.directory / f"{name}.tsv", newline="", encoding="utf-8") as file:
+        return list(csv.reader(file, delimiter="\t"))[1:]
+
+
+def only_problem(prepared):
+    (found,) = rows(prepared)
+    return found
+
+
+# What comes out ----------------------------------------------------------------------------------
+
+
+def test_a_folder_becomes_clips(data):
+    prepared = prepare(data)
+    assert prepared.classes == ("Cat", "Dog")
+    assert prepared.front_end == TINY
+    assert {name: len(clips) for name, clips in prepared.splits.items()} == {
+        "weak": 3,
+        "unlabel_in_domain": 2,
+        "synthetic": 3,
+        "validation": 2,
+    }
+    assert rows(prepared) == rows(prepared, "missing") == []
+    clip = prepared.splits["synthetic"][0]
+    assert clip["filename"] == "s0.wav"
+    assert clip["mel"].dtype == np.float16 and clip["mel"].shape == (100, 8)
+    expected, _ = store.extract_clip(data / "audio/train/synthetic/s0.wav", TINY)
+    np.testing.assert_array_equal(clip["mel"], expected)
+    assert clip["clip_labels"].tolist() == [0, 1]
+    assert (clip["onsets"].tolist(), clip["offsets"].tolist()) == ([0.1], [0.4])
+    assert clip["labels"].tolist() == [1]
+    weak = prepared.splits["weak"]
+    assert [weak[i]["clip_labels"].tolist() for i in range(3)] == [[0, 1], [1, 1], [1, 0]]
+    assert prepared.splits["unlabel_in_domain"][1]["clip_labels"].tolist() == [0, 0]
+    validation = prepared.splits["validation"]
+    assert validation.filenames == ["v0.wav", "v1.wav"]
+    assert validation.reference == [Event("v0.wav", 0.25, 0.5, "Cat")]
+    assert validation.durations == {"v0.wav": 1.0, "v1.wav": 1.0}
+    assert prepared.summary["validation"]["without_events"] == 1
+
+
+def test_clips_travel_to_other_processes_and_load_without_the_audio(data):
+    import pickle
+
+    prepared = prepare(data)
+    copied = pickle.loads(pickle.dumps(prepared.splits["weak"]))
+    np.testing.assert_array_equal(copied[2]["mel"], prepared.splits["weak"][2]["mel"])
+    data.rename(data.with_name("elsewhere"))
+    loaded = datasets.load(prepared.directory)
+    assert loaded.splits["weak"].filenames == ["w0.wav", "w1.wav", "w2.wav"]
+    assert loaded.classes == prepared.classes
+
+
+def test_processes_and_one_process_agree(data, tmp_path):
+    for i in range(store._FEW):
+        write_audio(data / f"audio/train/unlabel_in_domain/more{i}.wav")
+    (data / "metadata/train/unlabel_in_domain.tsv").unlink()
+    one = prepare(data, features_dir=tmp_path / "one")
+    two = prepare(data, features_dir=tmp_path / "two", workers=2)
+    assert len(one.splits["unlabel_in_domain"]) == store._FEW + 2
+    assert contents(one.directory) == contents(two.directory)
+
+
+def contents(directory):
+    return {
+        str(path.relative_to(directory)): path.read_bytes()
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }
+
+
+# The class list ----------------------------------------------------------------------------------
+
+
+def test_class_list_of_a_file_decides(data):
+    write_text(data / "classes.txt", "\ufeffDog\r\nCat\r\nBird\r\n")
+    prepared = prepare(data)
+    assert prepared.classes == ("Dog", "Cat", "Bird")
+    assert prepared.splits["weak"][0]["clip_labels"].tolist() == [1, 0, 0]
+
+
+def test_class_list_of_dcase_where_all_ten_occur(data):
+    labels = ",".join(reversed(DCASE2019_CLASSES))
+    write_text(data / "metadata/train/weak.tsv", WEAK + f"w0.wav\t{labels}\nw1.wav\tBird\n")
+    prepared = prepare(data)
+    assert prepared.classes == DCASE2019_CLASSES
+    assert only_left_out(prepared)[:3] == ["metadata/train/weak.tsv", "3", "Bird"]
+
+
+def only_left_out(prepared):
+    (found,) = [row for row in rows(prepared) if row[4] == "yes"]
+    return found
+
+
+def test_class_list_of_a_trained_model(data):
+    assert prepare(data, classes=["Dog", "Cat"]).classes == ("Dog", "Cat")
+
+
+def test_a_class_that_occurs_once_may_be_a_misspelling(data):
+    write_text(
+        data / "metadata/train/weak.tsv", WEAK + "w0.wav\tDog\nw1.wav\tCta,Dog\nw2.wav\tCat\n"
+    )
+    assert only_problem(prepare(data))[:3] == ["metadata/train/weak.tsv", "3", "Cta"]
+
+
+# Flawed labels -----------------------------------------------------------------------------------
+
+
+def test_unknown_label_is_never_another_class(data):
+    write_text(data / "classes.txt", "Dog\nCat\n")
+    write_text(
+        data / "metadata/train/weak.tsv", WEAK + "w0.wav\tDog\nw1.wav\tDog,Parrot\nw2.wav\tParrot\n"
+    )
+    write_text(
+        data / "metadata/train/synthetic.tsv",
+        STRONG + "s0.wav\t0.1\t0.4\tDog\ns0.wav\t0.5\t0.6\tParrot\ns1.wav\t0.0\t1.0\tCat\n",
+    )
+    prepared = prepare(data)
+    assert prepared.splits["weak"].filenames == ["w0.wav", "w1.wav"]
+    assert prepared.splits["weak"][1]["clip_labels"].tolist() == [1, 0]
+    assert prepared.splits["synthetic"][0]["labels"].tolist() == [0]
+    found = [row[:3] for row in rows(prepared) if row[4] == "yes"]
+    assert found == [
+        ["metadata/train/synthetic.tsv", "3", "Parrot"],
+        ["metadata/train/weak.tsv", "3", "Parrot"],
+        ["metadata/train/weak.tsv", "4", "Parrot"],
+    ]
+
+
+@pytest.mark.parametrize("typo", ["dog", "Dgo", "DOG"])
+def test_a_misspelt_class_leaves_the_whole_training_clip_out(data, typo):
+    """Its other labels would say that no dog is heard."""
+    write_text(data / "classes.txt", "Dog\nCat\n")
+    write_text(data / "metadata/train/weak.tsv", WEAK + f"w0.wav\tDog\nw1.wav\tCat,{typo}\n")
+    write_text(
+        data / "metadata/train/synthetic.tsv",
+        STRONG + f"s0.wav\t0.1\t0.4\tCat\ns0.wav\t0.5\t0.6\t{typo}\ns1.wav\t0.0\t1.0\tCat\n",
+    )
+    write_text(
+        data / "metadata/validation/validation.tsv",
+        STRONG + f"v0.wav\t0.25\t0.5\tCat\nv0.wav\t0.5\t0.9\t{typo}\n",
+    )
+    prepared = prepare(data)
+    assert prepared.splits["weak"].filenames == ["w0.wav"]
+    assert prepared.splits["synthetic"].filenames == ["s1.wav"]
+    assert prepared.splits["validation"].reference == [Event("v0.wav", 0.25, 0.5, "Cat")]
+    found = [row for row in rows(prepared) if row[4] == "yes"]
+    assert len(found) == 3 and all("did you mean 'Dog'?" in row[3] for row in found)
+    assert prepared.summary["weak"]["left_out"] == 1
+
+
+def test_flawed_events_are_cleaned_for_training_and_kept_for_scoring(data):
+    text = STRONG + (
+        "v0.wav\t0.1\t0.4\tDog\n"
+        "v0.wav\t0.3\t0.6\tDog\n"  # overlaps
+        "v0.wav\t0.9\t1.2\tCat\n"  # ends after the clip
+        "v0.wav\t1.1\t1.2\tCat\n"  # begins after the clip
+        "v0.wav\t0.1\t0.4\tDog\n"  # once more
+        "v1.wav\t\t\t\n"
+    )
+    write_text(data / "metadata/validation/validation.tsv", text)
+    prepared = prepare(data)
+    validation = prepared.splits["validation"]
+    assert validation.events == [Event("v0.wav", 0.1, 0.6, "Dog"), Event("v0.wav", 0.9, 1.0, "Cat")]
+    assert validation.reference == [
+        Event("v0.wav", 0.1, 0.4, "Dog"),
+        Event("v0.wav", 0.3, 0.6, "Dog"),
+        Event("v0.wav", 0.9, 1.2, "Cat"),
+        Event("v0.wav", 1.1, 1.2, "Cat"),
+    ]
+    assert [row[1] for row in rows(prepared)] == ["3", "4", "5", "6"]
+    counts = prepared.summary["validation"]
+    wanted = {"events": 4, "merged": 1, "shortened": 1, "dropped": 1, "without_events": 1}
+    assert {key: counts[key] for key in wanted} == wanted
+
+
+@pytest.mark.parametrize(
+    "row, reason",
+    [
+        ("v0.wav\t-0.1\t0.5\tDog", "negative"),
+        ("v0.wav\t0.5\t0.5\tDog", "before the offset"),
+        ("v0.wav\t0.6\t0.5\tDog", "before the offset"),
+        ("v0.wav\tnan\tinf\tDog", "in seconds"),
+        ("v0.wav\t0.1\tDog", "in seconds"),
+        ("v0.wav\t0.1\t0.2\tDog\textra", "5 fields"),
+        ("../v0.wav\t0.1\t0.2\tDog", "leaves the data folder"),
+        ("/etc/passwd\t0.1\t0.2\tDog", "leaves the data folder"),
+        ("..\\v0.wav\t0.1\t0.2\tDog", "leaves the data folder"),
+    ],
+)
+def test_row_that_cannot_be_used_is_named_and_costs_that_row_only(data, row, reason):
+    text = STRONG + f"v0.wav\t0.25\t0.5\tCat\n{row}\nv1.wav\t\t\t\n"
+    write_text(data / "metadata/validation/validation.tsv", text)
+    prepared = prepare(data)
+    file, number, _, why, left_out = only_problem(prepared)
+    assert (file, number, left_out) == ("metadata/validation/validation.tsv", "3", "yes")
+    assert reason in why
+    assert prepared.splits["validation"].reference == [Event("v0.wav", 0.25, 0.5, "Cat")]
+    assert prepared.splits["validation"].filenames == ["v0.wav", "v1.wav"]
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        (lambda text: text.replace(b"\t", b" "), "spaces where tabs"),
+        (lambda text: text.replace(b"\n", b"\r\n"), "line ends"),
+        (lambda text: b"\xef\xbb\xbf" + text, "byte-order mark"),
+        (lambda text: text.replace(b"w1.wav", b"w\xe9.wav"), "Latin-1"),
+        (lambda text: text.split(b"\n", 1)[1], "no header"),
+        (lambda text: text.replace(b"\tDog", b"\tDog,Dog", 1), "repeated"),
+        (lambda text: text + b"w0.wav\tDog\n", "row 2"),
+        (lambda text: text + b"w3.wav\t\n", "no class occurs"),
+    ],
+)
+def test_table_in_another_dress_is_read_and_the_dress_named(data, change, reason):
+    path = data / "metadata/train/weak.tsv"
+    path.write_bytes(change(path.read_bytes()))
+    (data / "audio/train/weak/w1.wav").rename(data / "audio/train/weak/wé.wav")
+    write_audio(data / "audio/train/weak/w1.wav")
+    write_audio(data / "audio/train/weak/w3.wav")
+    prepared = prepare(data)
+    weak = prepared.splits["weak"]
+    assert [clip.labels for clip in weak.clips][:3] == [("Dog",), ("Cat", "Dog"), ("Cat",)] or (
+        [clip.labels for clip in weak.clips] == [("Dog",), ("Cat",), ("Cat", "Dog")]
+    )
+    assert any(reason in row[3] and row[4] == "no" for row in rows(prepared))
+
+
+def test_csv_is_as_good(data):
+    path = data / "metadata/train/weak.tsv"
+    path.unlink()
+    write_text(path.with_suffix(".csv"), 'filename,event_labels\nw0.wav,Dog\nw1.wav,"Cat,Dog"\n')
+    prepared = prepare(data)
+    assert prepared.splits["weak"][1]["clip_labels"].tolist() == [1, 1]
+    assert prepared.conventions == ["weak: commas, metadata/train/weak.csv"]
+
+
+def test_missing_column_is_refused(data):
+    write_text(
+        data / "metadata/train/synthetic.tsv", "filename\tonset\tevent_label\ns0.wav\t0\tDog\n"
+    )
+    with pytest.raises(InputError, match=r"synthetic\.tsv, row 1: .* missing or repeated: offset"):
+        prepare(data)
+
+
+def test_one_recording_in_two_sets_is_reported(data):
+    name = "Yabcdefghijk_30.000_40.000.wav"
+    other = "abcdefghijk_50_60.wav"
+    write_text(data / "metadata/train/weak.tsv", WEAK + f"{name}\tDog\nw1.wav\tCat\n")
+    write_text(
+        data / "metadata/eval/public.tsv", STRONG + f"{other}\t0\t1\tDog\nw1.wav\t0\t1\tCat\n"
+    )
+    write_audio(data / f"audio/train/weak/{name}")
+    write_audio(data / f"audio/eval/public/{other}")
+    same = (data / "audio/train/weak/w1.wav").read_bytes()
+    (data / "audio/eval/public/w1.wav").write_bytes(same)
+    found = [row[2:4] for row in rows(prepare(data)) if "same recording" in row[3]]
+    assert found == [
+        [other, f"the same recording as {name} of weak"],
+        ["w1.wav", "the same recording as w1.wav of weak"],
+    ]
+
+
+def test_name_that_spans_another_length_is_reported(data):
+    name = "Yabcdefghijk_30.000_34.000.wav"
+    write_text(data / "metadata/train/weak.tsv", WEAK + f"{name}\tDog\nw1.wav\tCat\n")
+    write_audio(data / f"audio/train/weak/{name}")
+    prepared = prepare(data)
+    assert [row[3] for row in rows(prepared) if row[2] == name] == [
+        "the name spans 4 s where a clip has 1 s; the audio has 1.00 s"
+    ]
+    assert prepared.summary["weak"]["other_span"] == 1
+
+
+# Flawed audio ------------------------------------------------------------------------------------
+
+BAD = "audio/train/weak/w1.wav"
+
+
+def spoil(path, kind):
+    samples = noise()
+    match kind:
+        case "zero bytes":
+            path.write_bytes(b"")
+        case "text":
+            path.write_text("not a recording\n" * 99)
+        case "truncated":
+            write_audio(path, samples)
+            path.write_bytes(path.read_bytes()[:9000])
+        case "nan" | "inf":
+            samples[4000] = float(kind)
+            write_audio(path, samples, subtype="FLOAT")
+        case "silence":
+            write_audio(path, samples * 0)
+        case "0.05 s":
+            write_audio(path, samples[:400])
+        case "directory":
+            path.unlink()
+            path.mkdir()
+
+
+@pytest.mark.parametrize(
+    "kind, reason",
+    [
+        ("zero bytes", "0 bytes"),
+        ("text", "not audio but text"),
+        ("truncated", "cut short"),
+        ("nan", "the first at 0.500 s (nan)"),
+        ("inf", "the first at 0.500 s (inf)"),
+        ("silence", "digital silence, so its labels cannot be right"),
+        ("0.05 s", "too short, 0.050 s"),
+    ],
+)
+def test_audio_that_cannot_be_used_is_named_and_costs_that_clip_only(data, kind, reason):
+    spoil(data / BAD, kind)
+    prepared = prepare(data)
+    file, _, _, why, left_out = only_problem(prepared)
+    assert (file, left_out) == (BAD, "yes") and reason in why
+    assert prepared.splits["weak"].filenames == ["w0.wav", "w2.wav"]
+    with pytest.raises(InputError, match="--strict does not accept"):
+        prepare(data, strict=True)
+
+
+def test_silence_without_labels_is_kept(data):
+    spoil(data / "audio/train/unlabel_in_domain/u0.wav", "silence")
+    prepared = prepare(data)
+    assert only_problem(prepared)[3:] == ["digital silence", "no"]
+    assert len(prepared.splits["unlabel_in_domain"]) == 2
+
+
+@pytest.mark.parametrize("seconds, key, reason", [(0.3, "short", "padded"), (3.0, "long", "cut")])
+def test_audio_of_another_length_is_fitted_and_counted(data, seconds, key, reason):
+    write_audio(data / "audio/train/synthetic/s1.wav", noise(seconds))
+    prepared = prepare(data)
+    assert prepared.summary["synthetic"][key] == 1
+    assert any(reason in row[3] and "synthetic/s1.wav" in row[0] for row in rows(prepared))
+    clips = prepared.splits["synthetic"]
+    assert clips[1]["mel"].shape == (100, 8)
+    assert clips.durations["s1.wav"] == seconds
+    # Nothing is labelled in the silence that pads the clip.
+    assert clips[1]["offsets"].tolist() == [min(seconds, 1.0)]
+
+
+@pytest.mark.parametrize("rate", [11025, 22050, 48000, 96000])
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_other_rates_and_channels_are_converted_and_noted(data, rate, channels):
+    write_audio(data / BAD, noise(rate=rate, channels=channels), rate)
+    prepared = prepare(data)
+    found = {row[2]: row[3] for row in rows(prepared)}
+    assert found[f"{rate} Hz"] == "1 clip: resampled to 8000 Hz"
+    assert (f"{channels} channels" in found) == (channels > 1)
+    assert len(prepared.splits["weak"]) == 3
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_24", "PCM_32", "FLOAT"])
+def test_other_encodings_are_noted(data, subtype):
+    write_audio(data / BAD, subtype=subtype)
+    found = only_problem(prepare(data))
+    assert found[2:] == [subtype, "1 clip: most of the set is PCM_16", "no"]
+
+
+def test_missing_audio_is_listed_and_does_not_stop_a_run(data):
+    (data / BAD).unlink()
+    prepared = prepare(data)
+    assert rows(prepared, "missing") == [
+        ["weak", "w1.wav", "3", "no such file in audio/train/weak"]
+    ]
+    assert prepared.summary["weak"]["missing"] == 1
+    with pytest.raises(InputError, match="1 clips have no audio"):
+        prepare(data, strict=True)
+
+
+def test_audio_that_no_row_lists_is_noted(data):
+    write_audio(data / "audio/train/weak/stray.wav")
+    assert "1 audio files are listed in no row" in only_problem(prepare(data))[3]
+
+
+def test_folder_without_permission_is_refused_and_named(data):
+    folder_path = data / "audio/train/weak"
+    (data.parent / "features").mkdir(mode=0o777)
+    for path in [data.parent, *data.parent.parents]:
+        if path.stat().st_mode & 0o005 != 0o005:
+            if path.owner() != "root" or not str(path).startswith("/tmp"):
+                pytest.skip(f"{path} is closed to other users")
+            path.chmod(0o755)
+    (data.parent / "features").chmod(0o777)
+    folder_path.chmod(0)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)  # permissions do not bind root
+    try:
+        with pytest.raises(InputError, match="audio/train/weak cannot be read; give yourself"):
+            prepare(data)
+    finally:
+        if root:
+            os.seteuid(0)
+        folder_path.chmod(0o755)
+    text = (data.parent / "features/problems.tsv").read_text()
+    assert "the folder cannot be read: Permission denied" in text
+
+
+def test_full_disk_is_named_before_and_while_writing(data, monkeypatch):
+    class Usage:
+        free = 100
+
+    monkeypatch.setattr(store.shutil, "disk_usage", lambda path: Usage)
+    with pytest.raises(InputError, match="no space left on the disk: .* 0.00 GB are free"):
+        prepare(data)
+    monkeypatch.undo()
+
+    def full(*arguments):
+        raise RuntimeError("write() failed: No space left on device; writing x; at byte 2")
+
+    monkeypatch.setattr(store, "_write_shard", full)
+    with pytest.raises(InputError, match="no space left on the disk; finished shards are kept"):
+        prepare(data)
+    assert "no space left" in (data.parent / "features/problems.tsv").read_text()
+    monkeypatch.undo()
+    assert len(prepare(data).splits["weak"]) == 3
+
+
+def test_features_folder_that_cannot_be_written_is_named(data):
+    (data.parent / "file").write_text("")
+    with pytest.raises(InputError, match="file/features cannot be written: .* pass --features"):
+        prepare(data, features_dir=data.parent / "file/features")
+
+
+def test_file_names_that_are_not_text(data):
+    (data / "metadata/train/unlabel_in_domain.tsv").unlink()
+    for name in (b"\xff\xfe.wav", b"tab\tand\nline.wav"):
+        path = data / "audio/train/unlabel_in_domain" / os.fsdecode(name)
+        path.write_bytes((data / BAD).read_bytes())
+        (data / "audio/train/weak" / os.fsdecode(name)).write_bytes(b"")
+    path.write_bytes(b"")
+    prepared = prepare(data)
+    assert len(prepared.splits["unlabel_in_domain"]) == 3
+    assert any("tab\tand\nline.wav" in row[0] for row in rows(prepared))
+    assert inspection.write_page(prepared).exists()
+
+
+# Layouts -----------------------------------------------------------------------------------------
+
+
+def test_desed_layout(data):
+    train = data / "audio/train"
+    (train / "synthetic").rename(train / "soundscapes")
+    (train / "synthetic21_train").mkdir()
+    (train / "soundscapes").rename(train / "synthetic21_train/soundscapes")
+    table = data / "metadata/train/synthetic21_train/soundscapes.tsv"
+    table.parent.mkdir()
+    (data / "metadata/train/synthetic.tsv").rename(table)
+    (data / "audio/validation/inner").mkdir()
+    for name in ("v0", "v1"):
+        (data / f"audio/validation/{name}.wav").rename(data / f"audio/validation/inner/{name}.wav")
+    (data / "metadata/train/unlabel_in_domain.tsv").unlink()
+    prepared = prepare(data)
+    assert {name: len(clips) for name, clips in prepared.splits.items()} == {
+        "weak": 3,
+        "unlabel_in_domain": 2,
+        "synthetic": 3,
+        "validation": 2,
+    }
+    assert prepared.conventions == [
+        "synthetic: DESED soundscapes, metadata/train/synthetic21_train/soundscapes.tsv",
+        "unlabel_in_domain: no metadata, every file of audio/train/unlabel_in_domain",
+    ]
+
+
+@pytest.mark.parametrize(
+    "listed, there",
+    [
+        ("abcdefghijk_30_40.wav", "Yabcdefghijk_30.000_40.000.wav"),
+        ("Yabcdefghijk_30.000_40.000.wav", "abcdefghijk_30_40.flac"),
+        ("Y-bcd_fghijk_0.000_10.000", "Y-bcd_fghijk_0.000_10.000.ogg"),
+    ],
+)
+def test_names_with_and_without_the_leading_letter(data, listed, there):
+    write_text(data / "metadata/eval/public.tsv", STRONG + f"{listed}\t0\t1\tDog\n")
+    write_audio(data / f"audio/eval/public/{there}")
+    prepared = prepare(data)
+    assert prepared.splits["eval"].filenames == [listed]
+    assert any(line.startswith("eval: 1 clips found") for line in prepared.conventions)
+
+
+def test_some_sets_may_be_absent(data):
+    for name in ("train/weak", "train/unlabel_in_domain", "validation/validation"):
+        (data / f"metadata/{name}.tsv").unlink()
+    for path in (data / "audio/train/unlabel_in_domain").iterdir():
+        path.unlink()
+    (data / "audio/train/unlabel_in_domain").rmdir()
+    assert list(prepare(data).splits) == ["synthetic"]
+
+
+def test_wrong_folder_is_answered_with_the_right_one(data, capsys):
+    assert cli.main(["prepare", f"--data={data.parent}"]) == 2
+    assert f"did you mean --data {data}?" in capsys.readouterr().err
+    assert cli.main(["prepare", f"--data={data / 'audio/train'}"]) == 2
+    assert "metadata/train/weak.tsv" in capsys.readouterr().err
+    assert cli.main(["prepare", "--data=nowhere"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert cli.main(["prepare"]) == 2
+    assert "--data is missing" in capsys.readouterr().err
+
+
+def test_all_audio_missing_is_refused(data):
+    for path in data.rglob("*.wav"):
+        path.unlink()
+    with pytest.raises(InputError, match="none of the 10 clips .* audio/train/weak/w0.wav"):
+        prepare(data)
+
+
+# Done once, and only what is needed --------------------------------------------------------------
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """Names of the files decoded since the fixture was last cleared."""
+    names = []
+    original = store.extract_clip
+
+    def spy(path, front_end):
+        names.append(path.name)
+        return original(path, front_end)
+
+    monkeypatch.setattr(store, "extract_clip", spy)
+    return names
+
+
+def test_nothing_is_done_twice_and_a_changed_file_is_done_alone(data, decoded):
+    first = prepare(data)
+    assert len(decoded) == 10
+    before = contents(first.directory)
+    unchanged = first.splits["weak"][2]["mel"]
+    decoded.clear()
+    assert contents(prepare(data).directory) == before and decoded == []
+    write_audio(data / BAD, noise(seed=99))
+    prepared = prepare(data)
+    assert decoded == ["w1.wav"]
+    expected, _ = store.extract_clip(data / BAD, TINY)
+    np.testing.assert_array_equal(prepared.splits["weak"][1]["mel"], expected)
+    np.testing.assert_array_equal(prepared.splits["weak"][2]["mel"], unchanged)
+    assert len(list(prepared.directory.glob("weak/*.array_record"))) == 1
+
+
+def test_labels_are_corrected_without_decoding(data, decoded):
+    prepare(data)
+    decoded.clear()
+    write_text(data / "metadata/train/weak.tsv", WEAK + "w0.wav\tCat\nw1.wav\tDog\nw2.wav\tCat\n")
+    assert prepare(data).splits["weak"][0]["clip_labels"].tolist() == [1, 0]
+    assert decoded == []
+
+
+def test_fixing_one_file_does_only_that_file(data, decoded):
+    spoil(data / BAD, "text")
+    assert len(prepare(data).splits["weak"]) == 2
+    decoded.clear()
+    write_audio(data / BAD)
+    prepared = prepare(data)
+    assert decoded == ["w1.wav"] and len(prepared.splits["weak"]) == 3
+    assert rows(prepared) == []
+
+
+def test_a_file_that_could_not_be_read_is_tried_again(data, monkeypatch):
+    """Permission comes back without the file changing."""
+
+    def refuse(path, front_end):
+        raise InputError(f"{path}: cannot be read (Permission denied)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "extract_clip", refuse)
+        prepared = prepare(data)
+        assert len(prepared.splits["weak"]) == 0
+        assert rows(prepared)[0][3] == "cannot be read (Permission denied)"
+    assert len(prepare(data).splits["weak"]) == 3
+
+
+def test_added_clips_cost_only_themselves(data, decoded, monkeypatch):
+    monkeypatch.setattr(store, "SHARD_CLIPS", 2)
+    prepare(data)
+    decoded.clear()
+    write_audio(data / "audio/train/weak/a.wav")
+    with open(data / "metadata/train/weak.tsv", "a") as file:
+        file.write("a.wav\tDog\n")
+    prepared = prepare(data)
+    assert decoded == ["a.wav"]
+    for clip in map(prepared.splits["weak"].__getitem__, range(4)):
+        expected, _ = store.extract_clip(data / "audio/train/weak" / clip["filename"], TINY)
+        np.testing.assert_array_equal(clip["mel"], expected)
+
+
+def test_half_a_shard_is_never_read(data, decoded):
+    prepared = prepare(data)
+    before = contents(prepared.directory)
+    (shard,) = prepared.directory.glob("weak/*.array_record")
+    shard.write_bytes(shard.read_bytes()[:1000])
+    (prepared.directory / "weak/00000-dead.tmp").write_bytes(b"x")
+    decoded.clear()
+    assert contents(prepare(data).directory) == before
+    assert sorted(decoded) == ["w0.wav", "w1.wav", "w2.wav"]
+
+
+def test_features_of_something_else_are_never_mixed(data, tmp_path):
+    prepare(data)
+    with pytest.raises(InputError, match="holds features of n_mels 8"):
+        prepare(data, FrontEnd(**(TINY.__dict__ | {"n_mels": 16})))
+    other = data.with_name("other")
+    data.rename(other)
+    with pytest.raises(InputError, match=f"holds features of data {data}"):
+        prepare(other)
+    with pytest.raises(InputError, match="is not a folder of features, it holds '"):
+        prepare(other, features_dir=other)
+    assert not (other / "features.json").exists()
+
+
+def test_default_place_is_the_cache_and_differs_by_front_end(data, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(data.parent / "cache"))
+    prepared = prepare(data, features_dir=None)
+    assert prepared.directory.parent == data.parent / "cache/jfsed_jax"
+    assert prepared.directory != preparation.features_home(data, FrontEnd())
+
+
+PREPARE = """
+import sys
+from pathlib import Path
+from jfsed_jax import datasets
+from jfsed_jax.datasets import store
+from jfsed_jax.features import FrontEnd
+data, features, workers = sys.argv[1:]
+store.SHARD_CLIPS = 8
+datasets.prepare(data, FrontEnd(clip_seconds=2.0), features_dir=features, workers=int(workers))
+"""
+
+
+def test_killed_three_times_then_finished_equals_uninterrupted(data, tmp_path, monkeypatch):
+    (data / "metadata/train/unlabel_in_domain.tsv").unlink()
+    samples = noise(2.0, 44100)
+    for i in range(120):
+        path = data / f"audio/train/unlabel_in_domain/x{i}.wav"
+        write_audio(path, np.roll(samples, 99 * i, axis=0), 44100)
+    killed = tmp_path / "killed"
+    random = np.random.default_rng()
+    for shards, workers in ((2, 1), (6, 2), (11, 1)):
+        command = [sys.executable, "-c", PREPARE, str(data), str(killed), str(workers)]
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
+        while len(list(killed.glob("*/*.array_record"))) < shards:
+            assert process.poll() is None
+            time.sleep(0.001)
+        time.sleep(random.uniform(0, 0.03))
+        decoders = children(process.pid)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        assert not (killed / "prepared.json").exists()
+        for _ in range(100):
+            if not any(map(alive, decoders)):
+                break
+            time.sleep(0.1)
+        else:
+            raise AssertionError("decoding processes outlive the process that started them")
+    monkeypatch.setattr(store, "SHARD_CLIPS", 8)
+    front_end = FrontEnd(clip_seconds=2.0)
+    whole = contents(prepare(data, front_end, features_dir=tmp_path / "whole").directory)
+    assert sum(name.endswith(".array_record") for name in whole) == 19
+    assert contents(prepare(data, front_end, features_dir=killed).directory) == whole
+
+
+def children(pid):
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def alive(pid):
+    """Whether a process runs; one that has ended and was not collected does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_two_at_once_wait_for_each_other(data, tmp_path):
+    command = [sys.executable, "-c", PREPARE, str(data), str(tmp_path / "shared"), "1"]
+    running = [
+        subprocess.Popen(command, stderr=subprocess.DEVNULL, env=ENVIRONMENT) for _ in range(2)
+    ]
+    assert [process.wait() for process in running] == [0, 0]
+
+
+def test_script_without_a_main_guard_ends_with_the_reason(data, tmp_path):
+    (data / "metadata/train/unlabel_in_domain.tsv").unlink()
+    for i in range(store._FEW):
+        path = data / f"audio/train/unlabel_in_domain/more{i}.wav"
+        path.write_bytes((data / BAD).read_bytes())
+    script = tmp_path / "script.py"
+    script.write_text(PREPARE)
+    command = [sys.executable, str(script), str(data), str(tmp_path / "out"), "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=ENVIRONMENT)
+    assert done.returncode != 0
+    assert "InputError: a decoding process ended" in done.stderr
+
+
+# The command, and the public metadata ------------------------------------------------------------
+
+
+def test_command_prints_the_table(data, capsys):
+    (data / BAD).unlink()
+    arguments = [f"--data={data}", f"--features={data.parent / 'features'}", "--workers=1"]
+    assert cli.main(["prepare", *arguments]) == 0
+    out = capsys.readouterr().out
+    header, weak, *_ = out.splitlines()
+    assert dict(zip(header.split()[1:6], weak.split()[1:6], strict=True))["missing"] == "1"
+    assert "2 classes: Cat, Dog\nfolders, names and tables as in DCASE 2019\n" in out
+    assert cli.main(["prepare", *arguments, "--strict"]) == 2
+    assert "missing.tsv" in capsys.readouterr().err
+    summary = json.loads((data.parent / "features/prepared.json").read_text())["summary"]
+    assert summary["weak"]["clips"] == 2
+
+
+@pytest.mark.skipif(
+    not (SHARED / "dcase2019").is_dir(), reason="the public metadata of ../shared are not here"
+)
+def test_public_metadata_of_dcase_2019(tmp_path):
+    """All 19,895 names, read and matched but not decoded."""
+    from dcase2019_tree import SPLITS, make_tree
+
+    write_audio(tmp_path / "one.wav", noise(10.0))
+    tree = tmp_path / "tree"
+    links = make_tree(tree, SHARED / "dcase2019/metadata", [tmp_path / "one.wav"])
+    for link in links[:1000]:
+        link.unlink()
+    found = folder.read_folder(tree)
+    assert found.classes == DCASE2019_CLASSES
+    assert len(found.missing) == 1000
+    counts = {name: (len(split.clips), len(split.events)) for name, split in found.splits.items()}
+    assert counts == {name: (clips, events) for name, (_, _, clips, events) in SPLITS.items()}
+    reasons = [problem.reason for problem in found.problems]
+    assert sum("repeated" in reason for reason in reasons) == 3
+    assert sum("same recording" in reason for reason in reasons) == 5
+    assert not any(problem.skipped for problem in found.problems)

@@ -1,0 +1,136 @@
+"""Batches: composition, order as a function of (seed, step), sharing between processes."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from jfsed_jax.datasets import pipeline
+from jfsed_jax.errors import InputError
+
+CLASSES, RATE = 3, 10.0
+COMPOSITION = {"weak": 2, "unlabelled": 4, "strong": 3}
+
+
+class Clips:
+    """`count` clips; every value of clip i's log-mel is i."""
+
+    def __init__(self, count):
+        self.filenames = [f"{i}.wav" for i in range(count)]
+
+    def __len__(self):
+        return len(self.filenames)
+
+    def __getitem__(self, i):
+        return {
+            "mel": np.full((6, 2), i, np.float16),
+            "clip_labels": np.eye(CLASSES, dtype=np.float32)[i % CLASSES],
+            "onsets": np.array([0.1]),
+            "offsets": np.array([0.32]),
+            "labels": np.array([i % CLASSES]),
+        }
+
+
+def read(count, seed=1, composition=COMPOSITION, **options):
+    sources = {"weak": Clips(5), "unlabelled": Clips(9), "strong": Clips(7)}
+    stream = pipeline.batches(
+        sources, composition, num_classes=CLASSES, frame_rate=RATE, seed=seed, **options
+    )
+    return list(itertools.islice(stream, count))
+
+
+def clips_of(batch):
+    return batch["mel"][:, 0, 0].astype(int).tolist()
+
+
+def test_composition_and_labels_of_a_batch():
+    batch = read(1)[0]
+    assert batch["is_weak"].tolist() == [1, 1, 0, 0, 0, 0, 0, 0, 0]
+    assert batch["is_strong"].tolist() == [0, 0, 0, 0, 0, 0, 1, 1, 1]
+    for clip, frames, tags in zip(
+        clips_of(batch), batch["frame_labels"], batch["clip_labels"], strict=True
+    ):
+        # 0.1 s to 0.32 s at 10 frames a second: frames 1 and 2.
+        expected = np.zeros((6, CLASSES))
+        expected[1:3, clip % CLASSES] = 1
+        np.testing.assert_array_equal(frames, expected)
+        assert tags.argmax() == clip % CLASSES
+
+
+def test_any_step_can_be_the_first():
+    whole = [clips_of(batch) for batch in read(12)]
+    for start in (1, 5, 11):
+        assert [clips_of(batch) for batch in read(12 - start, start=start)] == whole[start:]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"start": 5}, {"processes": 2, "process": 1}, {"composition": {"weak": 0, "strong": 16}}],
+)
+def test_positions_pick_the_clips_of_the_batches(options):
+    sources = {"weak": Clips(5), "unlabelled": Clips(9), "strong": Clips(7)}
+    composition = {"weak": 2, "unlabelled": 4, "strong": 2}
+    composition = options.pop("composition", composition)
+    labels = {"num_classes": CLASSES, "frame_rate": RATE}
+    clips = pipeline.all_clips(sources, composition, **labels)
+    positions = pipeline.positions(sources, composition, seed=1, **options)
+    batches = pipeline.batches(sources, composition, seed=1, **labels, **options)
+    for chosen, batch in itertools.islice(zip(positions, batches, strict=True), 12):
+        assert batch.keys() == clips.keys()
+        for name, value in batch.items():
+            np.testing.assert_array_equal(clips[name][chosen], value, err_msg=name)
+            assert clips[name].dtype == value.dtype
+
+
+def test_another_seed_is_another_order():
+    assert [clips_of(b) for b in read(6)] != [clips_of(b) for b in read(6, seed=2)]
+
+
+def test_a_pass_sees_every_clip_once_and_the_next_in_another_order():
+    # 9 unlabelled clips, 3 a batch: a pass is 3 batches.
+    composition = {"weak": 0, "unlabelled": 3, "strong": 0}
+    passes = [clips_of(batch) for batch in read(6, composition=composition)]
+    first, second = sum(passes[:3], []), sum(passes[3:], [])
+    assert sorted(first) == sorted(second) == list(range(9))
+    assert first != second
+
+
+def test_processes_share_the_clips():
+    composition = {"weak": 0, "unlabelled": 8, "strong": 0}
+    parts = [
+        {c for b in read(4, composition=composition, process=i, processes=2) for c in clips_of(b)}
+        for i in range(2)
+    ]
+    assert parts[0].isdisjoint(parts[1])
+    assert parts[0] | parts[1] == set(range(9))
+
+
+def test_a_set_smaller_than_its_share_repeats():
+    batch = read(1, composition={"weak": 12, "unlabelled": 0, "strong": 0})[0]
+    assert set(clips_of(batch)) == set(range(5))
+
+
+@pytest.mark.parametrize(
+    ("sources", "options", "message"),
+    [
+        ({"weak": Clips(3)}, {}, "0 unlabelled training clips.*config.batch.unlabelled=0"),
+        ({"weak": Clips(3)}, {"processes": 3}, "config.batch.weak = 2 cannot be shared by 3"),
+    ],
+)
+def test_too_few_clips_are_named(sources, options, message):
+    stream = pipeline.batches(
+        sources, COMPOSITION, num_classes=CLASSES, frame_rate=RATE, seed=0, **options
+    )
+    with pytest.raises(InputError, match=message):
+        next(stream)
+
+
+def test_holdout_is_disjoint_and_seeded():
+    clips = Clips(20)
+    train, held = pipeline.holdout_split(clips, 0.2, seed=3)
+    assert len(held) == 4
+    assert sorted(train.filenames + held.filenames) == sorted(clips.filenames)
+    assert held.filenames == pipeline.holdout_split(clips, 0.2, seed=3)[1].filenames
+    assert held.filenames != pipeline.holdout_split(clips, 0.2, seed=4)[1].filenames
+    assert len(pipeline.holdout_split(Clips(1), 0.2, seed=0)[0]) == 1
+    assert len(pipeline.holdout_split(clips, 0.0, seed=0)[1]) == 0

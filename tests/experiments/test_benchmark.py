@@ -1,0 +1,205 @@
+"""The benchmark: its count of operations, taking turns, the table; and the reference's log-mel."""
+
+import json
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jfsed_jax.configs import base, guided_learning, mean_teacher, pts_tfd_afl_esp
+from ml_collections import ConfigDict
+
+from jfsed_jax.audio.front_end import FrontEnd, mel_basis
+from jfsed_jax.audio.host import log_mel
+from jfsed_jax.cli import main as cli
+from jfsed_jax.errors import InputError
+from jfsed_jax.experiments import benchmarking as benchmark
+from jfsed_jax.method import models
+
+NO_TORCH = "PyTorch is not installed (extra [torch])"
+
+
+def make(name, get_config=base.get_config, **options):
+    config = get_config()
+    config[name].update(options)
+    return models.from_config(
+        config[name], config.batch_norm, classes=10, dtype="float32", axis_name=None
+    )
+
+
+def test_operations_are_those_of_the_layers():
+    convolutions = 600 * (64 * 25 * 160 + 16 * 25 * 160 * 160 + 4 * 9 * 160 * 160)
+    dense = 600 * (160 * 128 + 128 * 20 + 160 * 256 + 256 * 10)
+    without = make("student", gru_layers=0)
+    assert benchmark.forward_flops(without, 600, 64) == 2 * (convolutions + dense)
+    gates = 600 * 2 * 3 * 64 * ((160 + 64) + (128 + 64)) + 600 * 128 * 128
+    assert benchmark.forward_flops(make("student"), 600, 64) == 2 * (convolutions + dense + gates)
+    recurrent = benchmark.forward_flops(make("student", aed_recurrent=True), 600, 64)
+    assert recurrent == 2 * (convolutions + dense + gates + 600 * 128 * 256)
+
+
+def test_operations_of_systems_0_and_1():
+    blocks = 864 * 64 * (9 * 64 + 64 * 64) + 432 * 16 * 10 * 64 * 64 + 216 * 4 * 10 * 64 * 64
+    gates = 108 * 2 * 3 * 64 * ((64 + 64) + (128 + 64))
+    baseline = make("student", mean_teacher.get_config)
+    found = benchmark.forward_flops(baseline, 864, 64)
+    assert found == 2 * (blocks + gates + 108 * 128 * 20)
+    convolutions = 500 * (64 * 25 * 160 + 16 * 25 * 160 * 160 + 4 * 9 * 160 * 160)
+    guided = make("student", guided_learning.get_config)
+    found = benchmark.forward_flops(guided, 500, 64)
+    assert found == 2 * (convolutions + 500 * 160 * 20 + 160 * 10)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        make("teacher", gru_layers=0),
+        make("student", gru_layers=0),
+        make("student", mean_teacher.get_config, gru_layers=0),
+        make("teacher", guided_learning.get_config),
+    ],
+    ids=["teacher", "student", "system 0", "system 1"],
+)
+def test_operations_are_those_that_xla_counts(model):
+    """XLA leaves out what meets padding, counts batch norms, and of a loop counts one turn."""
+    mel = jax.ShapeDtypeStruct((1, 600, 64), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), mel)
+    counted = jax.jit(model.apply).lower(variables, mel).cost_analysis()["flops"]
+    assert benchmark.forward_flops(model, 600, 64) == pytest.approx(counted, rel=0.1)
+
+
+def test_sides_take_turns():
+    called = []
+
+    def side(name, seconds):
+        called.append(name)
+        time.sleep(seconds)
+
+    sides = {"a": lambda: side("a", 0.02), "b": lambda: side("b", 0.04)}
+    found = benchmark.take_turns(sides, seconds=0.25)
+    assert called == ["a", "b"] * (len(called) // 2)
+    assert found["a"].calls == found["b"].calls == len(called) // 2 - 1
+    assert 1.5 < found["b"].seconds / found["a"].seconds < 2.5
+    assert found["b"].cpu_seconds < 0.02  # sleep is not work
+
+
+def quick(monkeypatch):
+    """The complete system with two blocks, and few repeats."""
+    config = pts_tfd_afl_esp.get_config("tiny")
+    few = dict(filters=(4, 4), kernels=(3, 3), convs=(1, 1), gru_layers=1, dropout=0.0)
+    config.teacher.update(few, pools=((10, 8), (10, 4)))
+    config.student.update(few, pools=((1, 8), (1, 8)))
+    config.front_end.update(clip_seconds=100 / 60)
+    monkeypatch.setattr(benchmark, "take_turns", lambda sides: TAKE_TURNS(sides, seconds=0.1))
+    monkeypatch.setattr(jax.config, "update", lambda *_: None)  # this process has its devices
+    return config
+
+
+TAKE_TURNS = benchmark.take_turns
+
+
+def check_table(result, sides):
+    json.dumps(result, allow_nan=False)
+    rows = {row["name"]: row for row in result["rows"]}
+    assert list(rows) == ["train step", "inference", "features", "input", "peak memory"]
+    for name in ("train step", "inference"):
+        row = rows[name]
+        assert row["compile_seconds"] > 0 and row["ours"]["calls"] >= 3
+        expected = row["flops"] / row["ours"]["seconds"] / result["ceiling_flops"]
+        assert row["share_of_ceiling"] == pytest.approx(expected)
+    for row in (row for row in rows.values() if "skipped" not in row):
+        assert [side for side in ("ours", "torch") if side in row] == sides
+        assert ("ratio" in row) == (len(sides) == 2)
+    lines = benchmark.format_table(result).splitlines()
+    assert [line.split("  ")[0] for line in lines[-5:]] == list(rows)
+    return rows
+
+
+def test_without_a_reference_and_without_grain(monkeypatch):
+    def missing(*_):
+        raise ModuleNotFoundError("No module named 'grain'", name="grain")
+
+    monkeypatch.setattr(benchmark, "_input_sides", missing)
+    config = quick(monkeypatch)
+    config.num_seeds = 2
+    result = benchmark.benchmark(config, size=4)
+    seeds = result["rows"].pop(1)
+    train = result["rows"][0]
+    assert seeds["name"] == "seeds" and seeds["flops"] == 2 * train["flops"]
+    assert seeds["times_one"] == seeds["ours"]["seconds"] / train["ours"]["seconds"]
+    assert seeds["note"].startswith("2 as one program: ")
+    rows = check_table(result, ["ours"])
+    assert rows["input"] == {"name": "input", "skipped": "grain is not installed"}
+    assert "skipped: grain is not installed" in benchmark.format_table(result)
+    assert rows["peak memory"]["ours"]["host"] > 1e6
+
+
+def test_against_torch(monkeypatch):
+    pytest.importorskip("torch", reason=NO_TORCH)
+    memory = {"host": 5 << 20, "device": 0}
+    monkeypatch.setattr(benchmark, "peak_memory", lambda *_: memory)
+    result = benchmark.benchmark(quick(monkeypatch), size=4, reference="torch")
+    rows = check_table(result, ["ours", "torch"])
+    assert result["largest_difference"] < 1e-5
+    seconds = [rows["train step"][side]["seconds"] for side in ("torch", "ours")]
+    assert rows["train step"]["ratio"] == seconds[0] / seconds[1]
+
+
+@pytest.mark.parametrize("system", [mean_teacher, guided_learning])
+def test_both_sides_train_systems_0_and_1(system, monkeypatch):
+    pytest.importorskip("torch", reason=NO_TORCH)
+    config = system.get_config("tiny")
+    config.augmentation = dict.fromkeys(config.augmentation, 0.0)
+    config.teacher_noise = 0.0
+    few = dict(filters=(4, 4), kernels=(3, 3), dropout=0.0)
+    if system is mean_teacher:
+        config.student.update(few, pools=((2, 8), (2, 8)), gru_layers=1)
+    else:
+        config.teacher.update(few, pools=((10, 8), (10, 4)), convs=(1, 1))
+        config.student.update(few, pools=((1, 8), (1, 8)), convs=(1, 1))
+    config.front_end.update(clip_seconds=2.0)
+    front_end = FrontEnd(**config.front_end)
+    batch = benchmark.make_batch(config, front_end, 4)
+    ours = benchmark.Ours(config, batch)
+    theirs = benchmark.Torch(benchmark.load_reference(), config, front_end, batch, ours.variables)
+    for found, expected in zip(ours.infer(), theirs.infer(), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    before = theirs.infer()
+    for side in (ours, theirs):
+        side.train()
+        side.train()
+    assert int(ours.state.step) == 2
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(ours.state))
+    for old, new in zip(before, theirs.infer(), strict=True):
+        assert np.isfinite(new).all() and not np.array_equal(old, new)
+
+
+def test_what_is_missing_is_named(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(benchmark, "_REFERENCE", tmp_path / "torch_reference.py")
+    found = benchmark.importlib.util.find_spec
+    for torch, message in ((None, "not installed"), ("a spec", "from a clone")):
+        monkeypatch.setattr(benchmark.importlib.util, "find_spec", lambda name, torch=torch: torch)
+        with pytest.raises(InputError, match=message):
+            benchmark.load_reference()
+    monkeypatch.setattr(benchmark.importlib.util, "find_spec", found)
+    assert cli.main(["benchmark", "--reference=keras"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_batch_has_each_kind_in_the_configs_proportion():
+    config = ConfigDict({"batch": {"weak": 16, "unlabelled": 32, "strong": 16}})
+    batch = benchmark.make_batch(config, FrontEnd(), 8)
+    assert batch["is_weak"].tolist() == [1, 1, 0, 0, 0, 0, 0, 0]
+    assert batch["is_strong"].tolist() == [0, 0, 0, 0, 0, 0, 1, 1]
+    assert (batch["frame_labels"].any((1, 2)) == batch["is_strong"]).all()
+
+
+def test_the_references_log_mel_is_ours():
+    torch = pytest.importorskip("torch", reason=NO_TORCH)
+    front_end = FrontEnd(clip_seconds=2.0)
+    noise = np.random.default_rng(0).normal(0, 0.1, front_end.num_samples).astype(np.float32)
+    found = benchmark.load_reference().log_mel(
+        torch.from_numpy(noise)[None], torch.from_numpy(mel_basis(front_end)), front_end
+    )
+    np.testing.assert_allclose(found[0], log_mel(noise, front_end), atol=1e-4)

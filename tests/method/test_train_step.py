@@ -1,0 +1,521 @@
+"""The step: the terms of each system, devices, missing kinds of clips, donation, compilation."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+from jfsed_jax.configs import guided_learning, mean_teacher, pts_tfd_afl_esp
+
+from jfsed_jax.method import memory
+from jfsed_jax.method import step as train_step
+from jfsed_jax.method.models import Output
+from jfsed_jax.method.state import state_of_seed
+
+ROOT = Path(__file__).parents[2]
+FRAMES = 100  # the teacher pools by 100
+
+
+def make(config, steps_per_epoch=1, axis_name=train_step.AXIS):
+    return train_step.make_system(
+        config, num_classes=10, steps_per_epoch=steps_per_epoch, axis_name=axis_name
+    )
+
+
+def tiny():
+    """The complete system with fewer blocks and no dropout, which compiles in less time."""
+    config = pts_tfd_afl_esp.get_config("tiny")
+    config.teacher.dropout = 0.0
+    few = dict(filters=(4, 4), kernels=(3, 3), convs=(1, 1), gru_layers=1)
+    config.teacher.update(few, pools=((10, 8), (10, 4)))
+    config.student.update(few, pools=((1, 8), (1, 8)))
+    return config
+
+
+def tiny_guided_learning():
+    config = guided_learning.get_config("tiny")
+    few = dict(filters=(4, 4), kernels=(3, 3), convs=(1, 1), dropout=0.0)
+    config.teacher.update(few, pools=((10, 8), (10, 4)))
+    config.student.update(few, pools=((1, 8), (1, 8)))
+    return config
+
+
+def tiny_mean_teacher():
+    config = mean_teacher.get_config("tiny")
+    config.student.update(filters=(4, 4), kernels=(3, 3), pools=((2, 8), (2, 8)), gru_layers=1)
+    return config
+
+
+def create(system, config):
+    return train_step.initial_state(system, config, jax.random.key(0))
+
+
+def start(system, config):
+    """A fresh state on the host, which no step can consume."""
+    # Op by op this takes much longer than compiled.
+    return jax.device_get(jax.jit(lambda: create(system, config))())
+
+
+def make_batch(weak=2, unlabelled=4, strong=2):
+    """Random clips, in this order; weak ones have tags, strong ones tags and events."""
+    rng = np.random.default_rng(0)
+    clips = weak + unlabelled + strong
+    kind = np.repeat([0, 1, 2], [weak, unlabelled, strong])
+    frame_labels = np.zeros((clips, FRAMES, 10), np.uint8)
+    frame_labels[kind == 2, 20:60, 3] = 1
+    clip_labels = frame_labels.max(1).astype(np.float32)
+    clip_labels[kind == 0, 5] = 1
+    return {
+        "mel": rng.normal(-5, 2, (clips, FRAMES, 64)).astype(np.float16),
+        "clip_labels": clip_labels,
+        "frame_labels": frame_labels,
+        "is_weak": (kind == 0).astype(np.float32),
+        "is_strong": (kind == 2).astype(np.float32),
+    }
+
+
+def full(epoch):
+    return 1.0
+
+
+def alpha(start):
+    return lambda epoch: 1 - 0.996 ** max(epoch - start, 0)
+
+
+def ramp(top, epochs):
+    return lambda epoch: top * np.exp(-5 * (1 - min(epoch / epochs, 1)) ** 2)
+
+
+# Systems of table 1 at the paper's size: their terms, and the weight of each in an epoch.
+SUPERVISED = dict.fromkeys(
+    ("teacher/weak", "teacher/strong", "student/weak", "student/strong"), full
+)
+PTS = SUPERVISED | {
+    "consistency/teacher_to_student": full,
+    "consistency/student_to_teacher": alpha(30),
+}
+BETA = ramp(1, 100)
+TERMS = {
+    "mean_teacher": {
+        "student/weak": full,
+        "student/strong": full,
+        "consistency/clip": ramp(2, 50),
+        "consistency/frames": ramp(2, 50),
+    },
+    "guided_learning": {
+        "teacher/clip": full,
+        "student/clip": full,
+        "consistency/teacher_to_student": full,
+        "consistency/student_to_teacher": alpha(5),
+    },
+    "pts_without_bgru": PTS,
+    "pts": PTS,
+    "pts_dfd_mse": PTS | {"distillation/dfd_mse": BETA},
+    "pts_dfd_d": PTS | {"distillation/dfd_d": BETA},
+    "pts_tfd": PTS | {"distillation/tfd": BETA},
+    "pts_tfd_dfd_d": PTS | {"distillation/tfd": BETA, "distillation/dfd_d_weak_unlabelled": BETA},
+    "pts_tfd_afl": PTS | {"distillation/tfd": BETA},
+    "pts_tfd_afl_esp": PTS | {"distillation/tfd": BETA},
+}
+TAU = {"pts_tfd_afl": 15, "pts_tfd_afl_esp": 15}  # the others stay with BCE
+
+
+def terms_of(config, teacher, student, params, batch, step, steps_per_epoch=1):
+    """name -> (weight, value), of the config's scheme."""
+    system = make(config, steps_per_epoch)
+    terms = train_step.SCHEMES[system.scheme]
+    return terms(teacher, student, params, batch, jnp.int32(step), system, None)
+
+
+@pytest.mark.parametrize("epoch", [0, 5, 6, 14, 15, 31, 150])
+@pytest.mark.parametrize("name", TERMS)
+def test_terms_of_each_system(name, epoch):
+    config = importlib.import_module(f"jfsed_jax.configs.{name}").get_config()
+    rng = np.random.default_rng(0)
+
+    def output(frames, features):
+        p = rng.uniform(0.1, 0.9, (8, frames + 1, 10)).astype(np.float32)
+        return Output(p[:, 0], p[:, 1:], rng.normal(size=(8, frames, features)))
+
+    teacher, student = output(FRAMES if name == "mean_teacher" else 1, 6), output(FRAMES, 4)
+    params = {
+        "distillation": {"teacher": rng.normal(size=(6, 5)), "student": rng.normal(size=(4, 5))}
+    }
+    batch = make_batch()
+    terms = terms_of(config, teacher, student, params, batch, 10 * epoch, steps_per_epoch=10)
+
+    assert terms.keys() == TERMS[name].keys()
+    for term, weight in TERMS[name].items():
+        np.testing.assert_allclose(terms[term][0], weight(epoch), atol=1e-6, err_msg=term)
+
+    if config.scheme == "joint":
+        # The first two clips are the weak ones; consistency stays BCE (equation 6).
+        q = np.where(batch["clip_labels"][:2] > 0, student.clip[:2], 1 - student.clip[:2])
+        weight = 1 - q**2 if epoch >= TAU.get(name, np.inf) else 1
+        expected = (-weight * np.log(q)).mean()
+        np.testing.assert_allclose(terms["student/weak"][1], expected, rtol=1e-5)
+        q = np.where(teacher.clip > 0.5, student.clip, 1 - student.clip)
+        consistency = terms["consistency/teacher_to_student"][1]
+        np.testing.assert_allclose(consistency, -np.log(q).mean(), rtol=1e-5)
+
+
+def constant(clips, frames=None):
+    """Clip n has the n-th probability in all classes, and in all frames where no other is given."""
+    clips = np.asarray(clips, np.float32)
+    frames = clips if frames is None else np.asarray(frames, np.float32)
+    return Output(
+        np.tile(clips[:, None], (1, 10)), np.tile(frames[:, None, None], (1, FRAMES, 10)), None
+    )
+
+
+def test_which_clips_the_terms_of_a_mean_teacher_are_over():
+    # One weak, one unlabelled, one strong clip; outside its mask a clip is far off.
+    teacher = constant([0.3, 0.6, 0.9], frames=[0.5, 0.5, 0.5])
+    student = constant([0.2, 0.9, 0.9], frames=[0.9, 0.5, 0.25])
+    found = terms_of(tiny_mean_teacher(), teacher, student, {}, make_batch(1, 1, 1), 0)
+    expected = {
+        # One of ten tags; 40 of 100 frames of one class of ten.
+        "student/weak": -(0.1 * np.log(0.2) + 0.9 * np.log(0.8)),
+        "student/strong": -(0.04 * np.log(0.25) + 0.96 * np.log(0.75)),
+        "consistency/clip": (0.01 + 0.09 + 0) / 3,
+        "consistency/frames": (0.16 + 0 + 0.0625) / 3,
+    }
+    for term, value in expected.items():
+        np.testing.assert_allclose(found[term][1], value, rtol=1e-5, err_msg=term)
+
+
+def test_a_mean_teacher_gets_no_gradient():
+    teacher, student = constant([0.3, 0.6, 0.9]), constant([0.2, 0.9, 0.9])
+
+    def total(teacher):
+        found = terms_of(tiny_mean_teacher(), teacher, student, {}, make_batch(1, 1, 1), 0)
+        return sum(value for _, value in found.values())
+
+    gradients = jax.grad(total)(teacher._replace(features=np.zeros(3, np.float32)))
+    assert not any(leaf.any() for leaf in jax.tree.leaves(gradients))
+
+
+def test_which_clips_the_terms_of_guided_learning_are_over():
+    # One weak, one unlabelled, one strong clip; each has one tag of ten, but the unlabelled none.
+    teacher, student = constant([0.2, 0.7, 0.6]), constant([0.9, 0.4, 0.2])
+    found = terms_of(tiny_guided_learning(), teacher, student, {}, make_batch(1, 1, 1), 0)
+
+    def clip(p):
+        return -(0.1 * np.log(p) + 0.9 * np.log(1 - p))
+
+    expected = {
+        "teacher/clip": (clip(0.2) + clip(0.6)) / 2,
+        "student/clip": (clip(0.9) + clip(0.2)) / 2,
+        # The unlabelled clip alone: the teacher says present, the student absent.
+        "consistency/teacher_to_student": -np.log(0.4),
+        "consistency/student_to_teacher": -np.log(1 - 0.7),
+    }
+    for term, value in expected.items():
+        np.testing.assert_allclose(found[term][1], value, rtol=1e-5, err_msg=term)
+
+
+def test_which_clips_distances_are_over():
+    config = pts_tfd_afl_esp.get_config()
+    config.loss.distillation.update(tfd=1.0, dfd_d=1.0, dfd_d_weak_unlabelled=1.0, dfd_mse=1.0)
+    config.loss.distillation_dims = 1
+    # Clip n is n everywhere for the student and 0 for the teacher.
+    number = np.arange(8, dtype=np.float32)[:, None, None]
+    half = np.full((8, 10), 0.5, np.float32)
+    student = Output(half, half[:, None], np.broadcast_to(number, (8, FRAMES, 1)))
+    teacher = Output(half, half[:, None], np.zeros((8, 1, 1), np.float32))
+    params = {"distillation": {"teacher": np.ones((1, 1)), "student": np.ones((1, 1))}}
+    found = terms_of(config, teacher, student, params, make_batch(), 0)
+    expected = {
+        "tfd": 0.4 * (6 + 7) / 2,  # strong clips, 40 of 100 frames
+        "dfd_d": 28 / 8,
+        "dfd_d_weak_unlabelled": 15 / 6,
+        "dfd_mse": (1 + 4 + 9 + 16 + 25 + 36 + 49) / 8,
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[f"distillation/{name}"][1], value, rtol=1e-5)
+
+
+def compiled(config):
+    """A step as training uses it, and what gives a state placed as training places it."""
+    system = make(config)
+    mesh = train_step.make_mesh(1)
+    step = train_step.data_parallel(
+        partial(train_step.train_step, system=system, axis_name=train_step.AXIS), mesh
+    )
+    state = start(system, config)
+
+    def first():
+        return jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
+
+    return step, first
+
+
+@pytest.fixture(scope="module")
+def run():
+    return compiled(tiny())
+
+
+MISSING = [(4, 4, 0), (0, 4, 4), (4, 0, 4), (0, 8, 0), (0, 0, 8)]  # weak, unlabelled, strong
+
+
+def check_finite(state, metrics):
+    assert all(np.isfinite(value) for value in metrics.values())
+    # Adam's state holds the gradients.
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+
+
+@pytest.mark.parametrize(("weak", "unlabelled", "strong"), MISSING)
+def test_kinds_may_be_missing(weak, unlabelled, strong, run):
+    step, first = run
+    state, metrics = step(first(), make_batch(weak, unlabelled, strong), jax.random.key(0))
+    check_finite(state, metrics)
+    for name, value in metrics.items():
+        if name.endswith("/weak"):
+            assert (value > 0) == (weak > 0)  # without such clips exactly 0
+        if name.endswith(("/strong", "/tfd")):
+            assert (value > 0) == (strong > 0)
+        if name.startswith("consistency/"):
+            assert value > 0
+
+
+@pytest.mark.parametrize("config", [tiny_mean_teacher, tiny_guided_learning])
+def test_kinds_may_be_missing_in_systems_0_and_1(config):
+    step, first = compiled(config())
+    for weak, unlabelled, strong in MISSING:
+        state, metrics = step(first(), make_batch(weak, unlabelled, strong), jax.random.key(0))
+        check_finite(state, metrics)
+        expected = {
+            "student/weak": weak,
+            "student/strong": strong,
+            "student/clip": weak + strong,
+            "teacher/clip": weak + strong,
+            "consistency/clip": 8,
+            "consistency/frames": 8,
+            "consistency/teacher_to_student": unlabelled,
+            "consistency/student_to_teacher": unlabelled,
+        }
+        for name, clips in expected.items():
+            if name in metrics:
+                assert (metrics[name] > 0) == (clips > 0), name
+    assert step._cache_size() == 1
+
+
+def test_a_step_consumes_its_state_and_compiles_once(run):
+    step, first = run
+    state, key, batch = first(), jax.random.key(0), make_batch()
+    for number in range(3):
+        before = state
+        state, _ = step(state, batch, key)
+        assert int(state.step) == number + 1
+        assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))
+        assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+    assert step._cache_size() == 1
+
+
+def test_randomness_is_a_function_of_key_and_step(run):
+    step, first = run
+    batch = make_batch()
+
+    def loss(key, number):
+        state = first()
+        at = state.replace(step=jnp.zeros_like(state.step) + number)
+        return float(step(at, batch, jax.random.key(key))[1]["loss"])
+
+    assert loss(0, 0) == loss(0, 0)
+    # The augmentation is another one with another key, or at another step.
+    assert len({loss(0, 0), loss(1, 0), loss(0, 1)}) == 3
+
+
+def test_one_program_of_three_steps_is_three_steps():
+    """To float32 rounding: XLA fuses the loop's body otherwise. Plain SGD does not amplify it."""
+    config = tiny()
+    system = replace(make(config), optimiser=optax.sgd(0.05))
+    step = partial(train_step.train_step, system=system, axis_name=train_step.AXIS)
+    mesh = train_step.make_mesh(1)
+    clips, key = make_batch(4, 8, 4), jax.random.key(0)
+    positions = np.stack([np.roll(np.arange(16), n)[::2] for n in (0, 1, 5)]).astype(np.int32)
+    pick = train_step.data_parallel_gather(mesh, train_step.SEVERAL_BATCHES)
+    steps = train_step.scanned(step)
+    steps = train_step.data_parallel(steps, mesh, train_step.SEVERAL_BATCHES)
+    found = steps(start(system, config), pick(clips, positions), key)
+
+    one, state, metrics = train_step.data_parallel(step, mesh), start(system, config), []
+    for chosen in positions:
+        batch = {name: values[chosen] for name, values in clips.items()}
+        state, values = one(state, batch, key)
+        metrics.append(values)
+    expected = state, jax.tree.map(lambda *values: np.stack(values), *metrics)
+    for a, b in zip(*map(jax.tree.leaves, (expected, found)), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-6)
+
+
+def test_each_of_several_seeds_is_its_single_run():
+    """Three steps with dropout and augmentation; plain SGD does not amplify rounding."""
+    config = tiny()
+    config.teacher.dropout = 0.3
+    config.seed, config.num_seeds = 5, 2
+    assert config.augmentation.mix and config.augmentation.time_shift
+    system = replace(make(config), optimiser=optax.sgd(0.05))
+    step = partial(train_step.train_step, system=system, axis_name=train_step.AXIS)
+    mesh = train_step.make_mesh(1)
+    one = train_step.data_parallel(step, mesh)
+    clips = make_batch(4, 8, 4)
+    picks = [np.roll(np.arange(16), n)[::2] for n in range(6)]
+    batches = [{name: values[pick] for name, values in clips.items()} for pick in picks]
+    init = jax.jit(partial(train_step.initial_state, system, config))
+    keys = train_step.run_keys(config)
+    begin = jax.device_get(init(keys))
+    single_configs = [config.copy_and_resolve_references() for _ in range(2)]
+    for k, single in enumerate(single_configs):
+        single.seed, single.num_seeds = 5 + k, 1
+    single_keys = [train_step.run_keys(single) for single in single_configs]
+    single_starts = [jax.device_get(init(key)) for key in single_keys]
+
+    for share_batch in (False, True):
+        several = train_step.several_seeds(step, share_batch=share_batch)
+        split = train_step.ONE_BATCH if share_batch else train_step.SEVERAL_BATCHES
+        several = train_step.data_parallel(several, mesh, split)
+        # A pair for each step, of which the first is the shared one.
+        pairs = [batches[2 * n : 2 * n + 2] for n in range(3)]
+        state, found = begin, []
+        for pair in pairs:
+            stacked = jax.tree.map(lambda a, b: np.stack([a, b]), *pair)
+            state, metrics = several(state, pair[0] if share_batch else stacked, keys)
+            found.append(metrics)
+        assert state.step.tolist() == [3, 3]
+        for k, (expected, key) in enumerate(zip(single_starts, single_keys, strict=True)):
+            for pair, metrics in zip(pairs, found, strict=True):
+                expected, values = one(expected, pair[0 if share_batch else k], key)
+                for name, value in values.items():
+                    np.testing.assert_allclose(metrics[name][k], value, rtol=1e-4, err_msg=name)
+            own = state_of_seed(state, k)
+            for a, b in zip(*map(jax.tree.leaves, (expected, own)), strict=True):
+                np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_step_lowers_for_tpu(dtype):
+    config = tiny()
+    config.compute_dtype, config.teacher.dropout = dtype, 0.3
+    system = make(config)
+    step = train_step.data_parallel(
+        partial(train_step.train_step, system=system, axis_name=train_step.AXIS),
+        train_step.make_mesh(1),
+    )
+    state = jax.eval_shape(lambda: create(system, config))
+    exported = jax.export.export(step, platforms=["tpu"])(state, make_batch(), jax.random.key(0))
+    assert exported.platforms == ("tpu",)
+    text = exported.mlir_module()
+    assert "callback" not in text and "f64" not in text
+    assert ("bf16" in text) == (dtype == "bfloat16")
+
+
+def test_the_step_lowers_for_cuda_with_the_recurrence_as_kernels(kernels_for_cuda):
+    config = tiny()
+    config.compute_dtype, config.gru_loop = "bfloat16", "pallas"
+    config.student.gru_hidden = config.teacher.gru_hidden = 16
+    system = make(config)
+    step = train_step.data_parallel(
+        partial(train_step.train_step, system=system, axis_name=train_step.AXIS),
+        train_step.make_mesh(1),
+    )
+    state = jax.eval_shape(lambda: create(system, config))
+    traced = step.trace(state, make_batch(), jax.random.key(0))
+    # One layer of two models, forward and backward.
+    assert kernels_for_cuda(traced) == 4
+
+
+EIGHT_DEVICES = """
+    import json, sys
+    from dataclasses import replace
+    from functools import partial
+    import jax, numpy as np, optax
+    from jfsed_jax import predict, train_step
+    sys.path.insert(0, "tests")
+    from test_train_step import make, make_batch, start, tiny
+
+    config = tiny()
+    config.loss.tau = 0.0
+    # No augmentation: each device draws its own.
+    system = replace(make(config), optimiser=optax.sgd(0.05), augmentation=None)
+    step = partial(train_step.train_step, system=system, axis_name=train_step.AXIS)
+    batch, key = make_batch(4, 8, 4), jax.random.key(0)
+    split = {name: value.reshape(8, 2, *value.shape[1:]) for name, value in batch.items()}
+    assert jax.device_count() == 8
+    runs = {
+        "one": (train_step.data_parallel(step, train_step.make_mesh(1)), batch),
+        "eight": (train_step.data_parallel(step, train_step.make_mesh(8)), batch),
+        "pmap": (jax.pmap(step, train_step.AXIS, in_axes=(None, 0, None), out_axes=None), split),
+    }
+    first, found = start(system, config), {}
+    for name, (run, clips) in runs.items():
+        state = first
+        for _ in range(2):
+            state, metrics = run(state, clips, key)
+        values = {k: float(v) for k, v in metrics.items()}
+        for part in ("params", "batch_stats"):
+            for path, leaf in jax.tree_util.tree_leaves_with_path(getattr(state, part)):
+                values[part + jax.tree_util.keystr(path)] = np.asarray(leaf).ravel().tolist()
+        found[name] = values
+    predict_fn = predict.make_predict(make(config, axis_name=None))
+    mels, by = np.concatenate([batch["mel"], batch["mel"][:3]]), set()
+
+    def listened(state, mel):
+        by.add(mel.sharding.shard_shape(mel.shape)[0])
+        return predict_fn(state, mel)
+
+    shared = predict.predict_clips(listened, first, mels)
+    assert by == {2}, by  # of 16 clips, two a device
+    for name, output in ("shared", shared), ("alone", predict_fn(first, mels)):
+        found[name] = {k: np.ravel(v).tolist() for k, v in output._asdict().items()}
+    print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def eight_devices():
+    # Without optimisation: it compiles in half the time.
+    flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    if "xla_cpu_use_fusion_emitters" in memory.frugal_options(train_step.make_mesh()):
+        flags += " --xla_cpu_use_fusion_emitters=false"  # as data_parallel does: pmap rounds alike
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    code = textwrap.dedent(EIGHT_DEVICES)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_one_device_equals_eight(eight_devices):
+    """Two steps of plain SGD: a gradient that is too large by the devices' number would show.
+
+    Weak and strong clips are on two devices each, so no device's own mean is that of the batch.
+    """
+    one, eight = eight_devices["one"], eight_devices["eight"]
+    assert one.keys() == eight.keys()
+    for name, value in one.items():
+        np.testing.assert_allclose(eight[name], value, rtol=2e-4, atol=2e-5, err_msg=name)
+
+
+def test_shard_map_equals_pmap(eight_devices):
+    shard_map, pmap = eight_devices["eight"], eight_devices["pmap"]
+    for name, value in shard_map.items():
+        np.testing.assert_allclose(pmap[name], value, rtol=1e-6, atol=1e-7, err_msg=name)
+
+
+def test_clips_that_eight_devices_share_have_the_posteriors_of_one(eight_devices):
+    shared, alone = eight_devices["shared"], eight_devices["alone"]
+    for name, value in alone.items():
+        np.testing.assert_allclose(shared[name], value, atol=1e-6, err_msg=name)

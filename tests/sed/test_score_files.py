@@ -1,0 +1,161 @@
+"""Score files: there and back, against sed_scores_eval's own reader, and to events."""
+
+import numpy as np
+import pytest
+
+from jfsed_jax.cli import main as cli
+from jfsed_jax.errors import InputError
+from jfsed_jax.sed import postprocessing as postprocess
+from jfsed_jax.sed import score_files, tables
+
+CLASSES = ("Cat", "Dog")
+NAMES = ("a_0.000_10.000.wav", "b.wav")
+
+
+def posteriors(frames=40):
+    rng = np.random.default_rng(0)
+    noise = rng.uniform(size=(len(NAMES), frames // 8, len(CLASSES)))
+    return np.repeat(noise, 8, axis=1).astype(np.float32)
+
+
+def write(directory, frames, **kwargs):
+    score_files.write_score_files(
+        directory, frames, filenames=NAMES, classes=CLASSES, frame_rate=60.0, **kwargs
+    )
+    return directory
+
+
+def test_score_files_survive_writing_and_reading(tmp_path):
+    frames = posteriors()
+    files = score_files.read_score_files(write(tmp_path, frames))
+    assert files.classes == CLASSES
+    assert files.clips == ["a_0.000_10.000", "b"]
+    for scores, times, expected in zip(files.scores, files.times, frames, strict=True):
+        np.testing.assert_array_equal(scores.astype(np.float32), expected)
+        np.testing.assert_array_equal(times, np.arange(41) / 60.0)
+    assert score_files.frame_rate_of(files) == pytest.approx(60)
+
+
+def test_frames_past_the_end_of_a_clip_are_left_out(tmp_path):
+    files = score_files.read_score_files(write(tmp_path, posteriors(), durations={"b.wav": 0.255}))
+    assert len(files.scores[0]) == 40
+    assert len(files.scores[1]) == 16
+    assert files.times[1][-1] == 0.255
+    assert score_files.frame_rate_of(files) == pytest.approx(60)
+
+
+def test_sed_scores_eval_reads_ours_and_we_read_its(tmp_path):
+    pytest.importorskip("sed_scores_eval", reason="the extra psds is not installed")
+    from sed_scores_eval import io
+    from sed_scores_eval.base_modules.scores import create_score_dataframe
+
+    frames = posteriors()
+    theirs = io.read_sed_scores(write(tmp_path / "ours", frames))
+    assert sorted(theirs) == ["a_0.000_10.000", "b"]
+    np.testing.assert_allclose(theirs["b"][list(CLASSES)], frames[1], rtol=1e-7)
+    tables_of_clips = {
+        clip: create_score_dataframe(values, np.arange(41) * 0.02, list(CLASSES))
+        for clip, values in zip(theirs, frames, strict=True)
+    }
+    io.write_sed_scores(tables_of_clips, tmp_path / "theirs")
+    files = score_files.read_score_files(tmp_path / "theirs")
+    np.testing.assert_array_equal(files.scores[1], frames[1])
+    assert score_files.frame_rate_of(files) == pytest.approx(50)
+
+
+def test_events_are_those_of_the_array_with_the_times_of_the_files(tmp_path):
+    frames = posteriors(400)
+    windows = np.array([5, 12])
+    clip = np.array([[0.9, 0.9], [0.1, 0.9]])
+    expected = postprocess.detect_events(
+        clip, frames, windows, filenames=NAMES, classes=CLASSES, frame_rate=60.0
+    )
+    files = score_files.read_score_files(write(tmp_path, frames))
+    found = score_files.detect_events(files, windows, filenames=NAMES, clip=clip)
+    assert found == expected and len(found) > 5
+
+
+def test_clips_of_different_lengths(tmp_path):
+    frames = np.full((2, 60, 2), 0.9)
+    files = score_files.read_score_files(write(tmp_path, frames, durations={NAMES[0]: 0.5}))
+    found = score_files.detect_events(files, np.array([3, 3]), filenames=NAMES)
+    assert [(e.filename, e.offset) for e in found] == [
+        (NAMES[0], 0.5),
+        (NAMES[0], 0.5),
+        (NAMES[1], 1.0),
+        (NAMES[1], 1.0),
+    ]
+
+
+HEADER = "onset\toffset\tCat\tDog\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "not a score file"),
+        ("onset\toffset\n0\t1\n", "expected rows and the columns"),
+        (HEADER, "expected rows and the columns"),
+        (HEADER + "0\t1\t0.5\tx\n", "row 2: expected numbers"),
+        (HEADER + "0\t1\t0.5\tnan\n", "row 2: expected numbers"),
+        (HEADER + "0\t1\t0.5\t0.5\n2\t3\t0.5\t0.5\n", "row 3: expected a segment that begins"),
+        (HEADER + "0\t0\t0.5\t0.5\n", "row 2: expected a segment"),
+        ("onset\toffset\tCat\tCow\n0\t1\t0.5\t0.5\n", "z.tsv: the classes are Cat Cow"),
+    ],
+)
+def test_bad_score_files_are_named(tmp_path, content, message):
+    write(tmp_path, posteriors())
+    (tmp_path / "z.tsv").write_text(content)
+    with pytest.raises(InputError, match=message):
+        score_files.read_score_files(tmp_path)
+
+
+def test_segments_of_several_lengths_are_refused(tmp_path):
+    (tmp_path / "a.tsv").write_text(
+        HEADER + "0\t1\t0.5\t0.5\n1\t2\t0.5\t0.5\n2\t4\t0.5\t0.5\n4\t5\t0.5\t0.5\n"
+    )
+    files = score_files.read_score_files(tmp_path)
+    with pytest.raises(InputError, match=r"a.tsv, row \d: expected segments of"):
+        score_files.frame_rate_of(files)
+
+
+def test_postprocess_command(tmp_path, capsys):
+    frames = posteriors(400)
+    scores = write(tmp_path / "scores", frames)
+    strong = tmp_path / "strong.tsv"
+    rows = [(f"{i}.wav", 0, 0.2 + 0.3 * (i % 10), CLASSES[i % 2]) for i in range(40)]
+    tables.write_table(strong, tables.EVENT_COLUMNS, rows)
+    tags = tmp_path / "tags.tsv"
+    tables.write_tags(tags, {NAMES[0]: ["Cat"], NAMES[1]: ["Cat", "Dog"]})
+    output = tmp_path / "events.tsv"
+    command = ["postprocess", f"--scores={scores}", f"--output={output}"]
+    assert cli.main([*command, f"--strong={strong}", f"--tags={tags}", "--postprocess=avg"]) == 0
+    durations = postprocess.durations_by_class(tables.read_events(strong).events, CLASSES)
+    windows = postprocess.window_sizes(postprocess.class_windows(durations, frame_rate=60.0), "avg")
+    expected = postprocess.detect_events(
+        np.array([[1, 0], [1, 1]]),
+        frames,
+        windows,
+        filenames=NAMES,
+        classes=CLASSES,
+        frame_rate=60.0,
+    )
+    found = tables.read_events(output).events
+    assert found == expected and {e.filename for e in found} == set(NAMES)
+
+    assert cli.main([*command, "--postprocess=fixed", "--fixed=1", "--extension=.ogg"]) == 0
+    assert {e.filename for e in tables.read_events(output).events} == {
+        "a_0.000_10.000.ogg",
+        "b.ogg",
+    }
+    capsys.readouterr()
+    for arguments, message in [
+        (command, "--strong is missing"),
+        (["postprocess", "--postprocess=fixed", "--output=x"], "--scores is missing"),
+        ([*command, "--postprocess=best"], "postprocess"),
+        ([*command, "--postprocess=fixed", "--threshold=2"], "threshold"),
+        ([*command, "--postprocess=fixed", "--scores=none"], "none is not a folder"),
+    ]:
+        assert cli.main(arguments) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1

@@ -1,0 +1,208 @@
+"""What the loop promises without training: bad losses stop it, workdirs and logs stay apart."""
+
+import json
+import threading
+from types import SimpleNamespace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jfsed_jax.configs import pts_tfd_afl_esp
+
+from jfsed_jax.errors import InputError
+from jfsed_jax.method import step as train_step
+from jfsed_jax.training import log as run_log
+from jfsed_jax.training import loop as train
+
+
+def log_of(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    config = pts_tfd_afl_esp.get_config("tiny")
+    losses = iter([1.0, float("nan"), 1.0])
+    saved = []
+
+    def step(state, batch, key):
+        return state, {"loss": jnp.asarray(next(losses)), "student/weak": jnp.asarray(0.5)}
+
+    manager = SimpleNamespace(
+        directory=tmp_path, all_steps=list, wait_until_finished=lambda: None,
+        save=lambda step, **_: saved.append(step),
+    )  # fmt: skip
+    log = run_log.RunLog(tmp_path, 0, [tmp_path])
+    with pytest.raises(InputError, match=r"step 2: loss not finite .*student/weak 0.5.*step 0 of"):
+        train._loop(
+            {}, 0, 3, 3, lambda count: {"mel": np.zeros((2, 1))}, dict, {1: step}, None, log,
+            config=config, manager=manager, meta={},
+            stop=threading.Event(), evaluate=lambda state: [{"selection": 0.0}],
+        )  # fmt: skip
+    log.close()
+    assert not saved
+
+
+def test_of_several_seeds_the_failing_one_is_named_and_means_are_logged(tmp_path):
+    config = pts_tfd_afl_esp.get_config("tiny")
+    config.num_seeds = 2
+    losses = iter([[1.0, 3.0], [1.0, float("nan")]])
+    manager = SimpleNamespace(
+        directory=tmp_path, all_steps=list, wait_until_finished=lambda: None,
+        save=lambda step, metrics, **_: selections.append(metrics["selection"]),
+    )  # fmt: skip
+    selections = []
+    folders = [train.seed_folder(tmp_path, config, k) for k in range(2)]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    log = run_log.RunLog(tmp_path, 0, folders)
+    with pytest.raises(InputError, match=r"step 2, seed 1: loss not finite"):
+        train._loop(
+            {}, 0, 3, 1, lambda count: {}, dict,
+            {1: lambda *_: ({}, {"loss": jnp.array(next(losses))})}, None, log,
+            config=config, manager=manager, meta={}, stop=threading.Event(),
+            evaluate=lambda state: [
+                {"at_f1": 10.0, "event_f1": None, "selection": 10.0},
+                {"at_f1": 20.0, "event_f1": 4.0, "selection": 24.0},
+            ],
+        )  # fmt: skip
+    log.close()
+    assert selections == [17.0]  # the mean, by which the seeds' common checkpoint is chosen
+    logs = [log_of(folder) for folder in (tmp_path, tmp_path / "seeds/0", tmp_path / "seeds/1")]
+    assert [rows[0]["loss"] for rows in logs] == [2.0, 1.0, 3.0]
+    assert [rows[1]["at_f1"] for rows in logs] == [15.0, 10.0, 20.0]
+    assert [rows[1]["event_f1"] for rows in logs] == [None, None, 4.0]
+    assert [rows[1]["selection"] for rows in logs] == [17.0] * 3
+
+
+class Clips:
+    """`count` clips of which the log-mel tells the set and the number."""
+
+    def __init__(self, count, first):
+        self.filenames = [f"{first + i}.wav" for i in range(count)]
+
+    def __len__(self):
+        return len(self.filenames)
+
+    def __getitem__(self, i):
+        number = float(self.filenames[i].removesuffix(".wav"))
+        return {
+            "mel": np.full((3, 2), number, np.float16),
+            "clip_labels": np.zeros(2, np.float32),
+            "onsets": np.array([]),
+            "offsets": np.array([]),
+            "labels": np.array([], int),
+        }
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+@pytest.mark.parametrize("share_batch", [False, True])
+def test_seeds_see_the_clips_of_their_single_runs(share_batch, in_memory):
+    """And hold out the same ones; sharing a batch, all see those of the first seed."""
+    config = pts_tfd_afl_esp.get_config("tiny")
+    config.data.in_memory = in_memory
+    config.evaluation.holdout = 0.4
+    splits = {"weak": Clips(9, 0), "unlabel_in_domain": Clips(10, 100), "synthetic": Clips(8, 200)}
+    prepared = SimpleNamespace(
+        splits=splits, classes=("a", "b"), front_end=SimpleNamespace(frame_rate=1.0)
+    )
+    mesh = train_step.make_mesh(1)
+
+    def clips(config, count):
+        """Numbers of the clips of some steps, first of one and then of two at once."""
+        data = [train.split_data(prepared, config, k) for k in range(config.num_seeds)]
+        held = [own.held["weak"].filenames for own in data]
+        draw, place = train._feed(data, prepared, config, mesh, 2)
+        drawn = [np.asarray(place(draw(1))["mel"])[..., 0, 0] for _ in range(count)]
+        if in_memory:
+            drawn += list(np.asarray(place(draw(2))["mel"])[..., 0, 0])
+        return held, np.stack(drawn)
+
+    expected = []
+    for k in range(3):
+        config.seed = 7 + (0 if share_batch else k)
+        expected.append(clips(config, 5))
+    config.seed, config.num_seeds, config.seeds_share_batch = 7, 3, share_batch
+    held, found = clips(config, 5)
+    assert held == [own[0] for own, _ in expected]
+    if share_batch:
+        np.testing.assert_array_equal(found, expected[0][1])
+    else:
+        assert held[0] != held[1]
+        np.testing.assert_array_equal(found, np.stack([drawn for _, drawn in expected], axis=1))
+
+
+@pytest.mark.parametrize("steps_per_dispatch", [1, 3, 7])
+def test_no_dispatch_crosses_a_checkpoint_or_an_evaluation(tmp_path, steps_per_dispatch):
+    """13 steps, an evaluation every 5, a checkpoint every 4; every step is logged."""
+    config = pts_tfd_afl_esp.get_config("tiny")
+    config.steps_per_dispatch = steps_per_dispatch
+    config.evaluation.every_epochs = 1
+    config.checkpoint_every_steps = 4
+    saved, dispatched = [], []
+
+    def step(state, count, key):
+        dispatched.append(count)
+        first = state["step"] + 1
+        return {"step": state["step"] + count}, {"loss": jnp.arange(first, first + count)}
+
+    manager = SimpleNamespace(
+        directory=tmp_path, all_steps=list, wait_until_finished=lambda: None,
+        save=lambda step, **_: saved.append(step),
+    )  # fmt: skip
+    log = run_log.RunLog(tmp_path, 0, [tmp_path])
+    evaluated = []
+    assert train._loop(
+        {"step": 0}, 0, 13, 5, int, int, {1: step, steps_per_dispatch: step}, None, log,
+        config=config, manager=manager, meta={}, stop=threading.Event(),
+        evaluate=lambda state: evaluated.append(state["step"]) or [{"selection": 0.0}],
+    )  # fmt: skip
+    log.close()
+    assert saved == [4, 5, 8, 10, 12, 13] and evaluated == [5, 10, 13]
+    expected = {1: [1] * 13, 3: [3, 1, 1, 3, 1, 1, 1, 1, 1], 7: [1] * 13}
+    assert dispatched == expected[steps_per_dispatch]
+    rows = [row for row in log_of(tmp_path) if row["kind"] == "train"]
+    assert [(row["step"], row["loss"], row["epoch"]) for row in rows] == [
+        (n, n, (n - 1) // 5) for n in range(1, 14)
+    ]
+    assert all(0 <= row["data_wait"] <= 1 for row in rows)
+
+
+def test_several_steps_a_dispatch_need_the_clips_on_the_device():
+    config = pts_tfd_afl_esp.get_config("tiny")
+    config.steps_per_dispatch = 3
+    with pytest.raises(InputError, match=r"steps_per_dispatch is 3.*set config.data.in_memory"):
+        train.check_config(config)
+    config.data.in_memory = True
+    train.check_config(config)
+
+
+def test_metrics_after_the_resumed_step_are_dropped(tmp_path):
+    lines = [json.dumps({"kind": "train", "step": step}) for step in (1, 2, 3)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"kind": "tr']))
+    log = run_log.MetricsLog(tmp_path, 2)
+    log.write("train", 3, {"loss": 0.5})
+    log.close()
+    found = log_of(tmp_path)
+    assert [entry["step"] for entry in found] == [1, 2, 3]
+    assert found[-1]["loss"] == 0.5
+
+
+def test_a_workdir_belongs_to_one_config(tmp_path):
+    config = pts_tfd_afl_esp.get_config("tiny")
+    train.check_workdir(tmp_path, config)
+    (tmp_path / "config.json").write_text(config.to_json())
+    train.check_workdir(tmp_path, config)
+    config.loss.gamma = 3.0
+    with pytest.raises(InputError, match=r"config.loss.gamma is 2.0 there and 3.0 here"):
+        train.check_workdir(tmp_path, config)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(InputError, match="is not JSON"):
+        train.check_workdir(tmp_path, config)
+
+
+def test_a_loop_that_does_not_exist_is_refused():
+    config = pts_tfd_afl_esp.get_config("tiny")
+    train.check_config(config)
+    config.gru_loop = "triton"
+    with pytest.raises(InputError, match="config.gru_loop is 'triton': expected scan or pallas"):
+        train.check_config(config)
