@@ -27,9 +27,9 @@ from typing import NamedTuple
 import numpy as np
 import scipy.fft
 import soundfile
-from tqdm import tqdm
 
 from jfsed_jax.errors import InputError
+from jfsed_jax.progress import progress_bar
 from jfsed_jax.sed.events import Event
 
 SAMPLE_RATE = 44100
@@ -627,7 +627,8 @@ def render(
     ]
     job = functools.partial(_render_file, directory, seed)
     workers = min(workers or os.cpu_count() or 1, len(clips))
-    bar = tqdm(total=len(clips), desc="render", unit="clip", disable=not progress or not clips)
+    shown = progress and bool(clips)
+    bar = progress_bar(total=len(clips), desc="render", unit="clip", disable=not shown)
     with bar:
         if workers <= 1:
             for clip in clips:

@@ -38,6 +38,7 @@ from jfsed_jax.datasets.folder import (
 )
 from jfsed_jax.datasets.store import AudioInfo, Extracted, Store, write_atomically
 from jfsed_jax.errors import InputError
+from jfsed_jax.progress import progress_bar
 from jfsed_jax.sed import tables
 from jfsed_jax.sed.events import Event, merge_overlaps
 
@@ -227,21 +228,12 @@ def _refuse_flaws(directory: Path, folder: Folder) -> None:
 @contextlib.contextmanager
 def _bar(shown: bool):
     """A progress bar that appears with the first clip decoded."""
-    from tqdm import tqdm
-
     bar = None
 
     def update(done: int, total: int) -> None:
         nonlocal bar
         if bar is None:
-            interval = 0.1 if sys.stderr.isatty() else 10
-            bar = tqdm(
-                total=total,
-                desc="extracting",
-                unit=" clips",
-                mininterval=interval,
-                disable=not shown,
-            )
+            bar = progress_bar(total=total, desc="extracting", unit="clip", disable=not shown)
         bar.update(done - bar.n)
 
     try:
