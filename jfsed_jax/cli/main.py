@@ -238,10 +238,12 @@ def _train(values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def _window_flags(values: flags.FlagValues) -> None:
+    from jfsed_jax.configs import base
+
     flags.DEFINE_string("strong", None, "TSV or CSV of strong labels.", flag_values=values)
     flags.DEFINE_enum(
         "knee",
-        "chord",
+        base.get_config().postprocess.knee,
         ["chord", "mode"],
         "Inflection point of the durations' CDF: furthest above its chord, or steepest.",
         flag_values=values,
@@ -263,26 +265,27 @@ def _windows_flags(values: flags.FlagValues) -> None:
 
 
 def _windows(values: flags.FlagValues, arguments: list[str]) -> None:
-    from jfsed_jax.sed import postprocessing as postprocess
-    from jfsed_jax.sed import tables
+    from jfsed_jax.configs import base
+    from jfsed_jax.sed import tables, window_rules
 
     _check_flags(values, arguments, "strong")
     events = tables.read_events(values.strong).events
     classes = sorted({event.event_label for event in events})
     if not classes:
         raise InputError(f"{values.strong} has no events; expected strong labels")
-    durations = postprocess.durations_by_class(events, classes)
-    kwargs = {"frame_rate": values.frame_rate, "knee": values.knee}
-    windows = postprocess.class_windows(durations, **kwargs)
+    durations = window_rules.durations_by_class(events, classes)
+    options = window_rules.rule_options(base.get_config().postprocess, knee=values.knee)
+    kwargs = {"frame_rate": values.frame_rate, "options": options}
+    windows = window_rules.class_windows(durations, **kwargs)
     print(f"Windows in frames of 1/{values.frame_rate:g} s; knee: {values.knee}\n")
-    print(postprocess.format_windows(windows))
+    print(window_rules.format_windows(windows))
     if values.bootstrap:
         print(f"\n90 % of {values.bootstrap} resamples of the events, clear knee or not\n")
         resampled = {
-            label: postprocess.resampled_knees(d, **kwargs, num_resamples=values.bootstrap)
+            label: window_rules.resampled_knees(d, **kwargs, num_resamples=values.bootstrap)
             for label, d in durations.items()
         }
-        print(postprocess.format_stability(resampled))
+        print(window_rules.format_stability(resampled))
 
 
 def _psds(
@@ -317,6 +320,8 @@ def _psds(
 
 
 def _postprocess_flags(values: flags.FlagValues) -> None:
+    from jfsed_jax.configs import base
+
     _window_flags(values)
     flags.DEFINE_string("scores", None, "Folder of score files, one per clip.", flag_values=values)
     flags.DEFINE_enum(
@@ -327,7 +332,11 @@ def _postprocess_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_integer(
-        "fixed", 5, "Window of the fixed rule in frames.", lower_bound=1, flag_values=values
+        "fixed",
+        base.get_config().postprocess.fixed_frames,
+        "Window of the fixed rule in frames.",
+        lower_bound=1,
+        flag_values=values,
     )
     flags.DEFINE_string(
         "tags",
@@ -354,22 +363,21 @@ def _postprocess_flags(values: flags.FlagValues) -> None:
 
 
 def _postprocess(values: flags.FlagValues, arguments: list[str]) -> None:
-    from jfsed_jax.sed import postprocessing as postprocess
-    from jfsed_jax.sed import score_files, scoring, tables
+    from jfsed_jax.configs import base
+    from jfsed_jax.sed import postprocessing, score_files, scoring, tables, window_rules
 
     strong = "" if values.postprocess == "fixed" else " strong"
     _check_flags(values, arguments, "scores output" + strong)
     files = score_files.read_score_files(values.scores)
     frame_rate = score_files.frame_rate_of(files)
     events = tables.read_events(values.strong).events if strong else []
-    windows = postprocess.class_windows(
-        postprocess.durations_by_class(events, files.classes),
-        frame_rate=frame_rate,
-        knee=values.knee,
-        fixed=values.fixed,
+    durations = window_rules.durations_by_class(events, files.classes)
+    options = window_rules.rule_options(
+        base.get_config().postprocess, knee=values.knee, fixed_frames=values.fixed
     )
+    windows = window_rules.class_windows(durations, frame_rate=frame_rate, options=options)
     print(f"{len(files.clips)} clips at {frame_rate:.6g} frames/s\n")
-    print(postprocess.format_windows(windows))
+    print(window_rules.format_windows(windows))
     without = [w.label for w in windows if strong and not w.num_events]
     if without:
         print(f"note: no strong labels of {', '.join(without)}: fixed window")
@@ -380,13 +388,13 @@ def _postprocess(values: flags.FlagValues, arguments: list[str]) -> None:
         named = {score_files.clip_name(name): name for name in tags}
         filenames = [named.get(c, name) for c, name in zip(files.clips, filenames, strict=True)]
         clip = scoring.tag_matrix(tags, filenames, files.classes)
-    found = score_files.detect_events(
-        files,
-        postprocess.window_sizes(windows, values.postprocess),
-        filenames=filenames,
-        clip=clip,
-        threshold=values.threshold,
+    sizes = window_rules.window_sizes(
+        durations, values.postprocess, frame_rate=frame_rate, options=options
     )
+    decode = postprocessing.median_decoder(
+        sizes, classes=files.classes, frame_rate=1.0, threshold=values.threshold
+    )
+    found = score_files.decode_files(files, decode, filenames=filenames, clip=clip)
     tables.write_events(values.output, found)
     print(f"\n{len(found)} events in {values.output}")
 

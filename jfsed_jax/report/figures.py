@@ -13,7 +13,7 @@ from jfsed_jax.report.page import Bar, Html, Lane, Mark, Series, element, label_
 from jfsed_jax.runs.workdir import Run, Split, is_number
 from jfsed_jax.sed import scoring
 from jfsed_jax.sed.events import Event
-from jfsed_jax.sed.postprocessing import ClassWindow
+from jfsed_jax.sed.window_rules import ClassWindow
 
 # Of more than this many figures in a row, the rest is folded away.
 SHOWN = 12

@@ -1,59 +1,34 @@
-"""Event-specific post-processing (section 2.4, equation 7, figures 4 and 7): posteriors to events.
+"""Figure 4: posteriors to events, by the paper's median filters or by a decoder of one's own.
 
-Windows come from the durations of strong labels; posteriors are gated by the clip tags, median
-filtered, binarised, median filtered again, and every run of active frames is an event. NumPy only:
-it serves any system's posteriors.
+Posteriors are gated by the clip tags, median filtered, binarised, median filtered again, and every
+run of active frames is an event. The windows come from `window_rules`. NumPy only: it serves any
+system's posteriors.
 
-Axis letters: `B` clips, `T` frames, `C` event classes, `N` events of one class.
+Axis letters: `B` clips, `T` frames, `C` event classes.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
-from scipy import stats
 
 from jfsed_jax.errors import InputError
 from jfsed_jax.sed.events import Event, frames_to_events
 
-Rule = Literal["esp", "avg", "fixed"]
-Knee = Literal["chord", "mode"]
 
-# The scaling factor of equation 7. The paper prints 1/3; Guided Learning, whose `avg` rule it
-# extends, computes with 0.333 and truncates twice, and its published windows (42 for Blender at
-# 50 frames/s) are only met with that number. Both rules use it, so that they differ in N_c alone.
-ETA = 0.333
+class Decode(Protocol):
+    """How posteriors become events; `median_decoder` makes the paper's."""
 
-# A distribution has a clear knee if its CDF rises higher than this above its chord [ours]. On real
-# strong labels, knees above it hold under resampling and those below wander (docs/windows.md); a
-# uniform sample of 17 events or more reaches it in fewer than 5 % of cases.
-CLEAR_KNEE = 0.3
+    def __call__(
+        self, clip: np.ndarray | None, frames: np.ndarray, filenames: Sequence[str]
+    ) -> list[Event]:
+        """The events of B clips, in seconds, clip by clip.
 
-
-class ClassWindow(NamedTuple):
-    """How long the events of one class last, and the median windows that follow.
-
-    Attributes:
-      label: the class.
-      num_events: N.
-      mean: mean duration in seconds (0 without events).
-      knee_index: N_c of equation 7: how many of the shortest events count.
-      knee: duration in seconds of the N_c-th shortest event.
-      height: largest height of the normalised CDF above its chord, 0 to 1.
-      clear_knee: whether that is enough; if not, knee_index is N and esp equals avg.
-      fixed, avg, esp: window of each rule in frames, at least 1.
-    """
-
-    label: str
-    num_events: int
-    mean: float
-    knee_index: int
-    knee: float
-    height: float
-    clear_knee: bool
-    fixed: int
-    avg: int
-    esp: int
+        Args:
+          clip: <float>[B, C] clip posteriors, or None: there are none, so no gating.
+          frames: <float>[B, T, C] frame posteriors.
+          filenames: B names.
+        """
 
 
 class Detections(NamedTuple):
@@ -63,157 +38,29 @@ class Detections(NamedTuple):
     tags: np.ndarray
 
 
-def durations_by_class(events: Iterable[Event], classes: Sequence[str]) -> dict[str, np.ndarray]:
-    """Per class the durations <float64>[N] of its events in seconds, short to long."""
-    durations: dict[str, list[float]] = {label: [] for label in classes}
-    for event in events:
-        if event.event_label in durations:
-            durations[event.event_label].append(event.offset - event.onset)
-    return {label: np.sort(np.asarray(d, np.float64)) for label, d in durations.items()}
-
-
-def class_windows(
-    durations: Mapping[str, np.ndarray],
+def median_decoder(
+    windows: np.ndarray,
     *,
+    classes: Sequence[str],
     frame_rate: float,
-    knee: Knee = "chord",
-    clear_knee: float = CLEAR_KNEE,
-    eta: float = ETA,
-    fixed: int = 5,
-) -> list[ClassWindow]:
-    """The windows of every class by all three rules (equation 7).
+    threshold: float | np.ndarray = 0.5,
+) -> Decode:
+    """The paper's decoder: `detect_events` with all but the posteriors bound; see there."""
 
-    Args:
-      durations: per class <float64>[N] seconds; see `durations_by_class`.
-      frame_rate: frames per second of the posteriors to be filtered.
-      knee: where the inflection point is: "chord", the largest vertical distance of the CDF above
-        its chord, or "mode", the steepest point of the CDF (the densest duration).
-      clear_knee: height above the chord, 0 to 1, that a clear knee exceeds.
-      eta: scaling factor.
-      fixed: frames; the window of the fixed rule, and of a class without events under every rule.
-    """
-    if knee not in get_args(Knee):
-        raise InputError(f"knee is {knee!r}; expected one of {', '.join(get_args(Knee))}")
-    reports = []
-    for label, unsorted in durations.items():
-        lengths = np.sort(np.asarray(unsorted, np.float64))
-        count = len(lengths)
-        if not count:
-            reports.append(ClassWindow(label, 0, 0.0, 0, 0.0, 0.0, False, fixed, fixed, fixed))
-            continue
-        index, height = chord_knee(lengths)
-        clear = height > clear_knee
-        if not clear:
-            index = count
-        elif knee == "mode":
-            index = mode_knee(lengths)
-        reports.append(
-            ClassWindow(
-                label=label,
-                num_events=count,
-                mean=float(lengths.mean()),
-                knee_index=index,
-                knee=float(lengths[index - 1]),
-                height=height,
-                clear_knee=clear,
-                fixed=fixed,
-                avg=window_size(lengths, frame_rate, eta),
-                esp=window_size(lengths[:index], frame_rate, eta),
-            )
+    def decode(
+        clip: np.ndarray | None, frames: np.ndarray, filenames: Sequence[str]
+    ) -> list[Event]:
+        return detect_events(
+            clip,
+            frames,
+            windows,
+            filenames=filenames,
+            classes=classes,
+            frame_rate=frame_rate,
+            threshold=threshold,
         )
-    return reports
 
-
-def window_sizes(windows: Iterable[ClassWindow], rule: Rule) -> np.ndarray:
-    """The windows <int64>[C] in frames that one rule gives."""
-    if rule not in get_args(Rule):
-        raise InputError(f"rule is {rule!r}; expected one of {', '.join(get_args(Rule))}")
-    return np.array([getattr(window, rule) for window in windows], np.int64)
-
-
-def window_size(lengths: np.ndarray, frame_rate: float, eta: float = ETA) -> int:
-    """Equation 7: eta times the mean of the durations <float64>[N_c] in seconds, in frames."""
-    return max(1, int(int(lengths.mean() * frame_rate) * eta))
-
-
-def chord_knee(lengths: np.ndarray) -> tuple[int, float]:
-    """N_c and height where the CDF is furthest above the chord from its first to its last point.
-
-    Args:
-      lengths: <float64>[N] durations, short to long, N >= 1.
-
-    Returns:
-      N_c (N where all durations are equal) and the height there, both axes scaled to [0, 1].
-    """
-    span = lengths[-1] - lengths[0]
-    if span <= 0:
-        return len(lengths), 0.0
-    heights = np.linspace(0, 1, len(lengths)) - (lengths - lengths[0]) / span
-    index = int(np.argmax(heights))
-    return index + 1, float(heights[index])
-
-
-def mode_knee(lengths: np.ndarray) -> int:
-    """N_c at the steepest point of the CDF, the mode of a Gaussian kernel density estimate.
-
-    Args:
-      lengths: <float64>[N] durations, short to long, not all equal.
-    """
-    grid = np.linspace(lengths[0], lengths[-1], 256)
-    mode = grid[np.argmax(stats.gaussian_kde(lengths)(grid))]
-    return max(1, int(np.searchsorted(lengths, mode, side="right")))
-
-
-def resampled_knees(
-    lengths: np.ndarray,
-    *,
-    frame_rate: float,
-    knee: Knee = "chord",
-    eta: float = ETA,
-    num_resamples: int = 1000,
-    seed: int = 0,
-) -> np.ndarray:
-    """How far the knee moves when the events are drawn anew with replacement, clear or not.
-
-    Returns:
-      <float64>[num_resamples, 4]: knee in seconds, N_c / N, window in frames, height above chord.
-    """
-    rng = np.random.default_rng(seed)
-    found = np.empty((num_resamples, 4))
-    for i in range(num_resamples):
-        drawn = np.sort(rng.choice(lengths, len(lengths)))
-        index, height = chord_knee(drawn)
-        if knee == "mode" and drawn[0] < drawn[-1]:
-            index = mode_knee(drawn)
-        window = window_size(drawn[:index], frame_rate, eta)
-        found[i] = drawn[index - 1], index / len(drawn), window, height
-    return found
-
-
-def format_windows(windows: Sequence[ClassWindow]) -> str:
-    """The windows as a text table; seconds with two decimals, windows in frames."""
-    width = max(len(window.label) for window in windows)
-    lines = [f"{'class':{width}}  events   mean   knee    N_c  height  clear  fixed  avg  esp"]
-    for w in windows:
-        clear = "yes" if w.clear_knee else "no"
-        lines.append(
-            f"{w.label:{width}}  {w.num_events:6d} {w.mean:6.2f} {w.knee:6.2f} {w.knee_index:6d}  "
-            f"{w.height:6.3f}  {clear:>5}  {w.fixed:5d} {w.avg:4d} {w.esp:4d}"
-        )
-    return "\n".join(lines)
-
-
-def format_stability(resampled: Mapping[str, np.ndarray]) -> str:
-    """The 90 % intervals of `resampled_knees` per class as a text table."""
-    width = max(map(len, resampled))
-    lines = [f"{'class':{width}}  knee in s     N_c / N       window     height"]
-    for label, found in resampled.items():
-        low, high = np.quantile(found, [0.05, 0.95], axis=0)
-        lines.append(
-            f"{label:{width}}  {low[0]:4.2f}-{high[0]:<5.2f}    {low[1]:.2f}-{high[1]:.2f}  "
-            f"{low[2]:6.0f}-{high[2]:<3.0f}    {low[3]:.2f}-{high[3]:.2f}"
-        )
-    return "\n".join(lines)
+    return decode
 
 
 def odd_windows(windows: np.ndarray) -> np.ndarray:

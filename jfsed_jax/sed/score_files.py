@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from jfsed_jax.errors import InputError
-from jfsed_jax.sed import postprocessing as postprocess
-from jfsed_jax.sed.events import Event, frames_to_events
+from jfsed_jax.sed.events import Event
+from jfsed_jax.sed.postprocessing import Decode
 
 EDGE = 1e-3  # seconds; times with three decimals lie up to half of that beside the true ones
 
@@ -116,44 +116,37 @@ def frame_rate_of(files: ScoreFiles) -> float:
     return float(rate)
 
 
-def detect_events(
+def decode_files(
     files: ScoreFiles,
-    windows: np.ndarray,
+    decode: Decode,
     *,
     filenames: Sequence[str],
     clip: np.ndarray | None = None,
-    threshold: float | np.ndarray = 0.5,
 ) -> list[Event]:
-    """Figure 4 on score files: events with the files' own times, in seconds.
+    """Post-processing of score files: events with the files' own times, in seconds.
 
     Args:
       files: segments of one length, see `frame_rate_of`.
-      windows, threshold: see `postprocess.postprocess`; windows in segments.
+      decode: counts in segments, as `median_decoder(..., frame_rate=1.0)` does.
       filenames: B names for the events.
       clip: <float>[B, C] clip posteriors or tags, or None: no gating.
     """
-    events: dict[int, list[Event]] = {}
+    events: dict[str, list[Event]] = {name: [] for name in filenames}
+    times = dict(zip(filenames, files.times, strict=True))
     lengths = np.array([len(scores) for scores in files.scores])
     for length in np.unique(lengths):
         rows = np.flatnonzero(lengths == length)
-        decisions = postprocess.postprocess(
+        found = decode(
             None if clip is None else np.asarray(clip)[rows],
             np.stack([files.scores[b] for b in rows]),
-            windows,
-            threshold=threshold,
-        ).decisions
-        for b, active in zip(rows, decisions, strict=True):
-            edges = files.times[b]
-            events[b] = [
-                event._replace(
-                    onset=float(edges[int(event.onset)]), offset=float(edges[int(event.offset)])
-                )
-                # At one frame per second, frame numbers are seconds.
-                for event in frames_to_events(
-                    active, files.classes, frame_rate=1.0, filename=filenames[b]
-                )
-            ]
-    return [event for b in sorted(events) for event in events[b]]
+            [filenames[b] for b in rows],
+        )
+        for event in found:
+            onset, offset = np.interp(
+                [event.onset, event.offset], np.arange(length + 1), times[event.filename]
+            ).tolist()
+            events[event.filename].append(event._replace(onset=onset, offset=offset))
+    return [event for name in filenames for event in events[name]]
 
 
 def steps_of_events(

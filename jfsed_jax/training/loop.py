@@ -37,7 +37,7 @@ from jfsed_jax.method.models import feature_shares, time_pooling
 from jfsed_jax.method.state import TrainState, state_of_seed
 from jfsed_jax.runs import checkpoints
 from jfsed_jax.sed import postprocessing as post
-from jfsed_jax.sed import scoring
+from jfsed_jax.sed import scoring, window_rules
 from jfsed_jax.training.log import RunLog, mean_values
 
 # The training sets of a data folder and what a batch calls them.
@@ -80,7 +80,9 @@ def split_data(prepared: datasets.Prepared, config, k: int = 0) -> TrainingData:
     return TrainingData(train, {kind: clips for kind, clips in held.items() if len(clips)})
 
 
-def class_windows(prepared: datasets.Prepared, config, frame_rate: float) -> list[post.ClassWindow]:
+def class_windows(
+    prepared: datasets.Prepared, config, frame_rate: float
+) -> list[window_rules.ClassWindow]:
     """Median windows per class from all strong labels of the training set (equation 7).
 
     Args:
@@ -89,13 +91,9 @@ def class_windows(prepared: datasets.Prepared, config, frame_rate: float) -> lis
       frame_rate: frames per second of the student's posteriors.
     """
     strong = prepared.splits.get(KINDS["strong"])
-    durations = post.durations_by_class(strong.events if strong else (), prepared.classes)
-    return post.class_windows(
-        durations,
-        frame_rate=frame_rate,
-        knee=config.postprocess.knee,
-        eta=config.postprocess.eta,
-        fixed=config.postprocess.fixed_frames,
+    durations = window_rules.durations_by_class(strong.events if strong else (), prepared.classes)
+    return window_rules.class_windows(
+        durations, frame_rate=frame_rate, options=window_rules.rule_options(config.postprocess)
     )
 
 
@@ -110,7 +108,7 @@ def describe(
     frame_rate = front_end.frame_rate / time_pooling(config.student.pools)
     windows = class_windows(prepared, config, frame_rate)
     strong = prepared.splits.get(KINDS["strong"])
-    durations = post.durations_by_class(strong.events if strong else (), prepared.classes)
+    durations = window_rules.durations_by_class(strong.events if strong else (), prepared.classes)
     return {
         "system": config.system,
         "data": prepared.data,
@@ -123,7 +121,13 @@ def describe(
         "frame_rate": frame_rate,
         "steps_per_epoch": steps_per_epoch,
         "windows": {
-            rule: post.window_sizes(windows, rule).tolist() for rule in ("fixed", "avg", "esp")
+            rule: window_rules.window_sizes(
+                durations,
+                rule,
+                frame_rate=frame_rate,
+                options=window_rules.rule_options(config.postprocess),
+            ).tolist()
+            for rule in window_rules.RULES
         },
         "window_details": [window._asdict() for window in windows],
         "durations": {label: lengths.tolist() for label, lengths in durations.items()},

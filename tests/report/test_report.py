@@ -8,6 +8,7 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import defaults
 import numpy as np
 import pytest
 
@@ -17,8 +18,7 @@ from jfsed_jax.report import figures as run_figures
 from jfsed_jax.report import page
 from jfsed_jax.report import run_page as report
 from jfsed_jax.runs import workdir as run_files
-from jfsed_jax.sed import postprocessing as postprocess
-from jfsed_jax.sed import scoring, tables
+from jfsed_jax.sed import scoring, tables, window_rules
 from jfsed_jax.sed.events import DCASE2019_CLASSES, Event
 
 EVIL = '<script>alert("x")</script>&\'.wav'
@@ -45,7 +45,8 @@ def make_workdir(
         ).round(3)
         for label in classes
     }
-    windows = postprocess.class_windows(durations, frame_rate=RATE)
+    options = {"frame_rate": RATE, "options": defaults.rule_options()}
+    windows = window_rules.class_windows(durations, **options)
     front_end = {"sample_rate": 44100, "hop_length": 735, "n_mels": 64, "clip_seconds": 10.0}
     _write_json(
         workdir / "meta.json",
@@ -56,8 +57,8 @@ def make_workdir(
             "front_end": front_end,
             "frame_rate": RATE,
             "windows": {
-                rule: postprocess.window_sizes(windows, rule).tolist()
-                for rule in ("fixed", "avg", "esp")
+                rule: window_rules.window_sizes(durations, rule, **options).tolist()
+                for rule in window_rules.RULES
             },
             "window_details": [window._asdict() for window in windows],
             "durations": {label: times.tolist() for label, times in durations.items()},
@@ -418,7 +419,8 @@ def test_confusion_rows_sum_to_the_clips_of_a_class():
 def test_duration_figure_marks_mean_knee_and_window(tmp_path):
     # 9 events of 1 s and one of 9 s: the knee is at 1 s after 9 events, the mean is 1.8 s.
     durations = {"Dog": np.array([0.9] + [1.0] * 8 + [9.0])}
-    windows = postprocess.class_windows(durations, frame_rate=RATE)
+    options = {"frame_rate": RATE, "options": defaults.rule_options()}
+    windows = window_rules.class_windows(durations, **options)
     _write_json(
         tmp_path / "meta.json",
         {

@@ -1,12 +1,14 @@
 """Score files: there and back, against sed_scores_eval's own reader, and to events."""
 
+import defaults
 import numpy as np
 import pytest
 
 from jfsed_jax.cli import main as cli
 from jfsed_jax.errors import InputError
 from jfsed_jax.sed import postprocessing as postprocess
-from jfsed_jax.sed import score_files, tables
+from jfsed_jax.sed import score_files, tables, window_rules
+from jfsed_jax.sed.events import Event
 
 CLASSES = ("Cat", "Dog")
 NAMES = ("a_0.000_10.000.wav", "b.wav")
@@ -71,20 +73,46 @@ def test_events_are_those_of_the_array_with_the_times_of_the_files(tmp_path):
         clip, frames, windows, filenames=NAMES, classes=CLASSES, frame_rate=60.0
     )
     files = score_files.read_score_files(write(tmp_path, frames))
-    found = score_files.detect_events(files, windows, filenames=NAMES, clip=clip)
+    decode = postprocess.median_decoder(windows, classes=CLASSES, frame_rate=1.0)
+    found = score_files.decode_files(files, decode, filenames=NAMES, clip=clip)
     assert found == expected and len(found) > 5
 
 
 def test_clips_of_different_lengths(tmp_path):
     frames = np.full((2, 60, 2), 0.9)
     files = score_files.read_score_files(write(tmp_path, frames, durations={NAMES[0]: 0.5}))
-    found = score_files.detect_events(files, np.array([3, 3]), filenames=NAMES)
+    decode = postprocess.median_decoder(np.array([3, 3]), classes=CLASSES, frame_rate=1.0)
+    found = score_files.decode_files(files, decode, filenames=NAMES)
     assert [(e.filename, e.offset) for e in found] == [
         (NAMES[0], 0.5),
         (NAMES[0], 0.5),
         (NAMES[1], 1.0),
         (NAMES[1], 1.0),
     ]
+
+
+def test_a_decoder_of_ones_own_in_place_of_the_papers(tmp_path):
+    files = score_files.read_score_files(
+        write(tmp_path, np.full((2, 60, 2), 0.9), durations={NAMES[0]: 0.5})
+    )
+    seen = []
+
+    def middle_half(clip, frames, filenames):
+        """The second and third quarter of every clip, for classes whose clip score is high."""
+        seen.append((clip.tolist(), frames.shape, list(filenames)))
+        length = frames.shape[1]
+        return [
+            Event(name, length / 4, 3 * length / 4, CLASSES[c])
+            for name, tags in zip(filenames, clip, strict=True)
+            for c in np.flatnonzero(tags > 0.5)
+        ]
+
+    found = score_files.decode_files(
+        files, middle_half, filenames=NAMES, clip=np.array([[0.9, 0.1], [0.2, 0.8]])
+    )
+    # The first clip has 30 segments of 1/60 s, so that a quarter is 7.5 of them.
+    assert found == [Event(NAMES[0], 0.125, 0.375, "Cat"), Event(NAMES[1], 0.25, 0.75, "Dog")]
+    assert seen == [([[0.9, 0.1]], (1, 30, 2), [NAMES[0]]), ([[0.2, 0.8]], (1, 60, 2), [NAMES[1]])]
 
 
 HEADER = "onset\toffset\tCat\tDog\n"
@@ -130,8 +158,10 @@ def test_postprocess_command(tmp_path, capsys):
     output = tmp_path / "events.tsv"
     command = ["postprocess", f"--scores={scores}", f"--output={output}"]
     assert cli.main([*command, f"--strong={strong}", f"--tags={tags}", "--postprocess=avg"]) == 0
-    durations = postprocess.durations_by_class(tables.read_events(strong).events, CLASSES)
-    windows = postprocess.window_sizes(postprocess.class_windows(durations, frame_rate=60.0), "avg")
+    durations = window_rules.durations_by_class(tables.read_events(strong).events, CLASSES)
+    windows = window_rules.window_sizes(
+        durations, "avg", frame_rate=60.0, options=defaults.rule_options()
+    )
     expected = postprocess.detect_events(
         np.array([[1, 0], [1, 1]]),
         frames,
