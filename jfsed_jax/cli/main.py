@@ -136,7 +136,7 @@ def _score_flags(values: flags.FlagValues) -> None:
 
 
 def _score(values: flags.FlagValues, arguments: list[str]) -> None:
-    from jfsed_jax.sed import scoring, tables
+    from jfsed_jax.sed import score_text, scoring, tables, uncertainty
 
     _check_flags(values, arguments, "reference estimates")
     reference = tables.read_events(values.reference)
@@ -168,15 +168,17 @@ def _score(values: flags.FlagValues, arguments: list[str]) -> None:
         )
         all_counts.append(counts)
         estimates = table.events if role == "estimates" else estimates
-        intervals = scoring.intervals(counts, num_resamples=draws, seed=values.seed)
-        print(f"\n{path}\n{scoring.format_scores(scores, intervals)}")
+        intervals = uncertainty.intervals(counts, num_resamples=draws, seed=values.seed)
+        print(f"\n{path}\n{score_text.format_scores(scores, intervals)}")
         entry = {**scores, "intervals": intervals, "file": path}
         result |= entry if role == "estimates" else {role: entry}
     if values.compare:
-        differences = scoring.paired_differences(*all_counts, num_resamples=draws, seed=values.seed)
+        differences = uncertainty.paired_differences(
+            *all_counts, num_resamples=draws, seed=values.seed
+        )
         result["differences"] = differences
         print(f"\n{values.compare} minus {values.estimates}")
-        print(scoring.format_differences(differences))
+        print(score_text.format_differences(differences))
     if values.psds:
         result |= _psds(values, reference.events, estimates, durations, classes)
     if values.json:
@@ -451,7 +453,7 @@ def _evaluate(values: flags.FlagValues, arguments: list[str]) -> None:
     from jfsed_jax import datasets
     from jfsed_jax.inference.detector import load_detector
     from jfsed_jax.inference.evaluation import evaluate, write_adaptive_weights, write_seeds
-    from jfsed_jax.sed import scoring
+    from jfsed_jax.sed import score_text
     from jfsed_jax.training.loop import seed_folder
 
     _check_flags(values, arguments, "workdir")
@@ -488,11 +490,11 @@ def _evaluate(values: flags.FlagValues, arguments: list[str]) -> None:
             f"{info['system']}{f', seed {k}' if folder != workdir else ''}, step "
             f"{info['checkpoint_step']}, {info['num_clips']} clips of {info['split']}, "
             f"{info['postprocess']} windows{', tuned thresholds' if values.tune_thresholds else ''}"
-            f"\n{scoring.format_scores({n: s for n, s in scores.items() if n != 'info'})}\n"
+            f"\n{score_text.format_scores({n: s for n, s in scores.items() if n != 'info'})}\n"
             f"{folder / 'eval' / values.split}"
         )
     if len(seeds) > 1:
-        print(f"\n{scoring.format_seeds(write_seeds(workdir, all_scores))}")
+        print(f"\n{score_text.format_seeds(write_seeds(workdir, all_scores))}")
 
 
 def _predict_flags(values: flags.FlagValues) -> None:
@@ -627,7 +629,7 @@ def _demo(values: flags.FlagValues, arguments: list[str]) -> None:
     from jfsed_jax.inference.detector import load_detector
     from jfsed_jax.inference.evaluation import evaluate, write_adaptive_weights
     from jfsed_jax.report import run_page as report
-    from jfsed_jax.sed import scoring
+    from jfsed_jax.sed import score_text
     from jfsed_jax.training.loop import train
 
     _check_flags(values, arguments, "workdir")
@@ -642,7 +644,7 @@ def _demo(values: flags.FlagValues, arguments: list[str]) -> None:
     scores = evaluate(detector, prepared, workdir)
     write_adaptive_weights(detector, prepared, workdir)
     scores.pop("info")
-    print(f"\nRendered validation clips:\n{scoring.format_scores(scores)}")
+    print(f"\nRendered validation clips:\n{score_text.format_scores(scores)}")
     print(f"\nThe report: {report.write_report(workdir)}")
 
 

@@ -23,9 +23,11 @@ from jfsed_jax.errors import InputError
 from jfsed_jax.inference.detector import Detector, Posteriors
 from jfsed_jax.method import losses
 from jfsed_jax.sed import postprocessing as post
-from jfsed_jax.sed import scoring, tables
+from jfsed_jax.sed import scoring, tables, uncertainty
 from jfsed_jax.sed.events import Event
 from jfsed_jax.sed.score_files import write_score_files
+from jfsed_jax.sed.score_titles import TITLES
+from jfsed_jax.sed.thresholds import tune_thresholds
 from jfsed_jax.training.loop import KINDS, split_data, write_json
 
 _EXAMPLES = 6  # clips whose log-mel is kept for the report
@@ -161,7 +163,7 @@ def summarise_seeds(scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     def over_seeds(values: Sequence[float | None]) -> dict[str, Any]:
         known = [value for value in values if value is not None]
-        mean, std = scoring.mean_std(known if len(known) == len(values) else [])
+        mean, std = uncertainty.mean_std(known if len(known) == len(values) else [])
         return {"mean": mean, "std": std, "values": list(values)}
 
     first = scores[0]
@@ -173,7 +175,7 @@ def summarise_seeds(scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 for label in first[name]["classwise"]
             },
         }
-        for name in scoring.TITLES
+        for name in TITLES
         if name in first
     }
 
@@ -254,7 +256,7 @@ def _tuned_thresholds(detector: Detector, prepared: datasets.Prepared, windows) 
         )
     output = detector.posteriors(_Mels(held))
     names = set(held.filenames)
-    thresholds, _ = scoring.tune_thresholds(
+    thresholds, _ = tune_thresholds(
         output.clip,
         output.frames,
         windows,

@@ -3,9 +3,9 @@
 Event-F1: sed_eval, collar 200 ms on onsets and max(200 ms, 20 % of the length) on offsets, optimal
 matching, an empty output scores zero. Segment-F1: sed_eval, 1 s. AT-F1: clip tags, per class
 2TP / (2TP + FP + FN), 0 where there is nothing to count. Scores are in percent. sed_eval computes
-its scores itself; beside them every clip's counts are kept, from which confidence intervals follow.
+its scores itself; beside them every clip's counts are kept, from which `uncertainty` follows.
 
-Axis letters: `B` clips, `T` frames, `C` event classes, `N` resamples.
+Axis letters: `B` clips, `C` event classes.
 """
 
 import warnings
@@ -16,20 +16,12 @@ from typing import Any
 import numpy as np
 
 from jfsed_jax.errors import InputError
-from jfsed_jax.sed import postprocessing as postprocess
 from jfsed_jax.sed.events import Event
+from jfsed_jax.sed.score_titles import TITLES
 
 ONSET_COLLAR = 0.2  # seconds
 OFFSET_LENGTH_SHARE = 0.2  # of the reference event's length
 SEGMENT = 1.0  # seconds
-
-# How each score is called in tables.
-TITLES = {
-    "event_f1": "Event-F1",
-    "segment_f1": "Segment-F1",
-    "at_f1": "AT-F1 (clip head)",
-    "at_f1_events": "AT-F1 (events)",
-}
 
 Scores = dict[str, dict[str, Any]]
 Counts = dict[str, np.ndarray]
@@ -78,7 +70,7 @@ def score_clips(
     check_events(reference, filenames, classes, "reference event")
     check_events(estimates, filenames, classes, "estimated event")
     names = ("event_f1", "segment_f1")
-    scores, counts = _sed_eval_scores(names, reference, estimates, filenames, classes)
+    scores, counts = sed_eval_scores(names, reference, estimates, filenames, classes)
     present = clip_tags(reference, filenames, classes)
     estimated = {"at_f1_events": clip_tags(estimates, filenames, classes)}
     if tags is not None:
@@ -169,58 +161,14 @@ def tagging_scores(
         return _by_average(classwise, micro, classes)
 
     return {
-        **_by_average(100 * _f1("at_f1", total), 100 * _f1("at_f1", overall), classes),
+        **_by_average(
+            100 * f1_of_counts("at_f1", total), 100 * f1_of_counts("at_f1", overall), classes
+        ),
         "precision": matched_share(1),
         "recall": matched_share(0),
         "counts": _named_counts(total, classes),
         "notes": [],
     }
-
-
-def resampled_scores(counts: Counts, *, num_resamples: int, seed: int = 0) -> Counts:
-    """Bootstrap: the scores of sets of clips drawn with replacement.
-
-    Two systems on the same clips and with the same seed are scored on the same draws, so that the
-    differences of their samples are the bootstrap of the paired difference.
-
-    Args:
-      counts: <int64>[B, C, 3] by name, from `score_clips`.
-
-    Returns:
-      <float64>[N] percent for each of "NAME/macro" and "NAME/micro".
-    """
-    num_clips = len(next(iter(counts.values())))
-    rng = np.random.default_rng(seed)
-    samples: dict[str, list[np.ndarray]] = {}
-    for start in range(0, num_resamples, 256):
-        draws = min(256, num_resamples - start)
-        weights = rng.multinomial(num_clips, np.full(num_clips, 1 / num_clips), size=draws)
-        for name, count in counts.items():
-            flat = weights.astype(np.float64) @ count.reshape(num_clips, -1)
-            for average, values in scores_of_counts(
-                name, flat.reshape(draws, *count.shape[1:])
-            ).items():
-                samples.setdefault(f"{name}/{average}", []).append(values)
-    return {name: np.concatenate(values) for name, values in samples.items()}
-
-
-def confidence_interval(samples: np.ndarray, level: float = 0.95) -> tuple[float, float] | None:
-    """The percentile interval of the samples <float64>[N] that are not NaN; None without any."""
-    samples = samples[~np.isnan(samples)]
-    if not len(samples):
-        return None
-    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-def intervals(
-    counts: Counts, *, num_resamples: int, seed: int = 0
-) -> dict[str, tuple[float, float] | None]:
-    """95 % intervals of "NAME/macro" and "NAME/micro"; empty without resamples."""
-    if not num_resamples:
-        return {}
-    samples = resampled_scores(counts, num_resamples=num_resamples, seed=seed)
-    return {name: confidence_interval(values) for name, values in samples.items()}
 
 
 def scores_of_counts(name: str, total: np.ndarray) -> dict[str, np.ndarray]:
@@ -236,155 +184,29 @@ def scores_of_counts(name: str, total: np.ndarray) -> dict[str, np.ndarray]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
         return {
-            "macro": 100 * np.nanmean(_f1(name, total), axis=-1),
-            "micro": 100 * _f1(name, total.sum(axis=-2)),
+            "macro": 100 * np.nanmean(f1_of_counts(name, total), axis=-1),
+            "micro": 100 * f1_of_counts(name, total.sum(axis=-2)),
         }
 
 
-def tune_thresholds(
-    clip: np.ndarray | None,
-    frames: np.ndarray,
-    windows: np.ndarray,
-    reference: Sequence[Event],
-    *,
-    filenames: Sequence[str],
-    classes: Sequence[str],
-    frame_rate: float,
-    candidates: Sequence[float] = tuple(np.arange(5, 100, 5) / 100),
-) -> tuple[np.ndarray, np.ndarray]:
-    """Class-wise operating points: per class the threshold with the best Event-F1.
+def f1_of_counts(name: str, counts: np.ndarray) -> np.ndarray:
+    """F1 <float64>[...] of <float>[..., 3] reference, estimated and matched items, 0 to 1.
 
-    Tune on clips that are not scored afterwards, or the score is of a system that saw the answers.
-
-    Args:
-      clip, frames, windows: posteriors and median windows, see `postprocess.postprocess`.
-      reference: events of the held-out clips, in seconds.
-      filenames: B names; classes: C labels; frame_rate: frames per second of `frames`.
-      candidates: K thresholds of the frame posteriors.
-
-    Returns:
-      thresholds: <float64>[C]; of equally good ones that nearest 0.5; 0.5 for a class that the
-        reference lacks.
-      f1: <float64>[K, C] Event-F1 in percent, NaN where undefined.
+    As sed_eval computes its two, NaN where undefined; tags are 2TP / (2TP + FP + FN), or 0.
     """
-    f1 = np.empty((len(candidates), len(classes)))
-    for k, threshold in enumerate(candidates):
-        estimates = postprocess.detect_events(
-            clip,
-            frames,
-            windows,
-            threshold=threshold,
-            filenames=filenames,
-            classes=classes,
-            frame_rate=frame_rate,
-        )
-        _, counts = _sed_eval_scores(["event_f1"], reference, estimates, filenames, classes)
-        f1[k] = 100 * _f1("event_f1", counts["event_f1"].sum(0))
-    order = np.argsort(np.abs(np.asarray(candidates) - 0.5), kind="stable")
-    best = order[np.argmax(np.nan_to_num(f1[order], nan=-1.0), axis=0)]
-    thresholds = np.asarray(candidates, np.float64)[best]
-    return np.where(np.isnan(f1).all(axis=0), 0.5, thresholds), f1
+    reference, estimated, matched = np.moveaxis(np.asarray(counts, np.float64), -1, 0)
+    if name.startswith("at_f1"):
+        return 2 * matched / np.maximum(reference + estimated, 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        precision = matched / estimated
+        recall = matched / reference
+        if name == "event_f1":  # empty_system_output_handling="zero_score"
+            precision = np.where(estimated == 0, 0.0, precision)
+        f1 = 2 * precision * recall / (precision + recall)
+    return np.where((precision == 0) & (recall == 0), 0.0, f1)
 
 
-def paired_differences(
-    counts: Counts, other: Counts, *, num_resamples: int, seed: int = 0
-) -> dict[str, dict[str, Any]]:
-    """How much better the other system is on the same clips, and how sure that is.
-
-    Returns:
-      For each of "NAME/macro" and "NAME/micro": `difference` in points of percent, its 95 %
-      `interval`, and `share_better`, the share of resamples in which the other system is ahead;
-      None where a score is undefined.
-    """
-    samples = resampled_scores(counts, num_resamples=num_resamples, seed=seed)
-    others = resampled_scores(other, num_resamples=num_resamples, seed=seed)
-    result = {}
-    for key in samples:
-        name, average = key.split("/")
-        before, after = (scores_of_counts(name, c[name].sum(0))[average] for c in (counts, other))
-        differences = others[key] - samples[key]
-        defined = differences[~np.isnan(differences)]
-        result[key] = {
-            "difference": None if np.isnan(after - before) else float(after - before),
-            "interval": confidence_interval(defined),
-            "share_better": float(np.mean(defined > 0)) if len(defined) else None,
-        }
-    return result
-
-
-def format_scores(
-    scores: Scores, intervals: Mapping[str, tuple[float, float] | None] | None = None
-) -> str:
-    """Scores as a text table: averages with their intervals, then one line per class."""
-    lines = []
-    for name in (name for name in TITLES if name in scores):
-        entry = scores[name]
-        for average in ("macro", "micro"):
-            line = f"{TITLES[name]:18} {average}  {_text(entry[average], 8, 4)}"
-            line += f"   precision {_text(entry['precision'][average], 6, 2)}"
-            line += f"   recall {_text(entry['recall'][average], 6, 2)}"
-            if "error_rate" in entry:
-                line += f"   error rate {_text(entry['error_rate'][average], 5, 3)}"
-            interval = (intervals or {}).get(f"{name}/{average}")
-            if interval:
-                low, high = interval
-                line += f"   95 % of resamples in {low:.2f} to {high:.2f}"
-            lines.append(line)
-    event, segment = scores["event_f1"], scores["segment_f1"]
-    width = max(map(len, event["classwise"]))
-    lines += ["", f"{'':{width}}  {'-- events (200 ms) ' + '-' * 31}  -- 1 s segments --     AT"]
-    lines += [
-        f"{'class':{width}}      F1   prec    rec    err    ref    est      F1   prec    rec     F1"
-    ]
-    for label in event["classwise"]:
-        cells = [_text(event[key]["classwise"][label], 6, 2) for key in ("precision", "recall")]
-        cells = [_text(event["classwise"][label], 6, 2), *cells]
-        cells += [_text(event["error_rate"]["classwise"][label], 6, 2)]
-        cells += [f"{event['counts'][label][key]:6d}" for key in ("reference", "estimated")]
-        cells += [" " + _text(segment["classwise"][label], 6, 2)]
-        cells += [_text(segment[key]["classwise"][label], 6, 2) for key in ("precision", "recall")]
-        cells += [_text(scores["at_f1_events"]["classwise"][label], 6, 2)]
-        lines.append(f"{label:{width}}  " + " ".join(cells))
-    notes = [note for entry in scores.values() for note in entry["notes"]]
-    return "\n".join(lines + ([""] + [f"note: {note}" for note in notes] if notes else []))
-
-
-def mean_std(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """Mean and sample standard deviation (n - 1); None where there are too few values."""
-    if not values:
-        return None, None
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
-
-
-def format_seeds(summary: Mapping[str, Any]) -> str:
-    """`evaluate.summarise_seeds` as a text table, macro means only."""
-    lines = []
-    for name in (name for name in TITLES if name in summary):
-        entry = summary[name]["macro"]
-        values = ", ".join(_text(value, 0, 2) for value in entry["values"])
-        line = f"{TITLES[name]:18} macro  mean {_text(entry['mean'], 6, 2)}"
-        lines.append(f"{line}   deviation {_text(entry['std'], 5, 2)}   of {values}")
-    return "\n".join(lines)
-
-
-def format_differences(differences: Mapping[str, Mapping[str, Any]]) -> str:
-    """`paired_differences` as a text table."""
-    lines = []
-    for key, value in differences.items():
-        name, average = key.split("/")
-        if value["interval"] is None:
-            lines.append(f"{TITLES[name]:18} {average}  undefined")
-            continue
-        low, high = value["interval"]
-        verdict = "not told from noise" if low <= 0 <= high else "told from noise"
-        lines.append(
-            f"{TITLES[name]:18} {average}  {value['difference']:+8.4f}   95 % of resamples in "
-            f"{low:+.2f} to {high:+.2f}, ahead in {100 * value['share_better']:.1f} %: {verdict}"
-        )
-    return "\n".join(lines)
-
-
-def _sed_eval_scores(
+def sed_eval_scores(
     names: Sequence[str],
     reference: Iterable[Event],
     estimates: Iterable[Event],
@@ -486,7 +308,9 @@ def _sed_eval_entry(name: str, metric: Any, classes: Sequence[str]) -> dict[str,
     notes = []
     if absent:
         why = "no reference" if name == "event_f1" else "no reference or no estimate"
-        notes = [f"{TITLES[name]} is undefined for {', '.join(absent)} ({why}): not in the mean"]
+        notes = [
+            f"{TITLES[name].text} is undefined for {', '.join(absent)} ({why}): not in the mean"
+        ]
     return {
         **entry,
         "precision": averages("precision"),
@@ -495,23 +319,6 @@ def _sed_eval_entry(name: str, metric: Any, classes: Sequence[str]) -> dict[str,
         "counts": _named_counts(counts, classes),
         "notes": notes,
     }
-
-
-def _f1(name: str, counts: np.ndarray) -> np.ndarray:
-    """F1 <float64>[...] of <float>[..., 3] reference, estimated and matched items, 0 to 1.
-
-    As sed_eval computes its two, NaN where undefined; tags are 2TP / (2TP + FP + FN), or 0.
-    """
-    reference, estimated, matched = np.moveaxis(np.asarray(counts, np.float64), -1, 0)
-    if name.startswith("at_f1"):
-        return 2 * matched / np.maximum(reference + estimated, 1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        precision = matched / estimated
-        recall = matched / reference
-        if name == "event_f1":  # empty_system_output_handling="zero_score"
-            precision = np.where(estimated == 0, 0.0, precision)
-        f1 = 2 * precision * recall / (precision + recall)
-    return np.where((precision == 0) & (recall == 0), 0.0, f1)
 
 
 def _tag_counts(reference: np.ndarray, estimated: np.ndarray) -> np.ndarray:
@@ -538,7 +345,3 @@ def _named_counts(total: np.ndarray, classes: Sequence[str]) -> dict[str, dict[s
 
 def _percent(value: float) -> float | None:
     return None if np.isnan(value) else 100 * float(value)
-
-
-def _text(value: float | None, width: int, decimals: int) -> str:
-    return f"{'-':>{width}}" if value is None else f"{value:{width}.{decimals}f}"

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from jfsed_jax.cli import main as cli
 from jfsed_jax.errors import InputError
-from jfsed_jax.sed import scoring, tables
+from jfsed_jax.sed import scoring, tables, uncertainty
 from jfsed_jax.sed.events import Event
+from jfsed_jax.sed.thresholds import tune_thresholds
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -179,13 +180,13 @@ def test_unknown_clips_and_labels_are_named():
 def test_bootstrap_of_equal_clips_has_no_spread_and_is_seeded():
     reference = [Event(name, 0.0, 1.0, "Dog") for name in CLIPS]
     _, counts = scoring.score_clips(reference, reference, filenames=CLIPS, classes=["Dog"])
-    assert scoring.intervals(counts, num_resamples=50)["event_f1/macro"] == (100.0, 100.0)
+    assert uncertainty.intervals(counts, num_resamples=50)["event_f1/macro"] == (100.0, 100.0)
     _, half = scoring.score_clips(reference, reference[:1], filenames=CLIPS, classes=["Dog"])
-    first = scoring.resampled_scores(half, num_resamples=300, seed=3)
-    again = scoring.resampled_scores(half, num_resamples=300, seed=3)
+    first = uncertainty.resampled_scores(half, num_resamples=300, seed=3)
+    again = uncertainty.resampled_scores(half, num_resamples=300, seed=3)
     np.testing.assert_array_equal(first["at_f1_events/micro"], again["at_f1_events/micro"])
     assert set(first) == {f"{n}/{a}" for n in half for a in ("macro", "micro")}
-    difference = scoring.paired_differences(half, counts, num_resamples=300)["event_f1/micro"]
+    difference = uncertainty.paired_differences(half, counts, num_resamples=300)["event_f1/micro"]
     assert difference["difference"] == pytest.approx(50)
     assert difference["interval"][0] >= 0 and 0.9 < difference["share_better"] <= 1
 
@@ -195,7 +196,7 @@ def test_bootstrap_spread_is_that_of_the_mean_of_independent_clips():
     rng = np.random.default_rng(0)
     right = rng.uniform(size=400) < 0.3
     counts = {"event_f1": np.stack([np.ones(400), np.ones(400), right], -1)[:, None]}
-    samples = scoring.resampled_scores(counts, num_resamples=2000)["event_f1/micro"]
+    samples = uncertainty.resampled_scores(counts, num_resamples=2000)["event_f1/micro"]
     share = right.mean()
     assert samples.std() == pytest.approx(100 * np.sqrt(share * (1 - share) / 400), rel=0.1)
 
@@ -207,7 +208,7 @@ def test_tuned_thresholds_find_the_better_operating_point():
     frames[1, 0:30, 0] = 0.6
     frames[1, 30:40, 0] = 0.8
     reference = [Event("a.wav", 1.0, 2.0, "Dog"), Event("b.wav", 3.0, 4.0, "Cat")]
-    thresholds, f1 = scoring.tune_thresholds(
+    thresholds, f1 = tune_thresholds(
         None,
         frames,
         np.ones(3, int),
@@ -302,6 +303,6 @@ def test_score_command_compares_and_names_bad_input(capsys, tmp_path):
 
 def test_mean_and_sample_standard_deviation():
     # 40, 42, 47: mean 43, squared deviations 9 + 1 + 16 over n - 1 = 2.
-    assert scoring.mean_std([40.0, 42.0, 47.0]) == (43.0, pytest.approx(math.sqrt(13)))
-    assert scoring.mean_std([40.0]) == (40.0, None)
-    assert scoring.mean_std([]) == (None, None)
+    assert uncertainty.mean_std([40.0, 42.0, 47.0]) == (43.0, pytest.approx(math.sqrt(13)))
+    assert uncertainty.mean_std([40.0]) == (40.0, None)
+    assert uncertainty.mean_std([]) == (None, None)
