@@ -1,7 +1,6 @@
 """System 7 of table 1, PTS + TFD + DFD-D(w+u): and DFD-D on weak and unlabelled clips.
 
-The paper's scores on DCASE 2019 Task 4, development / evaluation set, in percent:
-Event-F1 42.9 / 40.1, Segment-F1 72.9 / 72.0, AT-F1 75.2 / 73.3.
+Its scores in the paper: system 7 of jfsed_jax/experiments/paper.py.
 """
 
 from jfsed_jax.configs import base

@@ -1,6 +1,6 @@
 """Tables of the paper: which runs they share, what is trained when, and what the files say.
 
-All but the last tests train nothing: `train` and `score_run` are replaced by ones that count.
+All but the last test train nothing: `train_run` and `score_run` are replaced by ones that count.
 """
 
 import csv
@@ -12,15 +12,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_report import _Page
+from html_page import ParsedPage
 
 from jfsed_jax.cli import main as cli
 from jfsed_jax.datasets import demo
 from jfsed_jax.errors import InputError
-from jfsed_jax.experiments import reproduction as reproduce
+from jfsed_jax.experiments import paper, reproduction
+from jfsed_jax.experiments.plan import load_config, plan_rows, plan_runs, score_folder
+from jfsed_jax.experiments.reproduction import reproduce
+from jfsed_jax.experiments.result_table import RunScores
 from jfsed_jax.inference.evaluation import class_weight_sums
 from jfsed_jax.sed import tables
 from jfsed_jax.sed.events import DCASE2019_CLASSES, Event
+from jfsed_jax.sed.score_titles import TITLES
 
 ROOT = Path(__file__).parents[2]
 EVIL = "step 3: <b>loss</b> | not `finite`\n& *so on*"
@@ -39,11 +43,12 @@ class FakeRuns:
         self.trained, self.scored = [], []
         self.stop_at, self.stop, self.failing = stop_at, stop, failing
 
-    def train(self, config, data_dir, workdir, *, features_dir=None):
-        name = workdir.name
-        workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / "config.json").write_text(config.to_json())
-        if (workdir / "done").exists():
+    def train_run(self, run, data_dir, folder, features_dir):
+        name = run.name
+        assert folder.name == name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(run.config.to_json())
+        if (folder / "done").exists():
             return True
         if name == self.stop_at:
             if self.stop is KeyboardInterrupt:
@@ -52,7 +57,7 @@ class FakeRuns:
         if name in self.failing:
             raise InputError(EVIL)
         self.trained.append(name)
-        (workdir / "done").touch()
+        (folder / "done").touch()
         return True
 
     def score_run(self, folder, data_dir, rules, features_dir):
@@ -63,14 +68,14 @@ class FakeRuns:
         scores = {}
         for number, rule in enumerate(rules):
             info = {"num_clips": 3, "clips_listed": 4}
-            entry = {key: _score(50.0) for key in (*reproduce.SCORES, reproduce.CLIP_HEAD)}
+            entry = {key: _score(50.0) for key in TITLES}
             entry |= {"info": info, "event_f1": _score(40.0 + 10 * number + seed)}
             scores[rule] = {"validation": entry}
-            target = folder / reproduce.score_folder(trained, rule) / "validation"
+            target = folder / score_folder(trained, rule) / "validation"
             events = [Event("a.wav", 0.0, 1.0, "Dog")]
             tables.write_events(target / "reference.tsv", events, filenames=["a.wav", "b.wav"])
             tables.write_events(target / "events.tsv", events)
-        return reproduce.Scored({"weak": 7}, DCASE2019_CLASSES, scores)
+        return RunScores({"weak": 7}, DCASE2019_CLASSES, scores)
 
 
 def _score(value):
@@ -81,8 +86,8 @@ def _score(value):
 def fake(monkeypatch):
     def install(**options):
         runs = FakeRuns(**options)
-        monkeypatch.setattr(reproduce, "train", runs.train)
-        monkeypatch.setattr(reproduce, "score_run", runs.score_run)
+        monkeypatch.setattr(reproduction, "train_run", runs.train_run)
+        monkeypatch.setattr(reproduction, "score_run", runs.score_run)
         return runs
 
     return install
@@ -97,18 +102,18 @@ def tsv(workdir, number):
 
 
 def test_the_papers_tables_agree_with_one_another():
-    by_number = {system.number: system for system in reproduce.SYSTEMS}
+    by_number = {system.number: system for system in paper.SYSTEMS}
     assert list(by_number) == list(range(10))
-    for (tau, gamma, *scores), number in ((reproduce.FOCAL[0], 6), (reproduce.FOCAL[2], 8)):
+    for (tau, gamma, scores), number in ((paper.FOCAL[0], 6), (paper.FOCAL[2], 8)):
         assert (tau, gamma) in ((None, None), (15, 2))
-        assert tuple(scores) == by_number[number][3:]
-    *classes, overall = reproduce.WINDOWS.values()
-    assert list(reproduce.WINDOWS)[:-1] == sorted(DCASE2019_CLASSES)
+        assert scores == by_number[number].scores
+    *classes, overall = paper.WINDOWS.values()
+    assert list(paper.WINDOWS)[:-1] == sorted(DCASE2019_CLASSES)
     # One decimal is printed, so means of ten agree to 0.1.
     np.testing.assert_allclose(np.mean(classes, axis=0), overall, atol=0.1)
-    evaluation = [by_number[n].event_f1[1] for n in (8, 9)]
+    evaluation = [by_number[n].scores.event_f1[1] for n in (8, 9)]
     assert [overall[0], overall[2]] == evaluation
-    tags = [by_number[n].at_f1[1] for n in (8, 9)]
+    tags = [by_number[n].scores.at_f1_events[1] for n in (8, 9)]
     np.testing.assert_allclose([overall[1], overall[3]], tags, atol=0.11)  # 78.0 there, 78.1 here
 
 
@@ -119,13 +124,13 @@ def test_the_papers_tables_agree_with_one_another():
 @pytest.mark.parametrize("epochs", [None, 7])
 def test_rows_that_train_alike_are_one_run(size, epochs):
     def runs(table, seeds=1, **kwargs):
-        rows = reproduce.experiments(table, size, epochs=epochs, **kwargs)
-        return {run.name: run.rules for run in reproduce.plan(rows, seeds)}
+        rows = plan_rows(table, size, epochs=epochs, **kwargs)
+        return {run.name: run.rules for run in plan_runs(rows, seeds)}
 
     assert runs(1, systems=[9, 8]) == {"pts_tfd_afl-seed0": ("avg", "esp")}
     assert runs(1, systems=[9]) == {"pts_tfd_afl-seed0": ("esp",)}
     assert runs(3, seeds=2) == {f"pts_tfd_afl-seed{seed}": ("avg", "esp") for seed in (0, 1)}
-    assert list(runs(1)) == [f"{system.config}-seed0" for system in reproduce.SYSTEMS[:9]]
+    assert list(runs(1)) == [f"{system.config}-seed0" for system in paper.SYSTEMS[:9]]
     assert list(runs(2)) == [
         "pts_tfd-seed0",
         "pts_tfd_afl-tau10-gamma2-seed0",
@@ -138,9 +143,9 @@ def test_rows_that_train_alike_are_one_run(size, epochs):
 
 @pytest.mark.parametrize("size", ["paper", "small"])
 def test_tau_is_in_proportion_to_that_of_system_8(size):
-    rows = reproduce.experiments(2, size)
+    rows = plan_rows(2, size)
     tau = [row.config.loss.tau for row in rows]
-    system_8 = reproduce.load_config("pts_tfd_afl", size).loss.tau
+    system_8 = load_config("pts_tfd_afl", size).loss.tau
     assert tau[0] < 0
     np.testing.assert_allclose(tau[1:], np.array([10, 15, 30, 15, 15]) / 15 * system_8)
     assert [row.config.loss.gamma for row in rows[1:]] == [2, 2, 2, 1, 3]
@@ -163,21 +168,21 @@ def test_killed_and_started_again_trains_nothing_twice(tmp_path, fake, stop):
     first = fake(stop_at="pts-seed1", stop=stop)
     if stop:
         with pytest.raises(KeyboardInterrupt):
-            reproduce.reproduce(1, *arguments, **options)
+            reproduce(1, *arguments, **options)
     else:
-        outcome = reproduce.reproduce(1, *arguments, **options)
+        outcome = reproduce(1, *arguments, **options)
         assert not outcome.done
     assert first.trained == ["pts-seed0", "pts_tfd_afl-seed0"]
     assert "1 of 2" in (tmp_path / "table1.md").read_text()  # readable before all is done
 
     second = fake()
-    assert reproduce.reproduce(1, *arguments, **options).done
+    assert reproduce(1, *arguments, **options).done
     assert second.trained == ["pts-seed1", "pts_tfd_afl-seed1"]
     # The other tables on the same workdir train what is left of them.
-    assert reproduce.reproduce(3, *arguments, size="tiny", seeds=2).done
+    assert reproduce(3, *arguments, size="tiny", seeds=2).done
     assert second.trained == ["pts-seed1", "pts_tfd_afl-seed1"]
     third = fake()
-    reproduce.reproduce(2, *arguments, size="tiny")
+    reproduce(2, *arguments, size="tiny")
     assert len(third.trained) == 5 and "pts_tfd_afl-seed0" not in third.trained
 
 
@@ -204,9 +209,9 @@ def test_a_run_that_fails_is_in_its_row_and_stops_no_other(tmp_path, fake, capsy
 def test_another_config_on_the_workdir_is_refused_before_any_training(tmp_path, fake):
     runs = fake()
     options = {"size": "tiny", "systems": [3, 6]}
-    reproduce.reproduce(1, Path("d"), tmp_path, **{**options, "systems": [6]})
+    reproduce(1, Path("d"), tmp_path, **{**options, "systems": [6]})
     with pytest.raises(InputError, match=r"pts_tfd-seed0 belongs to .*config.epochs is"):
-        reproduce.reproduce(1, Path("d"), tmp_path, **options, epochs=9)
+        reproduce(1, Path("d"), tmp_path, **options, epochs=9)
     assert runs.trained == ["pts_tfd-seed0"]
 
 
@@ -241,9 +246,7 @@ def test_data_that_is_not_there_is_one_line_and_no_table(tmp_path, fake, capsys)
 
 def test_table_1_has_measured_and_printed_figures(tmp_path, fake):
     fake()
-    outcome = reproduce.reproduce(
-        1, Path("realmix"), tmp_path, size="tiny", systems=[2, 8, 9], seeds=3
-    )
+    outcome = reproduce(1, Path("realmix"), tmp_path, size="tiny", systems=[2, 8, 9], seeds=3)
     text = outcome.markdown.read_text()
     # Seeds 0, 1, 2 score 40, 41, 42 with avg windows and 50, 51, 52 with esp windows.
     assert "| 8 | PTS+TFD+AFL | 41.0 ± 1.0 / – | 48.9 / 47.1 | 50.0 ± 0.0 / – |" in text
@@ -255,8 +258,7 @@ def test_table_1_has_measured_and_printed_figures(tmp_path, fake):
     rows = tsv(tmp_path, 1)
     found = [row for row in rows if row["row"].startswith("9 ") and row["split"] == "validation"]
     assert [row["score"] for row in found] == [
-        *reproduce.SCORES.values(),
-        "AT-F1 (clip head)",
+        *("Event-F1", "Segment-F1", "AT-F1 (events)", "AT-F1 (clip head)"),
     ]
     assert found[0] == {
         "table": "1", "row": "9 PTS+TFD+AFL+ESP", "score": "Event-F1", "split": "validation",
@@ -271,7 +273,7 @@ def test_table_1_has_measured_and_printed_figures(tmp_path, fake):
 
 def test_table_3_is_class_by_class(tmp_path, fake):
     fake()
-    outcome = reproduce.reproduce(3, Path("realmix"), tmp_path, size="tiny")
+    outcome = reproduce(3, Path("realmix"), tmp_path, size="tiny")
     text = outcome.markdown.read_text()
     assert "| Cat | 40.0 / – | 57.1 | 50.0 / – | 86.1 | 50.0 / – | 66.2 | 50.0 / – | 89.6 |" in text
     assert "| Overall | 40.0 / – | 47.1 | 50.0 / – | 78.0 | 50.0 / – | 49.8 |" in text
@@ -284,14 +286,14 @@ def test_files_are_well_formed_and_escaped(tmp_path, fake, number):
     systems = [2, 3, 9] if number == 1 else []
     failing = ("pts-seed0", "pts_tfd-seed0")
     fake(failing=failing)
-    outcome = reproduce.reproduce(number, tmp_path / name, tmp_path, size="tiny", systems=systems)
+    outcome = reproduce(number, tmp_path / name, tmp_path, size="tiny", systems=systems)
     assert list(outcome.failures) == [f"pts{'_tfd' * (number - 1)}-seed0"] * (number < 3)
     text = outcome.markdown.read_text()
     lines = [line.replace("\\|", "") for line in text.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in lines}) == 1
     assert set(lines[1]) <= set("|-:")
     assert "a\\<b\\>\\|c\\_d" in text and "<b>" not in text.replace("\\<", "").replace("\\>", "")
-    page = _Page(outcome.page.read_text())
+    page = ParsedPage(outcome.page.read_text())
     assert not page.open and "b" not in {tag for tag, _ in page.tags}
     assert f"those measured are for {name}" in page.words
     if number < 3:
@@ -353,7 +355,7 @@ def test_systems_8_and_9_for_real(tmp_path):
     assert weights["epoch"] == 1 and weights["clips"] == {"weak": 1, "strong": 2}
     for p, weight in zip(weights["probability"], weights["weight"], strict=True):
         assert 0 < p < 3 and 0 < weight < 3
-    words = _Page((folder / "report.html").read_text()).words
+    words = ParsedPage((folder / "report.html").read_text()).words
     assert "Sums over the 1 weak and 2 strong clips that training held out" in words
     assert run() == first  # nothing is scored twice
     assert (folder / "metrics.jsonl").read_text() == log  # nor trained

@@ -1,0 +1,150 @@
+"""Which rows a table of the paper has, which training runs they need, and where scores go.
+
+Rows that differ in post-processing only share a run: systems 8 and 9, both sides of table 3, and
+table 2's first and ``tau = 15, gamma = 2`` rows are runs of table 1 too.
+"""
+
+import importlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from jfsed_jax.errors import InputError
+from jfsed_jax.experiments import paper
+from jfsed_jax.experiments.paper import PublishedScores
+
+# The paper's development and evaluation sets, as a data folder calls them.
+SPLITS = ("validation", "eval")
+# The systems whose training other rows use too; they give the shared run its name.
+_SHARED = ("pts_tfd", "pts_tfd_afl")
+
+
+class PlannedRow(NamedTuple):
+    """A row to measure; table 3 is measured as two, its sides.
+
+    Attributes:
+      lead: the cells that name the row.
+      run: name of its training run, without the seed.
+      config: of that run, at seed 0.
+      rule: of the median windows that it is scored with.
+      paper: what the paper has for it.
+    """
+
+    lead: tuple[str, ...]
+    run: str
+    config: Any
+    rule: str
+    paper: PublishedScores
+
+
+class PlannedRun(NamedTuple):
+    """A training run: its folder under ``W/runs``, its config, the rules it is scored with."""
+
+    name: str
+    config: Any
+    rules: tuple[str, ...]
+
+
+def load_config(name: str, size: str, epochs: int | None = None):
+    """The config ``configs/NAME.py`` at a size, with another number of epochs if given."""
+    config = importlib.import_module(f"jfsed_jax.configs.{name}").get_config(size)
+    if epochs is not None:
+        config.epochs = epochs
+    return config
+
+
+def training_identity(config) -> str:
+    """The config as JSON without what training does not depend on: two equal ones are one run.
+
+    The window rule decides which checkpoint scores best on the held-out clips, nothing else; a
+    shared run is selected with the rule of the system that gives it its name.
+    """
+    content = json.loads(config.to_json())
+    del content["system"], content["postprocess"]["rule"]
+    return json.dumps(content, sort_keys=True)
+
+
+def plan_rows(
+    table: int, size: str, *, epochs: int | None = None, systems: Iterable[int] = ()
+) -> list[PlannedRow]:
+    """The rows of a table; of table 3 its two sides, `avg` and `esp`.
+
+    Args:
+      table: 1, 2 or 3.
+      size: of the configs.
+      epochs: of every run, if not those of each config.
+      systems: numbers of the rows of table 1; all if empty.
+
+    Raises:
+      InputError: there is no such system, or systems are named for another table than 1.
+    """
+    systems = list(systems)
+    unknown = set(systems) - {system.number for system in paper.SYSTEMS}
+    if unknown:
+        last = len(paper.SYSTEMS) - 1
+        raise InputError(f"--systems: no system {min(unknown)}; there are 0 to {last}")
+    if systems and table != 1:
+        raise InputError(f"--systems chooses rows of table 1; leave it out with --table={table}")
+
+    def make(lead: tuple[str, ...], run: str, config, scores: PublishedScores) -> PlannedRow:
+        rule = config.postprocess.rule
+        for name in _SHARED:
+            shared = load_config(name, size, epochs)
+            if training_identity(config) == training_identity(shared):
+                run, config = name, shared
+        return PlannedRow(lead, run, config, rule, scores)
+
+    if table == 2:
+        return [make(*row) for row in _focal_rows(size, epochs)]
+    numbers = systems or ([8, 9] if table == 3 else range(len(paper.SYSTEMS)))
+    return [
+        make(
+            (str(system.number), system.title),
+            system.config,
+            load_config(system.config, size, epochs),
+            system.scores,
+        )
+        for system in (paper.SYSTEMS[number] for number in sorted(set(numbers)))
+    ]
+
+
+def _focal_rows(
+    size: str, epochs: int | None
+) -> Iterator[tuple[tuple[str, str], str, Any, PublishedScores]]:
+    """Lead, run, config and the paper's scores of each row of table 2."""
+    for tau, gamma, scores in paper.FOCAL:
+        if tau is None or gamma is None:
+            config = load_config("pts_tfd", size, epochs)
+            yield ("never", "–"), "pts_tfd", config, scores
+            continue
+        config = load_config("pts_tfd_afl", size, epochs)
+        # In proportion to system 8's, which is 15 of the paper's 200 epochs, so that its own row
+        # is its run at every size and length.
+        config.loss.tau = float(config.loss.tau * (tau / paper.TAU))
+        config.loss.gamma = float(gamma)
+        name = f"pts_tfd_afl-tau{tau}-gamma{gamma}"
+        config.system = name
+        yield (str(tau), str(gamma)), name, config, scores
+
+
+def run_name(row: PlannedRow, seed: int) -> str:
+    """The folder of a row's training run."""
+    return f"{row.run}-seed{seed}"
+
+
+def score_folder(trained_rule: str, rule: str) -> str:
+    """Where `rule`'s scores lie in a run: ``eval``, which the report shows, if it trained so."""
+    return "eval" if rule == trained_rule else f"eval-{rule}"
+
+
+def plan_runs(rows: Sequence[PlannedRow], seeds: int) -> list[PlannedRun]:
+    """Every training run that the rows need, once; seed by seed, in the order of the rows."""
+    runs: dict[str, PlannedRun] = {}
+    for seed in range(seeds):
+        for row in rows:
+            config = row.config.copy_and_resolve_references()
+            config.seed = seed
+            name = run_name(row, seed)
+            rules = runs[name].rules if name in runs else ()
+            runs[name] = PlannedRun(name, config, tuple(dict.fromkeys([*rules, row.rule])))
+    return list(runs.values())

@@ -1,0 +1,97 @@
+"""A planned run trained, and scored with every rule that a row wants: the slow part of a table.
+
+A run is a workdir like any other, ``W/runs/NAME-seedS``: what is trained or scored already stays.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jfsed_jax import datasets
+from jfsed_jax.errors import InputError
+from jfsed_jax.experiments.plan import SPLITS, PlannedRun, score_folder
+from jfsed_jax.experiments.result_table import RunScores
+from jfsed_jax.inference.detector import Detector, Posteriors, load_detector
+from jfsed_jax.inference.evaluation import describe_scores, evaluate, write_adaptive_weights
+from jfsed_jax.report import run_page
+from jfsed_jax.training.loop import check_workdir, train
+
+
+def check_run(run: PlannedRun, folder: Path) -> None:
+    """Raises an `InputError` if a run of another config lies in `folder`."""
+    check_workdir(folder, run.config)
+
+
+def train_run(run: PlannedRun, data_dir: Path, folder: Path, features_dir: Path | None) -> bool:
+    """Trains a run to its end or goes on with it; whether it is done (else: interrupted).
+
+    Args:
+      run: the plan.
+      data_dir: a folder in the DCASE 2019 layout.
+      folder: the run's workdir.
+      features_dir: see `datasets.prepare`.
+    """
+    return train(run.config, data_dir, folder, features_dir=features_dir)
+
+
+def score_run(
+    folder: Path, data_dir: Path, rules: Sequence[str], features_dir: Path | None
+) -> RunScores:
+    """Scores a trained run with every rule on every split that is there.
+
+    The rules share the posteriors. A split whose scores.json says that it is of this checkpoint,
+    data and windows is left as it is.
+    """
+    detector = load_detector(folder)
+    prepared = datasets.prepare(
+        data_dir, detector.front_end, features_dir=features_dir, classes=detector.classes
+    )
+    splits = [split for split in SPLITS if len(prepared.splits.get(split, ()))]
+    if not splits:
+        raise InputError(f"{data_dir} has neither validation nor evaluation clips to score")
+    scores: dict[str, dict[str, Any]] = {rule: {} for rule in rules}
+    folders = {rule: score_folder(detector.config.postprocess.rule, rule) for rule in rules}
+    any_new = False
+    for split in splits:
+        done = {
+            rule: _current_scores(folder / folders[rule] / split, detector, prepared, split, rule)
+            for rule in rules
+        }
+        for rule in rules:
+            if (found := done[rule]) is None:
+                known = next((folders[r] for r in rules if done[r] is not None), None)
+                found = done[rule] = evaluate(
+                    detector,
+                    prepared,
+                    folder,
+                    split=split,
+                    rule=rule,
+                    folder=folders[rule],
+                    output=None if known is None else _saved_posteriors(folder / known / split),
+                )
+                any_new = True
+            scores[rule][split] = found
+    if any_new or not (folder / "report.html").exists():
+        write_adaptive_weights(detector, prepared, folder)
+        run_page.write_report(folder)
+    return RunScores(detector.meta["clips"], detector.classes, scores)
+
+
+def _current_scores(
+    directory: Path, detector: Detector, prepared: datasets.Prepared, split: str, rule: str
+) -> dict[str, Any] | None:
+    """The scores in a folder if they are those that `evaluate` would write there again."""
+    try:
+        scores = json.loads((directory / "scores.json").read_text())
+        current = scores["info"] == describe_scores(detector, prepared, split, rule)
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    return scores if current else None
+
+
+def _saved_posteriors(directory: Path) -> Posteriors:
+    with np.load(directory / "posteriors.npz") as saved:
+        return Posteriors(saved["clip"], saved["frames"])
