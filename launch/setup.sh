@@ -1,5 +1,5 @@
 # Sourced by the launchers beside it: makes .venv at the root of the project and installs into it.
-# POSIX sh, for Linux and macOS; on Windows, inside the Linux subsystem.
+# POSIX sh, on Linux or macOS.
 #
 #   PYTHON=/path/to/python3.12   the interpreter to use (default: the first that runs of python3.12,
 #                                python3.11, python3)

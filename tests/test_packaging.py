@@ -130,7 +130,7 @@ def test_the_source_archive_is_the_repository(source_archive, files):
 
 def test_the_tests_of_the_source_archive_find_what_they_import(unpacked, installed):
     # -P: not the package that lies there without its configs, but the installed one.
-    command = ["-P", "-m", "pytest", "--collect-only", "-p", "no:cacheprovider"]
+    command = ["-P", "-m", "pytest", "--collect-only", "-qq", "-p", "no:cacheprovider"]
     call(sys.executable, *command, cwd=unpacked, PYTHONPATH=str(installed))
 
 
