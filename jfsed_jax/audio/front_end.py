@@ -1,8 +1,8 @@
 """The front end: what turns a waveform into a log-mel spectrogram, as numbers.
 
 The front end of the paper (method section 1): 64 log-mel magnitudes, 600 frames of a 10 s clip at
-44.1 kHz. Window, mel scale and FFT size follow Guided Learning; the hop is ours, chosen to give
-exactly 60 frames per second. `jfsed_jax.audio.host` and `jfsed_jax.audio.device` apply it.
+44.1 kHz. The page `front_end` of `configs.base` has its values and where they come from;
+`jfsed_jax.audio.host` and `jfsed_jax.audio.device` apply it.
 
 Axis letters: ``F`` mel bands, ``K`` FFT bins.
 """
@@ -31,15 +31,15 @@ class FrontEnd:
         a device stays within 1e-4 of float64 on the host on real recordings (`log_mel_jax`).
     """
 
-    sample_rate: int = 44100
-    n_fft: int = 2048
-    win_length: int = 1764
-    hop_length: int = 735
-    n_mels: int = 64
-    fmin: float = 0.0
-    fmax: float = 22050.0
-    clip_seconds: float = 10.0
-    log_offset: float = 1e-4
+    sample_rate: int
+    n_fft: int
+    win_length: int
+    hop_length: int
+    n_mels: int
+    fmin: float
+    fmax: float
+    clip_seconds: float
+    log_offset: float
 
     def __post_init__(self) -> None:
         if not 0 < self.hop_length <= self.win_length <= self.n_fft:

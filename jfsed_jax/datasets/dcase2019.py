@@ -26,8 +26,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from jfsed_jax.audio.front_end import FrontEnd
+from jfsed_jax.configs import base, guided_learning, mean_teacher
 from jfsed_jax.datasets import folder, preparation
 from jfsed_jax.datasets.clips import Clip, make_item
+from jfsed_jax.datasets.listing import ListedSplit
 from jfsed_jax.datasets.store import AudioInfo, Extracted, extract_clip
 from jfsed_jax.errors import InputError
 from jfsed_jax.sed.events import DCASE2019_CLASSES, Event
@@ -47,17 +49,19 @@ class Dcase2019Task4(tfds.core.GeneratorBasedBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"manual_dir holds audio and metadata:\n{folder.TREE}"
     BUILDER_CONFIGS = [
         FrontEndConfig(
-            name="pts", description="600 frames: the paper's front end.", front_end=FrontEnd()
+            name="pts",
+            description="600 frames: the paper's front end.",
+            front_end=FrontEnd(**base.get_config().front_end),
         ),
         FrontEndConfig(
             name="guided_learning",
             description="500 frames.",
-            front_end=FrontEnd(hop_length=882),
+            front_end=FrontEnd(**guided_learning.get_config().front_end),
         ),
         FrontEndConfig(
             name="mean_teacher",
             description="864 frames: the front end of the DCASE 2019 baseline.",
-            front_end=FrontEnd(hop_length=511, win_length=2048),
+            front_end=FrontEnd(**mean_teacher.get_config().front_end),
         ),
     ]
 
@@ -105,7 +109,7 @@ class Dcase2019Task4(tfds.core.GeneratorBasedBuilder):
             item = clips[i]
             yield item["filename"], item
 
-    def _transform(self, data_dir: Path, split: folder.Split):
+    def _transform(self, data_dir: Path, split: ListedSplit):
         import apache_beam as beam
 
         events: dict[str, list[tuple[int, Event]]] = {}
@@ -126,7 +130,7 @@ class Dcase2019Task4(tfds.core.GeneratorBasedBuilder):
 
 
 def _example(
-    part: folder.Split, data_dir: Path, front_end: FrontEnd
+    part: ListedSplit, data_dir: Path, front_end: FrontEnd
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """The example of a split of one clip; none, counted, if the clip cannot be used."""
     import apache_beam as beam

@@ -1,31 +1,27 @@
 """A folder in the layout of DCASE 2019 Task 4, with any class list: read and checked.
 
 All metadata is read and all audio found before anything is decoded (`preparation` does that). Flaws
-never stop a run unless the set-up itself is wrong: each is a `Problem`, and nothing is guessed.
-
-What happens to flawed labels [ours]:
-
-- A label that is not in the class list is never another class. Strong: that event is left out.
-  Weak: that label is left out, and the clip if it has no other. If it looks like a misspelt class
-  the whole training clip is left out, for its other labels would say that the class is absent.
-- A label repeated in a weak row, or an event given twice, counts once.
-- A clip without events is a clip in which no class occurs.
+never stop a run unless the set-up itself is wrong: each is a `Problem`, and nothing is guessed;
+`listing` says what happens to flawed labels.
 """
 
 import contextlib
-import difflib
 import filecmp
 import os
 import re
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+from jfsed_jax.datasets.listing import (
+    ListedClip,
+    ListedSplit,
+    check_labels,
+    class_list,
+    read_labels,
+)
 from jfsed_jax.datasets.store import AudioFile
 from jfsed_jax.errors import InputError
-from jfsed_jax.sed import tables
-from jfsed_jax.sed.events import DCASE2019_CLASSES, Event
 from jfsed_jax.sed.tables import Problem
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg")
@@ -40,7 +36,7 @@ DIR/
   metadata/eval/public.tsv                filename  onset  offset  event_label
 (any of the five may be absent; classes.txt, one class a line, is optional)"""
 
-# Split: where its table may be (without suffix), and where its audio.
+# By split: where its table may be (without suffix), and where its audio.
 _LAYOUT = {
     "weak": (["train/weak"], ["train/weak"]),
     "unlabel_in_domain": (["train/unlabel_in_domain"], ["train/unlabel_in_domain"]),
@@ -51,60 +47,9 @@ _LAYOUT = {
     "validation": (["validation/validation"], ["validation"]),
     "eval": (["eval/public"], ["eval/public", "eval", "public"]),
 }
-_TRAINING = ("weak", "unlabel_in_domain", "synthetic")
 STRONG = ("synthetic", "validation", "eval")
 # A clip of AudioSet: recording, start and end in seconds, as in Y-CE2f-ttEQ_30.000_40.000.
 _AUDIOSET = re.compile(r"Y?([\w-]{11})_(\d+(?:\.\d+)?)_(\d+(?:\.\d+)?)")
-
-
-@dataclass
-class ListedClip:
-    """A clip that the metadata names.
-
-    Attributes:
-      filename: as the metadata names it.
-      row: line of the metadata file, from 1; 0 if the clip was found without metadata.
-      audio: its file, None if there is none.
-      missing: whether there should be one.
-      labels: weak labels.
-      left_out: why it cannot be trained on, None if it can.
-    """
-
-    filename: str
-    row: int
-    audio: AudioFile | None = None
-    missing: bool = False
-    labels: tuple[str, ...] = ()
-    left_out: str | None = None
-
-
-@dataclass
-class Split:
-    """One split as listed.
-
-    Attributes:
-      name: one of `SPLITS`.
-      metadata: path of the table relative to the data folder; None for a bare folder of audio.
-      audio: path of the audio folder relative to the data folder; None if there is none.
-      clips: every clip listed, by file name.
-      events: strong labels as published and usable, with their rows.
-      problems: flaws of this split.
-      unreadable: a folder of audio that cannot be listed; None if all can.
-    """
-
-    name: str
-    metadata: str | None
-    audio: str | None
-    clips: list[ListedClip] = field(default_factory=list)
-    events: list[tuple[int, Event]] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-    unreadable: str | None = None
-
-    def note(
-        self, row: int, found: str, reason: str, *, file: str | None = None, skipped: bool = False
-    ) -> None:
-        """Adds a problem at a row of the table, or of another file."""
-        self.problems.append(Problem(file or self.metadata or "", row, found, reason, skipped))
 
 
 @dataclass
@@ -113,7 +58,7 @@ class Folder:
 
     path: Path
     classes: tuple[str, ...]
-    splits: dict[str, Split]
+    splits: dict[str, ListedSplit]
     conventions: list[str]
     missing: list[tuple[str, str, int, str]]  # split, file name, row, where it was looked for
 
@@ -122,9 +67,6 @@ class Folder:
         """Of all splits, by file and row."""
         found = [problem for split in self.splits.values() for problem in split.problems]
         return sorted(found, key=lambda problem: (problem.file, problem.row))
-
-
-# Reading the folder ------------------------------------------------------------------------------
 
 
 def read_folder(data_dir: str | Path, classes: Sequence[str] | None = None) -> Folder:
@@ -141,7 +83,7 @@ def read_folder(data_dir: str | Path, classes: Sequence[str] | None = None) -> F
         raise InputError(
             f"{data_dir} is not a folder; --data expects one with audio/ and metadata/ in it"
         )
-    splits: dict[str, Split] = {}
+    splits: dict[str, ListedSplit] = {}
     conventions: list[str] = []
     for name in _LAYOUT:
         split = _find_split(data_dir, name, conventions)
@@ -150,11 +92,11 @@ def read_folder(data_dir: str | Path, classes: Sequence[str] | None = None) -> F
     if not splits or not (data_dir / "audio").is_dir():
         raise InputError(_wrong_folder(data_dir))
     for split in splits.values():
-        _read_labels(data_dir, split)
-    classes = _class_list(data_dir, classes, splits)
+        read_labels(data_dir, split)
+    classes = class_list(data_dir, classes, splits)
     missing: list[tuple[str, str, int, str]] = []
     for split in splits.values():
-        _check_labels(split, classes)
+        check_labels(split, classes)
         _match_audio(data_dir, split, conventions, missing)
     if any(split.unreadable for split in splits.values()):
         return Folder(data_dir, classes, splits, conventions, missing)
@@ -177,7 +119,7 @@ def _wrong_folder(data_dir: Path) -> str:
     return f"{data_dir} holds no audio with metadata; --data expects:\n{TREE}"
 
 
-def _find_split(data_dir: Path, name: str, conventions: list[str]) -> Split | None:
+def _find_split(data_dir: Path, name: str, conventions: list[str]) -> ListedSplit | None:
     tables_at, audio_at = _LAYOUT[name]
     found = [
         path
@@ -203,133 +145,16 @@ def _find_split(data_dir: Path, name: str, conventions: list[str]) -> Split | No
         conventions.append(f"{name}: uses {found[0].relative_to(data_dir)}, not {others}")
     if not found and not (folders and name == "unlabel_in_domain"):
         return None
-    return Split(
+    return ListedSplit(
         name,
         str(found[0].relative_to(data_dir)) if found else None,
         str(folders[0].relative_to(data_dir)) if folders else None,
     )
 
 
-def _read_labels(data_dir: Path, split: Split) -> None:
-    """Fills in clips and events as the table gives them, whatever their labels."""
-    if split.metadata is None:
-        return
-    path = data_dir / split.metadata
-    rows: dict[str, int] = {}
-    tags: dict[str, tuple[str, ...]] = {}
-    if split.name == "weak":
-        weak = tables.read_tags(path, strict=False)
-        rows, tags, problems = weak.rows, weak.tags, weak.problems
-    elif split.name == "unlabel_in_domain":
-        listed = tables.read_table(path, ("filename",))
-        problems = list(listed.problems)
-        for number, cells in listed.rows:
-            if cells["filename"] in rows:
-                problems.append(_again(path, number, cells["filename"], rows[cells["filename"]]))
-            rows.setdefault(cells["filename"], number)
-    else:
-        strong = tables.read_events(path, strict=False)
-        problems = list(strong.problems)
-        rows = dict.fromkeys(strong.filenames, 0)
-        seen: dict[Event, int] = {}
-        for number, event in zip(strong.rows, strong.events, strict=True):
-            rows[event.filename] = rows[event.filename] or number
-            if event in seen:
-                problems.append(_again(path, number, " ".join(map(str, event)), seen[event]))
-                continue
-            seen[event] = number
-            split.events.append((number, event))
-    split.problems += [problem._replace(file=split.metadata) for problem in problems]
-    split.clips = [ListedClip(name, rows[name], labels=tags.get(name, ())) for name in sorted(rows)]
-
-
-def _again(path: Path, number: int, found: str, first: int) -> Problem:
-    return Problem(str(path), number, found, f"the same as row {first}; counted once", False)
-
-
-def _class_list(
-    data_dir: Path, classes: Sequence[str] | None, splits: dict[str, Split]
-) -> tuple[str, ...]:
-    if classes is not None:
-        return tuple(classes)
-    path = data_dir / "classes.txt"
-    if path.exists():
-        text = path.read_text(encoding="utf-8-sig", errors="replace")
-        listed = [line.strip() for line in text.splitlines() if line.strip()]
-        if not listed or len(set(listed)) < len(listed):
-            raise InputError(f"{path}: expected one class a line, each once; found {listed}")
-        return tuple(listed)
-    rows: Counter[str] = Counter()
-    first: dict[str, tuple[Split, int]] = {}
-    for name in ("weak", "synthetic"):
-        if name in splits:
-            split = splits[name]
-            labelled = [(clip.row, label) for clip in split.clips for label in clip.labels]
-            labelled += [(row, event.event_label) for row, event in split.events]
-            for row, label in labelled:
-                rows[label] += 1
-                first.setdefault(label, (split, row))
-    if set(DCASE2019_CLASSES) <= set(rows):
-        return DCASE2019_CLASSES
-    if not rows:
-        raise InputError(
-            f"{data_dir}: no training labels to take the class list from; write one class a line "
-            f"to {path}"
-        )
-    for label, count in rows.items():
-        if count == 1:
-            split, row = first[label]
-            reason = "this class occurs in one row; if that is a misspelling, correct it or write "
-            split.note(row, label, reason + "the class list to classes.txt")
-    return tuple(sorted(rows))
-
-
-def _check_labels(split: Split, classes: tuple[str, ...]) -> None:
-    """Leaves out labels that are no classes, and what cannot be trusted without them."""
-    clips = {clip.filename: clip for clip in split.clips}
-
-    def misspelt(clip: ListedClip, row: int, label: str) -> bool:
-        close = difflib.get_close_matches(label, classes, 1, 0.65) or [
-            name for name in classes if name.lower() == label.lower()
-        ]
-        reason = f"not one of the {len(classes)} classes"
-        if close:
-            reason += f" (did you mean {close[0]!r}?)"
-        if close and split.name in _TRAINING:
-            clip.left_out = f"row {row} has the unknown label {label!r}"
-            split.note(row, label, f"{reason}; the clip is left out until it is", skipped=True)
-            return True
-        what = "label" if split.name == "weak" else "event"
-        split.note(row, label, f"{reason}; the {what} is left out", skipped=True)
-        return False
-
-    for clip in split.clips:
-        unknown = [label for label in clip.labels if label not in classes]
-        for label in unknown:
-            misspelt(clip, clip.row, label)
-        had_labels = bool(clip.labels)
-        clip.labels = tuple(label for label in clip.labels if label in classes)
-        if split.name == "weak" and not clip.labels:
-            if had_labels:
-                clip.left_out = clip.left_out or f"row {clip.row} has no label of the class list"
-            else:
-                reason = "no labels; kept as a clip in which no class occurs"
-                split.note(clip.row, clip.filename, reason)
-    known = []
-    for row, event in split.events:
-        if event.event_label in classes:
-            known.append((row, event))
-        else:
-            misspelt(clips[event.filename], row, event.event_label)
-    split.events = known
-
-
-# Finding the audio -------------------------------------------------------------------------------
-
-
 def _match_audio(
     data_dir: Path,
-    split: Split,
+    split: ListedSplit,
     conventions: list[str],
     missing: list[tuple[str, str, int, str]],
 ) -> None:
@@ -390,7 +215,7 @@ def _match_audio(
         split.note(0, f"{unlisted[0]}, ...", reason, file=base)
 
 
-def _audio_files(data_dir: Path, split: Split) -> list[AudioFile]:
+def _audio_files(data_dir: Path, split: ListedSplit) -> list[AudioFile]:
     """Every audio file under the split's folder, the least deep first, then alphabetically."""
     found = []
     visited = set()
@@ -432,9 +257,9 @@ def audioset_clip(name: str) -> tuple[str, float, float] | None:
     return (match[1], float(match[2]), float(match[3])) if match else None
 
 
-def _report_shared_recordings(data_dir: Path, splits: dict[str, Split]) -> None:
+def _report_shared_recordings(data_dir: Path, splits: dict[str, ListedSplit]) -> None:
     """Notes recordings that more than one split uses: by AudioSet name, else by equal files."""
-    seen: dict[str, list[tuple[Split, ListedClip]]] = {}
+    seen: dict[str, list[tuple[ListedSplit, ListedClip]]] = {}
     for split in splits.values():
         for clip in split.clips:
             recording = audioset_clip(clip.filename)

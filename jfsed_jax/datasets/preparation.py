@@ -26,17 +26,12 @@ from typing import Any
 
 from absl import logging
 
+from jfsed_jax.atomic import write_whole
 from jfsed_jax.audio.front_end import FrontEnd
 from jfsed_jax.datasets.clips import Prepared, load
-from jfsed_jax.datasets.folder import (
-    STRONG,
-    Folder,
-    ListedClip,
-    Split,
-    audioset_clip,
-    read_folder,
-)
-from jfsed_jax.datasets.store import AudioInfo, Extracted, Store, write_atomically
+from jfsed_jax.datasets.folder import STRONG, Folder, audioset_clip, read_folder
+from jfsed_jax.datasets.listing import ListedClip, ListedSplit
+from jfsed_jax.datasets.store import AudioInfo, Extracted, Store
 from jfsed_jax.errors import InputError
 from jfsed_jax.progress import progress_bar
 from jfsed_jax.sed import tables
@@ -133,7 +128,7 @@ def prepare(
         _write_problems(directory, folder)
         if strict:
             _refuse_flaws(directory, folder)
-        write_atomically(directory / "prepared.json", (json.dumps(saved) + "\n").encode())
+        _write_json(directory / "prepared.json", saved)
         store.remove_others(path for split in extracted.values() for path in split.shards)
     return load(directory)
 
@@ -180,7 +175,7 @@ def _check_owner(directory: Path, data_dir: Path, front_end: FrontEnd) -> None:
                 f"{directory} is not a folder of features, it holds {strangers[0]!r}; "
                 "pass --features with an empty folder or a new one"
             )
-        write_atomically(path, (json.dumps(owner, indent=1) + "\n").encode())
+        _write_json(path, owner, indent=1)
         return
     found = json.loads(path.read_bytes())
     if found == owner:
@@ -194,6 +189,13 @@ def _check_owner(directory: Path, data_dir: Path, front_end: FrontEnd) -> None:
         f"{directory} holds features of {', '.join(differs)}, which is not what is asked for now; "
         "pass --features with another folder, or delete this one"
     )
+
+
+def _write_json(path: Path, value: object, indent: int | None = None) -> None:
+    try:
+        write_whole(path, json.dumps(value, indent=indent) + "\n")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _write_problems(directory: Path, folder: Folder) -> None:
@@ -244,7 +246,7 @@ def _bar(shown: bool):
 
 
 def join(
-    split: Split, extracted: Extracted, front_end: FrontEnd
+    split: ListedSplit, extracted: Extracted, front_end: FrontEnd
 ) -> tuple[dict[str, Any], dict[str, int]]:
     """Labels and audio of one split: clips and events as saved; what the summary says of it."""
     counts: Counter[str] = Counter(listed=len(split.clips))
@@ -276,7 +278,7 @@ def join(
 
 
 def _usable(
-    split: Split, clip: ListedClip, labelled: bool, extracted: Extracted, counts: Counter[str]
+    split: ListedSplit, clip: ListedClip, labelled: bool, extracted: Extracted, counts: Counter[str]
 ) -> AudioInfo | None:
     """What is known of a clip's audio; None, counted and noted, if the clip is not used."""
     if clip.audio is None:
@@ -300,7 +302,7 @@ def _usable(
 
 
 def _check_length(
-    split: Split, clip: ListedClip, info: AudioInfo, length: float, counts: Counter[str]
+    split: ListedSplit, clip: ListedClip, info: AudioInfo, length: float, counts: Counter[str]
 ) -> None:
     assert clip.audio is not None
     if abs(info.duration - length) > _TOLERANCE:
@@ -315,7 +317,7 @@ def _check_length(
         split.note(clip.row, clip.filename, f"{reason}; the audio has {info.duration:.2f} s")
 
 
-def _note_formats(split: Split, found: Sequence[AudioInfo], front_end: FrontEnd) -> None:
+def _note_formats(split: ListedSplit, found: Sequence[AudioInfo], front_end: FrontEnd) -> None:
     """One line for each sample rate, number of channels and encoding that is not as expected."""
     usual = Counter(info.encoding for info in found).most_common(1)
     kinds: Counter[tuple[str, str]] = Counter()
@@ -335,7 +337,7 @@ def _note_formats(split: Split, found: Sequence[AudioInfo], front_end: FrontEnd)
 
 
 def _clean(
-    split: Split, own: Iterable[tuple[int, Event]], end: float, counts: Counter[str]
+    split: ListedSplit, own: Iterable[tuple[int, Event]], end: float, counts: Counter[str]
 ) -> list[Event]:
     """One clip's events as training sees them."""
     kept: list[tuple[int, Event]] = []

@@ -22,11 +22,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import threadpoolctl
 
+from jfsed_jax.atomic import write_whole
 from jfsed_jax.audio.front_end import FrontEnd
 from jfsed_jax.audio.host import fit_length, log_mel
 from jfsed_jax.audio.reading import read_audio
@@ -160,7 +163,7 @@ class Store:
     def remove_others(self, keep: Iterable[Path]) -> None:
         """Deletes shards that nothing refers to any more, and what killed runs left."""
         wanted = {path for shard in keep for path in (shard, shard.with_suffix(".json"))}
-        for pattern in ("*/*.array_record", "*/*.json", "*/*.tmp"):
+        for pattern in ("*/*.array_record", "*/*.json", "*/*.tmp", "*.tmp"):
             for path in self.directory.glob(pattern):
                 if path not in wanted:
                     path.unlink(missing_ok=True)
@@ -217,19 +220,6 @@ class Store:
         )
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file so that under its name there is either all of it or what was there before."""
-    temporary = path.with_suffix(path.suffix + ".tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from error
-
-
 def _write_shard(
     path: Path, records: Iterable[bytes], files: Mapping[AudioFile, AudioInfo]
 ) -> None:
@@ -251,7 +241,7 @@ def _write_shard(
         "bytes": temporary.stat().st_size,
         "files": [[*file, asdict(info)] for file, info in files.items()],
     }
-    write_atomically(path.with_suffix(".json"), (json.dumps(manifest) + "\n").encode())
+    write_whole(path.with_suffix(".json"), json.dumps(manifest) + "\n")
     os.replace(temporary, path)
 
 
@@ -334,14 +324,11 @@ class _Decoder:
 
 
 def _start_worker() -> None:
-    """In a decoding process: one thread for arithmetic, and an end with the parent's end."""
+    """In a decoding process: an end with the parent's end."""
     import multiprocessing
     import signal
 
-    import threadpoolctl
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C
-    threadpoolctl.threadpool_limits(1)
     parent = multiprocessing.parent_process()
 
     def follow() -> None:
@@ -352,9 +339,17 @@ def _start_worker() -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
+@lru_cache(maxsize=1)
+def _threads() -> threadpoolctl.ThreadpoolController:
+    """What sets the threads of NumPy's matrix products; looking for it takes milliseconds."""
+    return threadpoolctl.ThreadpoolController()
+
+
 def _decode(path: Path, front_end: FrontEnd) -> tuple[bytes, AudioInfo] | str:
     try:
-        mel, info = extract_clip(path, front_end)
+        # Wherever it is decoded: a matrix product rounds by the number of its threads.
+        with _threads().limit(limits=1):
+            mel, info = extract_clip(path, front_end)
     except InputError as error:
         return str(error).removeprefix(f"{path}: ")
     return mel.tobytes(), info

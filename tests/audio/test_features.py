@@ -3,23 +3,26 @@
 import functools
 from pathlib import Path
 
+import defaults
 import librosa
 import numpy as np
 import pytest
 import soundfile
 
 from jfsed_jax.audio.device import log_mel_jax
-from jfsed_jax.audio.front_end import FrontEnd, mel_basis
+from jfsed_jax.audio.front_end import mel_basis
 from jfsed_jax.audio.host import fit_length, log_mel
 from jfsed_jax.audio.reading import load_audio, read_audio
 from jfsed_jax.errors import InputError
 
 REALMIX = Path(__file__).parents[3] / "shared/data/realmix/audio"
 FRONT_ENDS = {
-    "paper": FrontEnd(),
-    "mean_teacher": FrontEnd(hop_length=511, win_length=2048),
-    "guided_learning": FrontEnd(hop_length=882),
-    "16k": FrontEnd(sample_rate=16000, n_fft=512, win_length=400, hop_length=160, fmax=8000.0),
+    "paper": defaults.front_end(),
+    "mean_teacher": defaults.front_end(hop_length=511, win_length=2048),
+    "guided_learning": defaults.front_end(hop_length=882),
+    "16k": defaults.front_end(
+        sample_rate=16000, n_fft=512, win_length=400, hop_length=160, fmax=8000.0
+    ),
 }
 
 
@@ -51,7 +54,7 @@ def rendered(front_end, seconds=2.0, seed=0):
 
 def test_frames_of_a_clip():
     assert [front_end.num_frames for front_end in FRONT_ENDS.values()] == [600, 864, 500, 1000]
-    assert FrontEnd().frame_rate == 60.0
+    assert defaults.front_end().frame_rate == 60.0
     for front_end in FRONT_ENDS.values():
         silence = np.zeros(front_end.num_samples, np.float32)
         assert log_mel(silence, front_end).shape == (front_end.num_frames, 64)
@@ -85,7 +88,7 @@ def test_device_equals_librosa_on_rendered_audio(name, jitted):
 @pytest.mark.parametrize("jitted", [False, True])
 def test_device_equals_librosa_on_real_audio(jitted):
     jax = pytest.importorskip("jax")
-    front_end = FrontEnd()
+    front_end = defaults.front_end()
     function = functools.partial(log_mel_jax, front_end=front_end)
     function = jax.jit(function) if jitted else function
     for path in sorted(REALMIX.glob("**/*.ogg"))[:: 32 if jitted else 190]:
@@ -105,7 +108,7 @@ def test_mel_basis_equals_librosa():
 
 
 def test_fit_length_pads_with_silence_and_cuts():
-    front_end = FrontEnd(clip_seconds=0.5)
+    front_end = defaults.front_end(clip_seconds=0.5)
     ones = np.ones(44100, np.float32)
     assert len(fit_length(ones, front_end)) == 22050
     short = fit_length(ones[:100], front_end)
@@ -136,7 +139,7 @@ def test_any_width_and_channels(tmp_path, subtype, channels):
 
 @pytest.mark.parametrize("suffix", [".flac", ".ogg", ".WAV"])
 def test_other_containers(tmp_path, suffix):
-    soundfile.write(tmp_path / f"a{suffix}", rendered(FrontEnd()), 44100)
+    soundfile.write(tmp_path / f"a{suffix}", rendered(defaults.front_end()), 44100)
     assert len(load_audio(tmp_path / f"a{suffix}", 44100)) == 88200
 
 
@@ -217,6 +220,6 @@ def test_wav_of_unknown_length_is_not_cut_short(tmp_path):
 
 def test_front_end_that_cannot_work_is_refused():
     with pytest.raises(InputError, match="hop_length <= win_length"):
-        FrontEnd(win_length=4096)
+        defaults.front_end(win_length=4096)
     with pytest.raises(InputError, match="fmax"):
-        FrontEnd(sample_rate=16000)
+        defaults.front_end(sample_rate=16000)

@@ -1,12 +1,12 @@
 """The TFDS builder: the items of the folder it was built from, on one machine and through Beam."""
 
+import defaults
 import numpy as np
 import pytest
 import soundfile
 from dcase2019_tree import make_tree
 
 from jfsed_jax import datasets
-from jfsed_jax.audio.front_end import FrontEnd
 from jfsed_jax.datasets import folder
 from jfsed_jax.sed.events import DCASE2019_CLASSES
 
@@ -66,7 +66,7 @@ def by_filename(source):
 
 def assert_equals_folder(builder, tree):
     prepared = datasets.prepare(
-        tree, FrontEnd(), classes=DCASE2019_CLASSES, workers=1, progress=False
+        tree, defaults.front_end(), classes=DCASE2019_CLASSES, workers=1, progress=False
     )
     assert set(builder.info.splits) == set(NAMES)
     for name in NAMES:

@@ -1,6 +1,7 @@
 """Data folders as people have them: every flaw named, nothing lost, nothing done twice."""
 
 import csv
+import dataclasses
 import json
 import os
 import signal
@@ -9,12 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import defaults
 import numpy as np
 import pytest
 import soundfile
 
 from jfsed_jax import datasets
-from jfsed_jax.audio.front_end import FrontEnd
 from jfsed_jax.cli import main as cli
 from jfsed_jax.datasets import folder, preparation, store
 from jfsed_jax.errors import InputError
@@ -22,9 +23,10 @@ from jfsed_jax.report import inspection
 from jfsed_jax.sed.events import DCASE2019_CLASSES, Event
 
 SHARED = Path(__file__).parents[3] / "shared/data"
-# Other processes find the package whether or not it is installed.
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-TINY = FrontEnd(
+# Other processes find the package whether or not it is installed, and the tests' defaults.
+PLACES = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(PLACES)}
+TINY = defaults.front_end(
     sample_rate=8000,
     n_fft=256,
     win_length=200,
@@ -690,7 +692,7 @@ def test_half_a_shard_is_never_read(data, decoded):
 def test_features_of_something_else_are_never_mixed(data, tmp_path):
     prepare(data)
     with pytest.raises(InputError, match="holds features of n_mels 8"):
-        prepare(data, FrontEnd(**(TINY.__dict__ | {"n_mels": 16})))
+        prepare(data, dataclasses.replace(TINY, n_mels=16))
     other = data.with_name("other")
     data.rename(other)
     with pytest.raises(InputError, match=f"holds features of data {data}"):
@@ -704,18 +706,19 @@ def test_default_place_is_the_cache_and_differs_by_front_end(data, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(data.parent / "cache"))
     prepared = prepare(data, features_dir=None)
     assert prepared.directory.parent == data.parent / "cache/jfsed_jax"
-    assert prepared.directory != preparation.features_home(data, FrontEnd())
+    assert prepared.directory != preparation.features_home(data, defaults.front_end())
 
 
 PREPARE = """
 import sys
 from pathlib import Path
+import defaults
 from jfsed_jax import datasets
 from jfsed_jax.datasets import store
-from jfsed_jax.features import FrontEnd
 data, features, workers = sys.argv[1:]
 store.SHARD_CLIPS = 8
-datasets.prepare(data, FrontEnd(clip_seconds=2.0), features_dir=features, workers=int(workers))
+front_end = defaults.front_end(clip_seconds=2.0)
+datasets.prepare(data, front_end, features_dir=features, workers=int(workers))
 """
 
 
@@ -745,7 +748,7 @@ def test_killed_three_times_then_finished_equals_uninterrupted(data, tmp_path, m
         else:
             raise AssertionError("decoding processes outlive the process that started them")
     monkeypatch.setattr(store, "SHARD_CLIPS", 8)
-    front_end = FrontEnd(clip_seconds=2.0)
+    front_end = defaults.front_end(clip_seconds=2.0)
     whole = contents(prepare(data, front_end, features_dir=tmp_path / "whole").directory)
     assert sum(name.endswith(".array_record") for name in whole) == 19
     assert contents(prepare(data, front_end, features_dir=killed).directory) == whole

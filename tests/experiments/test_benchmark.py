@@ -3,6 +3,7 @@
 import json
 import time
 
+import defaults
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -189,7 +190,7 @@ def test_what_is_missing_is_named(monkeypatch, capsys, tmp_path):
 
 def test_batch_has_each_kind_in_the_configs_proportion():
     config = ConfigDict({"batch": {"weak": 16, "unlabelled": 32, "strong": 16}})
-    batch = benchmark.make_batch(config, FrontEnd(), 8)
+    batch = benchmark.make_batch(config, defaults.front_end(), 8)
     assert batch["is_weak"].tolist() == [1, 1, 0, 0, 0, 0, 0, 0]
     assert batch["is_strong"].tolist() == [0, 0, 0, 0, 0, 0, 1, 1]
     assert (batch["frame_labels"].any((1, 2)) == batch["is_strong"]).all()
@@ -197,7 +198,7 @@ def test_batch_has_each_kind_in_the_configs_proportion():
 
 def test_the_references_log_mel_is_ours():
     torch = pytest.importorskip("torch", reason=NO_TORCH)
-    front_end = FrontEnd(clip_seconds=2.0)
+    front_end = defaults.front_end(clip_seconds=2.0)
     noise = np.random.default_rng(0).normal(0, 0.1, front_end.num_samples).astype(np.float32)
     found = benchmark.load_reference().log_mel(
         torch.from_numpy(noise)[None], torch.from_numpy(mel_basis(front_end)), front_end

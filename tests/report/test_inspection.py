@@ -3,18 +3,18 @@
 import html.parser
 import re
 
+import defaults
 import numpy as np
 import pytest
 import soundfile
 
 from jfsed_jax import datasets
-from jfsed_jax.audio.front_end import FrontEnd
 from jfsed_jax.cli import main as cli
 from jfsed_jax.report import inspection
 
 EVIL = "<script>alert(1)</script>"
 STRONG = "filename\tonset\toffset\tevent_label\n"
-TINY = FrontEnd(
+TINY = defaults.front_end(
     sample_rate=8000,
     n_fft=256,
     win_length=200,
