@@ -5,11 +5,13 @@ Axis letters: ``N`` clips, ``C`` event classes.
 
 from collections.abc import Sequence
 from typing import NamedTuple
+from urllib.parse import quote
 
 import numpy as np
 
-from jfsed_jax.report import page
-from jfsed_jax.report.figures import confusion_figure
+from jfsed_jax.report.heat_maps import confusion_map
+from jfsed_jax.report.listings import Listing
+from jfsed_jax.report.rendering import render_template
 
 
 class Confusion(NamedTuple):
@@ -45,48 +47,18 @@ def render_table_page(
       columns: their names; the first names the row.
       rows: cells, as they are to be read.
       notes: the first stands under the heading, the others under the table.
-      links: text and address of each run's own page.
+      links: text and relative path of each run's own page.
       confusions: heat maps, side by side.
     """
-    body = []
-    if links:
-        items = [
-            page.element("li", page.element("a", text, href=address)) for text, address in links
-        ]
-        body.append(
-            page.section(
-                "runs",
-                "The runs",
-                page.element("ul", *items),
-                lede="Each report has the curves, the durations with their knees (figure 7) and, "
-                "with the adaptive focal loss, the class-wise sums of p and of the weight "
-                "(figure 3).",
-            )
-        )
-    if confusions:
-        figures = [confusion_figure(c.classes, c.reference, c.tagged, caption=c.caption)
-                   for c in confusions]  # fmt: skip
-        body.append(
-            page.section(
-                "tagging",
-                "What is taken for what",
-                page.element("div", *figures, class_="pair"),
-                lede="The paper's figures 5 and 6. Rows are true classes, in percent of their "
-                "clips; tags are those of the events that survive. A clip with several classes "
-                "counts once per true class, shared over the classes predicted for it; “none”: "
-                "no class was predicted.",
-            )
-        )
-    return page.page(
-        f"{heading} · sound event detection",
-        page.element(
-            "header",
-            page.element("p", "The paper's experiments", class_="kicker"),
-            page.element("h1", heading),
-            page.element("p", notes[0], class_="lede") if notes else None,
-        ),
-        page.table(columns, rows, caption=caption),
-        *(page.element("p", note, class_="note") for note in notes[1:]),
-        *body,
+    return render_template(
+        "table.html",
+        title=f"{heading} · sound event detection",
         description=f"{heading}: {caption}",
+        heading=heading,
+        listing=Listing(caption, columns, rows),
+        notes=notes,
+        links=[(text, quote(path)) for text, path in links],
+        maps=[
+            confusion_map(c.classes, c.reference, c.tagged, caption=c.caption) for c in confusions
+        ],
     )
