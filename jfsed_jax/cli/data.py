@@ -1,0 +1,56 @@
+"""Commands about a data folder: prepare, inspect."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from jfsed_jax.cli.arguments import CommandParser, number
+
+if TYPE_CHECKING:
+    from jfsed_jax.datasets import Prepared
+
+
+def define_prepare(parser: CommandParser) -> None:
+    """Adds the flags of `run_prepare`."""
+    parser.require("--data", "Data folder: audio/ and metadata/.", metavar="DIR")
+    meaning = "Where to keep the features; by default in your cache folder."
+    parser.add("--features", meaning, metavar="DIR")
+    parser.switch("strict", "Refuse a folder with missing clips or flawed labels.")
+    meaning = "Processes that decode; by default one per core."
+    parser.add("--workers", meaning, type=number(int, 1), metavar="N")
+
+
+def run_prepare(args: argparse.Namespace) -> int:
+    """Extracts the features and prints what the folder holds."""
+    from jfsed_jax.datasets.preparation import format_summary
+
+    print(format_summary(_prepared(args)))
+    return 0
+
+
+def define_inspect(parser: CommandParser) -> None:
+    """Adds the flags of `run_inspect`."""
+    define_prepare(parser)
+    meaning = "The page to write; by default inspect.html beside the features."
+    parser.add("--output", meaning, metavar="FILE.html")
+
+
+def run_inspect(args: argparse.Namespace) -> int:
+    """Writes the page and prints its path."""
+    from jfsed_jax.report.inspection import write_page
+
+    print(write_page(_prepared(args), args.output))
+    return 0
+
+
+def _prepared(args: argparse.Namespace) -> "Prepared":
+    from jfsed_jax.audio.front_end import FrontEnd
+    from jfsed_jax.configs import base
+    from jfsed_jax.datasets import prepare
+
+    return prepare(
+        args.data,
+        FrontEnd(**base.get_config().front_end),
+        features_dir=args.features,
+        strict=args.strict,
+        workers=args.workers,
+    )

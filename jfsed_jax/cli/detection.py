@@ -1,0 +1,141 @@
+"""Commands that use a trained system: evaluate, predict, report."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+
+from jfsed_jax.cli import process
+from jfsed_jax.cli.arguments import CommandParser, number
+from jfsed_jax.errors import InputError
+
+
+def _define_detector(parser: CommandParser) -> None:
+    parser.require("--workdir", "Folder of the run.", metavar="DIR")
+    meaning = "Which checkpoint; default: %(default)s."
+    parser.add("--checkpoint", meaning, choices=["best", "latest"], default="best")
+    meaning = "Whose posteriors; default: the config's."
+    parser.add("--model", meaning, choices=["student", "teacher", "mean"])
+    meaning = "Windows of the median filters; default: the config's."
+    parser.add("--postprocess", meaning, choices=["esp", "avg", "fixed"])
+
+
+def define_evaluate(parser: CommandParser) -> None:
+    """Adds the flags of `run_evaluate`."""
+    _define_detector(parser)
+    meaning = "Folder of audio and metadata; default: that of training."
+    parser.add("--data", meaning, metavar="DIR")
+    parser.add("--features", "Folder of the features.", metavar="DIR")
+    meaning = "Which of a run's config.num_seeds, counted from 0; default: all."
+    parser.add("--seed", meaning, type=number(int, 0), metavar="K")
+    meaning = "Clips; default: %(default)s."
+    parser.add("--split", meaning, choices=["validation", "eval"], default="validation")
+    meaning = "Class-wise thresholds from the clips that training held out."
+    parser.switch("tune_thresholds", meaning)
+    parser.add("--score_files", "Also write posteriors here, one TSV a clip.", metavar="DIR")
+
+
+def run_evaluate(args: argparse.Namespace) -> int:
+    """Scores one seed of a run, or each of them."""
+    workdir = Path(args.workdir)
+    process.start_jax_as_trained(workdir)
+    from jfsed_jax import datasets
+    from jfsed_jax.inference.detector import load_detector
+    from jfsed_jax.inference.evaluation import evaluate, write_adaptive_weights, write_seeds
+    from jfsed_jax.sed import score_text
+    from jfsed_jax.training.loop import seed_folder
+
+    detector = load_detector(workdir, args.checkpoint, args.model, args.seed or 0)
+    seeds = range(detector.config.num_seeds) if args.seed is None else [args.seed]
+    prepared = datasets.prepare(
+        Path(args.data or detector.meta["data_dir"]),
+        detector.front_end,
+        features_dir=_features_dir(args, detector.meta),
+        classes=detector.classes,
+    )
+    all_scores = []
+    for k in seeds:
+        if k != detector.seed:
+            detector = load_detector(workdir, args.checkpoint, args.model, k)
+        folder = seed_folder(workdir, detector.config, k)
+        score_files = Path(args.score_files) if args.score_files else None
+        scores = evaluate(
+            detector,
+            prepared,
+            folder,
+            split=args.split,
+            rule=args.postprocess,
+            tune=args.tune_thresholds,
+            score_files=score_files / f"seed{k}" if score_files and len(seeds) > 1 else score_files,
+        )
+        write_adaptive_weights(detector, prepared, folder)
+        all_scores.append(scores)
+        info = scores["info"]
+        print(
+            f"{info['system']}{f', seed {k}' if folder != workdir else ''}, step "
+            f"{info['checkpoint_step']}, {info['num_clips']} clips of {info['split']}, "
+            f"{info['postprocess']} windows{', tuned thresholds' if args.tune_thresholds else ''}"
+            f"\n{score_text.format_scores({n: s for n, s in scores.items() if n != 'info'})}\n"
+            f"{folder / 'eval' / args.split}"
+        )
+    if len(seeds) > 1:
+        print(f"\n{score_text.format_seeds(write_seeds(workdir, all_scores))}")
+    return 0
+
+
+def _features_dir(args: argparse.Namespace, meta: dict[str, Any]) -> Path | None:
+    """Where features are: as given, or those of training if it is the same data."""
+    if args.features:
+        return Path(args.features)
+    return None if args.data else Path(meta["features_dir"])
+
+
+def define_predict(parser: CommandParser) -> None:
+    """Adds the flags of `run_predict`."""
+    _define_detector(parser)
+    parser.take("AUDIO", "Recordings of any length and sample rate.")
+    meaning = "Which of a run's config.num_seeds, counted from 0; default: %(default)s."
+    parser.add("--seed", meaning, type=number(int, 0), metavar="K", default=0)
+    parser.add("--output", "TSV to write; default: standard output.", metavar="FILE.tsv")
+
+
+def run_predict(args: argparse.Namespace) -> int:
+    """Labels what can be read and names the rest."""
+    if not args.audio:
+        raise InputError("no audio files: name one or more after the flags")
+    process.start_jax_as_trained(Path(args.workdir))
+    from jfsed_jax.inference.detector import detect, load_detector
+    from jfsed_jax.sed import tables
+
+    detector = load_detector(Path(args.workdir), args.checkpoint, args.model, args.seed)
+    events, read, refused = [], [], []
+    for name in args.audio:
+        try:
+            events += detect(detector, Path(name), rule=args.postprocess)
+            read.append(name)
+        except InputError as error:
+            logging.error("%s", error)
+            refused.append(name)
+    if args.output:
+        tables.write_events(args.output, events, filenames=read)
+    else:
+        print("\t".join(tables.EVENT_COLUMNS))
+        for event in events:
+            print(f"{event.filename}\t{event.onset:.3f}\t{event.offset:.3f}\t{event.event_label}")
+    if refused:
+        raise InputError(f"{len(refused)} of {len(args.audio)} files could not be used, see above")
+    return 0
+
+
+def define_report(parser: CommandParser) -> None:
+    """Adds the flags of `run_report`."""
+    parser.require("--workdir", "Folder of the run.", metavar="DIR")
+
+
+def run_report(args: argparse.Namespace) -> int:
+    """Writes the page and prints its path."""
+    from jfsed_jax.report.run_page import write_report
+
+    print(write_report(Path(args.workdir)))
+    return 0

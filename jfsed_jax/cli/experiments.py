@@ -1,0 +1,92 @@
+"""Commands that measure: reproduce, benchmark."""
+
+import argparse
+from pathlib import Path
+
+from jfsed_jax.cli import process
+from jfsed_jax.cli.arguments import CommandParser, names, number
+from jfsed_jax.cli.scores import write_json
+from jfsed_jax.cli.training import CONFIG
+from jfsed_jax.errors import InputError
+
+
+def define_reproduce(parser: CommandParser) -> None:
+    """Adds the flags of `run_reproduce`."""
+    parser.require("--table", "Number of the paper's table.", choices=["1", "2", "3"])
+    parser.require("--data", "Folder of audio and metadata.", metavar="DIR")
+    parser.require("--workdir", "Folder of the runs and tables.", metavar="DIR")
+    meaning = "Size of every config; default: %(default)s."
+    parser.add("--size", meaning, choices=["paper", "small", "tiny"], default="paper")
+    meaning = "Runs of each system: seeds 0 to N - 1; default: %(default)s."
+    parser.add("--seeds", meaning, type=number(int, 1), metavar="N", default=1)
+    meaning = "Rows of table 1, as 3,6,9; default: all."
+    parser.add("--systems", meaning, type=names(), metavar="N,N")
+    meaning = "Epochs of every run; default: those of each config."
+    parser.add("--epochs", meaning, type=number(int, 1), metavar="N")
+    meaning = "Where to keep the features, a folder per front end; by default your cache folder."
+    parser.add("--features", meaning, metavar="DIR")
+
+
+def run_reproduce(args: argparse.Namespace) -> int:
+    """Trains and scores the rows of a table, prints it and names its page."""
+    from jfsed_jax.configs import base
+
+    if not Path(args.data).is_dir():  # or every run would fail with it, one after the other
+        raise InputError(f"--data={args.data} is not a folder; it needs audio/ and metadata/")
+    try:
+        systems = [int(system) for system in args.systems or ()]
+    except ValueError as error:
+        raise InputError(
+            f"--systems={','.join(args.systems)}: expected numbers from 0 to 9, as 3,6,9"
+        ) from error
+    process.start_training(base.get_config(args.size).cpu_devices)
+    from jfsed_jax.experiments.reproduction import reproduce
+
+    outcome = reproduce(
+        int(args.table),
+        Path(args.data),
+        Path(args.workdir),
+        size=args.size,
+        seeds=args.seeds,
+        systems=systems,
+        epochs=args.epochs,
+        features_dir=Path(args.features) if args.features else None,
+    )
+    if not outcome.done:
+        print("stopped: the same command goes on where it is")
+        return process.INTERRUPTED
+    print(f"{outcome.markdown.read_text(encoding='utf-8')}\n{outcome.page}")
+    if outcome.failures:
+        raise InputError(f"failed: {', '.join(outcome.failures)}; the table says why")
+    return 0
+
+
+def define_benchmark(parser: CommandParser) -> None:
+    """Adds the flags of `run_benchmark`."""
+    parser.config = True
+    meaning = f"{CONFIG}; default: %(default)s."
+    parser.add("--config", meaning, metavar="FILE", default="configs/pts_tfd_afl_esp.py:small")
+    meaning = "Clips in a batch; default: the config's."
+    parser.add("--batch", meaning, type=number(int, 1), metavar="N")
+    parser.add(
+        "--reference",
+        "Measure PyTorch beside it, eager or compiled: same weights and batch, taking turns.",
+        choices=["torch", "torch.compile"],
+    )
+    parser.add("--json", "Write all that was measured to this file.", metavar="FILE")
+    meaning = "Measure single layers against flax's and XLA's own instead."
+    parser.switch("layers", meaning)
+
+
+def run_benchmark(args: argparse.Namespace) -> int:
+    """Prints the table of what was measured."""
+    from jfsed_jax.experiments import benchmark_layers, benchmarking
+
+    if args.layers:
+        print(benchmark_layers.format_layers(benchmark_layers.layers()))
+        return 0
+    result = benchmarking.benchmark(args.config, size=args.batch, reference=args.reference)
+    print(benchmarking.format_table(result))
+    if args.json:
+        write_json(args.json, result)
+    return 0

@@ -1,0 +1,92 @@
+"""What belongs to the process and not to a library: devices, memory, caches, the log."""
+
+import ctypes
+import json
+import logging as standard_logging
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from absl import flags, logging
+
+INTERRUPTED = 130  # exit status after Ctrl-C: 128 + SIGINT
+PIPE_CLOSED = 141  # 128 + SIGPIPE, as the shell's own programs end before `head`
+
+_PACKAGE = str(Path(__file__).parents[1])
+
+
+def log_to_stderr() -> None:
+    """absl's log with everything that this package says and the warnings of others."""
+    logging.use_absl_handler()
+    if flags.FLAGS["verbosity"].using_default_value:
+        logging.set_verbosity(logging.INFO)
+    logging.get_absl_handler().addFilter(_is_wanted)  # once, however often it is called
+
+
+def _is_wanted(record: standard_logging.LogRecord) -> bool:
+    """Libraries log each file they touch."""
+    return record.levelno > standard_logging.INFO or record.pathname.startswith(_PACKAGE)
+
+
+def import_from_here() -> None:
+    """Lets a config name ``package.module:name`` of the folder that the command is run in."""
+    if not {"", os.getcwd()} & set(sys.path):  # as `python -m` has it already
+        sys.path.append(os.getcwd())
+
+
+def close_stdout() -> None:
+    """After a broken pipe: what is still buffered goes nowhere, without an error at the exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def start_jax(cpu_devices: int | None = None) -> None:
+    """Keeps compiled programs on disk; a CPU has `cpu_devices` devices.
+
+    XLA takes half a minute to compile a training step; the second start reuses the result. The
+    devices are as they are once JAX has started its backend, or on another platform.
+    """
+    import jax
+
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(home / "jfsed_jax" / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    if cpu_devices is not None:
+        use_cpu_devices(cpu_devices)
+
+
+def start_training(cpu_devices: int) -> None:
+    """`start_jax`, with memory as training needs it."""
+    _keep_freed_memory()
+    start_jax(cpu_devices)
+
+
+def start_jax_as_trained(workdir: Path) -> None:
+    """`start_jax` with as many devices of a CPU as the workdir was trained on, to share clips."""
+    start_jax()
+    with suppress(OSError, ValueError, KeyError, TypeError):  # who loads the run says what is wrong
+        use_cpu_devices(json.loads((workdir / "config.json").read_text())["cpu_devices"])
+
+
+def use_cpu_devices(count: int) -> None:
+    """Makes that many devices of the CPU, see ``config.cpu_devices``."""
+    import jax
+
+    with suppress(RuntimeError):  # the backend has started
+        jax.config.update("jax_num_cpu_devices", count)
+
+
+def _keep_freed_memory() -> None:
+    """Asks glibc to keep what XLA frees.
+
+    Every step allocates and frees gigabytes of activations. By default each of them goes back to
+    the kernel and is faulted in again page by page, which can take as long as the arithmetic.
+    """
+    with suppress(OSError, AttributeError):  # not glibc
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        for parameter, value in ((-8, 1), (-4, 0), (-1, 2**31 - 1), (-2, 2**28)):
+            mallopt(parameter, value)  # M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD

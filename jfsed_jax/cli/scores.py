@@ -1,0 +1,259 @@
+"""Commands on tables and score files, without JAX: score, postprocess, windows."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jfsed_jax.atomic import write_whole
+from jfsed_jax.cli.arguments import CommandParser, names, number
+from jfsed_jax.configs import base
+from jfsed_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from jfsed_jax.sed.events import Event
+
+
+def define_score(parser: CommandParser) -> None:
+    """Adds the flags of `run_score`."""
+    meaning = "TSV or CSV of reference events; clips without events count."
+    parser.require("--reference", meaning, metavar="FILE")
+    parser.require("--estimates", "TSV or CSV of a system's events.", metavar="FILE")
+    meaning = "TSV of clip durations; clips that only it names are scored too."
+    parser.add("--durations", meaning, metavar="FILE")
+    meaning = "Labels to score; default: those of the reference."
+    parser.add("--classes", meaning, type=names(), metavar="LABEL,LABEL")
+    parser.add("--json", "Write all scores to this file.", metavar="FILE")
+    parser.switch(
+        "psds",
+        "Also intersection F1, and PSDS from --scores or --operating_points; needs --durations "
+        "and the extra psds.",
+    )
+    meaning = "Folder of score files, one per clip: PSDS 1 and 2, exact."
+    parser.add("--scores", meaning, metavar="DIR")
+    meaning = "Folder of event lists, one per threshold: PSDS 1 and 2."
+    parser.add("--operating_points", meaning, metavar="DIR")
+    meaning = "Events of a second system: is it better, or is that noise?"
+    parser.add("--compare", meaning, metavar="FILE")
+    parser.add(
+        "--bootstrap",
+        "Number of resamples of the clips for 95 %% intervals; with --compare at least 1000; "
+        "default: %(default)s.",
+        type=number(int, 0),
+        metavar="N",
+        default=0,
+    )
+    meaning = "Seed of the resamples; default: %(default)s."
+    parser.add("--seed", meaning, type=number(int, 0), metavar="N", default=0)
+
+
+def run_score(args: argparse.Namespace) -> int:
+    """Scores one system, or two and their difference."""
+    from jfsed_jax.sed import score_text, scoring, tables, uncertainty
+
+    if args.psds and not args.durations:
+        raise InputError("--durations is missing, which --psds needs; see --help")
+    reference = tables.read_events(args.reference)
+    durations = tables.read_durations(args.durations) if args.durations else {}
+    filenames = list(dict.fromkeys([*reference.filenames, *durations]))
+    classes = args.classes or sorted({event.event_label for event in reference.events})
+    if not classes:
+        raise InputError(f"{args.reference} has no events; name the labels with --classes")
+    scoring.check_events(reference.events, filenames, classes, args.reference, reference.rows)
+    draws = max(args.bootstrap, 1000) if args.compare else args.bootstrap
+    result: dict[str, Any] = {
+        "info": {
+            "reference": args.reference,
+            "num_clips": len(filenames),
+            "classes": classes,
+            "num_resamples": draws,
+            "seed": args.seed,
+        }
+    }
+    print(f"{len(filenames)} clips, {len(classes)} classes, {len(reference.events)} events")
+    all_counts = []
+    estimates: list[Event] = []
+    for role in ("estimates", "compare")[: 2 if args.compare else 1]:
+        path = getattr(args, role)
+        table = tables.read_events(path)
+        scoring.check_events(table.events, filenames, classes, path, table.rows)
+        scores, counts = scoring.score_clips(
+            reference.events, table.events, filenames=filenames, classes=classes
+        )
+        all_counts.append(counts)
+        estimates = table.events if role == "estimates" else estimates
+        intervals = uncertainty.intervals(counts, num_resamples=draws, seed=args.seed)
+        print(f"\n{path}\n{score_text.format_scores(scores, intervals)}")
+        entry = {**scores, "intervals": intervals, "file": path}
+        result |= entry if role == "estimates" else {role: entry}
+    if args.compare:
+        differences = uncertainty.paired_differences(
+            *all_counts, num_resamples=draws, seed=args.seed
+        )
+        result["differences"] = differences
+        print(f"\n{args.compare} minus {args.estimates}")
+        print(score_text.format_differences(differences))
+    if args.psds:
+        result |= _psds(args, reference.events, estimates, durations, classes)
+    if args.json:
+        write_json(args.json, result)
+    return 0
+
+
+def _psds(
+    args: argparse.Namespace,
+    reference: Sequence["Event"],
+    estimates: Sequence["Event"],
+    durations: dict[str, float],
+    classes: Sequence[str],
+) -> dict[str, Any]:
+    """Prints and returns what `score --psds` adds."""
+    from jfsed_jax.sed import psds, score_files, tables
+
+    result = {
+        "intersection_f1": psds.intersection_f1(
+            reference, estimates, durations=durations, classes=classes
+        )
+    }
+    if args.scores:
+        files = score_files.read_score_files(args.scores)
+        result["psds"] = psds.psds_of_scores(files, reference, durations)
+    if args.operating_points:
+        paths = sorted(Path(args.operating_points).glob("*.tsv"))
+        if not paths:
+            raise InputError(f"{args.operating_points} holds no .tsv file; expected event lists")
+        points = [tables.read_events(path, classes=classes).events for path in paths]
+        result["psds_operating_points"] = psds.psds_of_operating_points(
+            points, reference, durations
+        )
+    print(f"\n{psds.format_psds(result)}")
+    return result
+
+
+def write_json(path: str, value: object) -> None:
+    """Writes what a ``--json`` flag asks for."""
+    try:
+        write_whole(Path(path), json.dumps(value, indent=2, allow_nan=False) + "\n")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _define_knee(parser: CommandParser) -> None:
+    parser.add(
+        "--knee",
+        "Inflection point of the durations' CDF: furthest above its chord, or steepest; "
+        "default: %(default)s.",
+        choices=["chord", "mode"],
+        default=base.get_config().postprocess.knee,
+    )
+
+
+def define_windows(parser: CommandParser) -> None:
+    """Adds the flags of `run_windows`."""
+    parser.require("--strong", "TSV or CSV of strong labels.", metavar="FILE")
+    _define_knee(parser)
+    meaning = "Frames per second; default: %(default)g."
+    parser.add("--frame_rate", meaning, type=number(float, 0.01), metavar="HZ", default=60.0)
+    parser.add(
+        "--bootstrap",
+        "Resamples of the events: how far knee, N_c and window move (90 %% intervals); "
+        "default: %(default)s.",
+        type=number(int, 0),
+        metavar="N",
+        default=0,
+    )
+
+
+def run_windows(args: argparse.Namespace) -> int:
+    """Prints the windows, and how stable they are."""
+    from jfsed_jax.sed import tables, window_rules
+
+    events = tables.read_events(args.strong).events
+    classes = sorted({event.event_label for event in events})
+    if not classes:
+        raise InputError(f"{args.strong} has no events; expected strong labels")
+    durations = window_rules.durations_by_class(events, classes)
+    options = window_rules.rule_options(base.get_config().postprocess, knee=args.knee)
+    kwargs = {"frame_rate": args.frame_rate, "options": options}
+    windows = window_rules.class_windows(durations, **kwargs)
+    print(f"Windows in frames of 1/{args.frame_rate:g} s; knee: {args.knee}\n")
+    print(window_rules.format_windows(windows))
+    if args.bootstrap:
+        print(f"\n90 % of {args.bootstrap} resamples of the events, clear knee or not\n")
+        resampled = {
+            label: window_rules.resampled_knees(d, **kwargs, num_resamples=args.bootstrap)
+            for label, d in durations.items()
+        }
+        print(window_rules.format_stability(resampled))
+    return 0
+
+
+def define_postprocess(parser: CommandParser) -> None:
+    """Adds the flags of `run_postprocess`."""
+    parser.require("--scores", "Folder of score files, one per clip.", metavar="DIR")
+    parser.require("--output", "TSV of events to write.", metavar="FILE.tsv")
+    parser.add(
+        "--postprocess",
+        "Where the median windows come from; esp and avg need --strong; default: %(default)s.",
+        choices=["esp", "avg", "fixed"],
+        default="esp",
+    )
+    parser.add("--strong", "TSV or CSV of strong labels.", metavar="FILE")
+    _define_knee(parser)
+    parser.add(
+        "--fixed",
+        "Window of the fixed rule in frames; default: %(default)s.",
+        type=number(int, 1),
+        metavar="N",
+        default=base.get_config().postprocess.fixed_frames,
+    )
+    parser.add(
+        "--tags",
+        "TSV of the system's clip tags (filename event_labels): classes that are not among a "
+        "clip's tags get no events in it. It names the audio files too.",
+        metavar="FILE",
+    )
+    meaning = "A frame is active above this score; default: %(default)s."
+    parser.add("--threshold", meaning, type=number(float, 0, 1), metavar="P", default=0.5)
+    meaning = "Of the audio files, where --tags does not name them; default: %(default)s."
+    parser.add("--extension", meaning, metavar=".EXT", default=".wav")
+
+
+def run_postprocess(args: argparse.Namespace) -> int:
+    """Writes the events of score files."""
+    from jfsed_jax.sed import postprocessing, score_files, scoring, tables, window_rules
+
+    needs_strong = args.postprocess != "fixed"
+    if needs_strong and not args.strong:
+        raise InputError(f"--strong is missing, which --postprocess={args.postprocess} needs")
+    files = score_files.read_score_files(args.scores)
+    frame_rate = score_files.frame_rate_of(files)
+    events = tables.read_events(args.strong).events if needs_strong else []
+    durations = window_rules.durations_by_class(events, files.classes)
+    options = window_rules.rule_options(
+        base.get_config().postprocess, knee=args.knee, fixed_frames=args.fixed
+    )
+    windows = window_rules.class_windows(durations, frame_rate=frame_rate, options=options)
+    print(f"{len(files.clips)} clips at {frame_rate:.6g} frames/s\n")
+    print(window_rules.format_windows(windows))
+    without = [w.label for w in windows if needs_strong and not w.num_events]
+    if without:
+        print(f"note: no strong labels of {', '.join(without)}: fixed window")
+    filenames = [clip + args.extension for clip in files.clips]
+    clip = None
+    if args.tags:
+        tags = tables.read_tags(args.tags, classes=files.classes).tags
+        named = {score_files.clip_name(name): name for name in tags}
+        filenames = [named.get(c, name) for c, name in zip(files.clips, filenames, strict=True)]
+        clip = scoring.tag_matrix(tags, filenames, files.classes)
+    sizes = window_rules.window_sizes(
+        durations, args.postprocess, frame_rate=frame_rate, options=options
+    )
+    decode = postprocessing.median_decoder(
+        sizes, classes=files.classes, frame_rate=1.0, threshold=args.threshold
+    )
+    found = score_files.decode_files(files, decode, filenames=filenames, clip=clip)
+    tables.write_events(args.output, found)
+    print(f"\n{len(found)} events in {args.output}")
+    return 0

@@ -1,0 +1,73 @@
+"""Commands that train: train, demo."""
+
+import argparse
+from pathlib import Path
+
+from jfsed_jax.cli import process
+from jfsed_jax.cli.arguments import CommandParser
+
+CONFIG = "configs/NAME.py[:size], size one of paper, small, tiny; --config.key=value changes it"
+
+
+def define_train(parser: CommandParser) -> None:
+    """Adds the flags of `run_train`."""
+    parser.description = (
+        f"{parser.description} Ctrl-C saves and ends with status 130;\n"
+        "the same command goes on where it was."
+    )
+    parser.config = True
+    parser.require("--config", f"{CONFIG}.", metavar="FILE")
+    parser.require("--data", "Folder of audio and metadata.", metavar="DIR")
+    parser.require("--workdir", "Folder of this run.", metavar="DIR")
+    parser.add("--features", "Folder of the features.", metavar="DIR")
+    parser.switch("strict", "Refuse a folder with missing clips or flawed labels.")
+
+
+def run_train(args: argparse.Namespace) -> int:
+    """Trains; an interrupted run is saved and is no success."""
+    process.start_training(args.config.cpu_devices)
+    from jfsed_jax.training.loop import train
+
+    done = train(
+        args.config,
+        Path(args.data),
+        Path(args.workdir),
+        features_dir=Path(args.features) if args.features else None,
+        strict=args.strict,
+    )
+    return 0 if done else process.INTERRUPTED
+
+
+def define_demo(parser: CommandParser) -> None:
+    """Adds the flags of `run_demo`."""
+    meaning = "Folder of the run; default: %(default)s."
+    parser.add("--workdir", meaning, metavar="DIR", default="runs/demo")
+
+
+def run_demo(args: argparse.Namespace) -> int:
+    """Renders, trains, evaluates, reports."""
+    from jfsed_jax.configs import demo
+
+    config = demo.get_config()
+    process.start_training(config.cpu_devices)
+    from jfsed_jax import datasets
+    from jfsed_jax.datasets.demo import render
+    from jfsed_jax.inference.detector import load_detector
+    from jfsed_jax.inference.evaluation import evaluate, write_adaptive_weights
+    from jfsed_jax.report.run_page import write_report
+    from jfsed_jax.sed.score_text import format_scores
+    from jfsed_jax.training.loop import train
+
+    workdir = Path(args.workdir)
+    folder = render(workdir / "data")
+    features = workdir / "features"
+    if not train(config, folder, workdir, features_dir=features):
+        return process.INTERRUPTED
+    detector = load_detector(workdir)
+    prepared = datasets.prepare(folder, detector.front_end, features_dir=features)
+    scores = evaluate(detector, prepared, workdir)
+    write_adaptive_weights(detector, prepared, workdir)
+    scores.pop("info")
+    print(f"\nRendered validation clips:\n{format_scores(scores)}")
+    print(f"\nThe report: {write_report(workdir)}")
+    return 0

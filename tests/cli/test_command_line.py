@@ -1,0 +1,312 @@
+"""The command line: help, errors in one line, exit statuses; not what commands do."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from jfsed_jax import __version__
+from jfsed_jax.cli import config_file
+from jfsed_jax.cli import main as cli
+from jfsed_jax.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+PTS = f"--config={ROOT}/configs/pts.py:tiny"
+TRAIN = ["train", PTS, "--data=x", "--workdir=w"]
+
+# Flags of every command; those with a star are required.
+FLAGS = {
+    "demo": "workdir",
+    "prepare": "data* features strict workers",
+    "inspect": "data* features strict workers output",
+    "train": "config* data* workdir* features strict",
+    "evaluate": (
+        "workdir* checkpoint model postprocess data features seed split tune_thresholds score_files"
+    ),
+    "predict": "workdir* checkpoint model postprocess seed output",
+    "score": (
+        "reference* estimates* durations classes json psds scores operating_points compare "
+        "bootstrap seed"
+    ),
+    "postprocess": "scores* output* strong knee postprocess fixed tags threshold extension",
+    "windows": "strong* knee frame_rate bootstrap",
+    "reproduce": "table* data* workdir* size seeds systems epochs features",
+    "benchmark": "config batch reference json layers",
+    "report": "workdir*",
+}
+
+
+def run(*arguments, **kwargs):
+    """The command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "jfsed_jax", *arguments],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        **kwargs,
+    )
+
+
+def error_of(arguments, capsys):
+    """The one line that a command prints when it refuses its arguments."""
+    assert cli.main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+# Help --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_help_has_every_flag_what_is_required_and_an_example(name, capsys):
+    assert cli.main([name, "--help"]) == 0
+    text = capsys.readouterr().out
+    usage, _, rest = text.partition("\n\n")
+    assert usage.startswith(f"usage: jfsed-jax {name}")
+    flags, required = (rest.partition(title)[2] for title in ("flags:\n", "required:\n"))
+    required = required.partition("\n\n")[0]
+    found = set(re.findall(r"^  --(\w+)", rest, re.MULTILINE))
+    assert found == {flag.rstrip("*") for flag in FLAGS[name].split()}
+    for flag in FLAGS[name].split():
+        marked = f"--{flag.rstrip('*')} "
+        assert (marked in required) == flag.endswith("*")
+        assert (marked.replace(" ", "=") in usage) == flag.endswith("*")
+    assert "-h, --help" in flags
+    assert f"example:\n  jfsed-jax {name} " in text
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_the_example_parses(name):
+    example = shlex.split(f"{name} {cli.COMMANDS[name].example}")
+    args, rest = cli.command_line().parse_known_args(example)
+    rest = args.parser.check(args, rest)
+    if args.parser.config:
+        config = config_file.read_config(args.config)
+        assert config_file.change_config(config, rest) == []
+
+
+def test_defaults_are_shown_and_taken(capsys):
+    assert cli.main(["windows", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "{chord,mode}" in text and "default: chord" in text and "default: 60." in text
+    args = cli.command_line().parse_args(["windows", "--strong=x"])
+    assert (args.knee, args.frame_rate, args.bootstrap) == ("chord", 60.0, 0)
+
+
+def test_the_overview_names_every_command(capsys):
+    for arguments, status in ([], 2), (["help"], 0), (["--help"], 0), (["-h"], 0):
+        assert cli.main(arguments) == status
+        text = capsys.readouterr().out
+        assert set(re.findall(r"^    (\w+) ", text, re.MULTILINE)) == set(FLAGS)
+
+
+def test_version(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"jfsed-jax {__version__}\n"
+
+
+def test_help_starts_quickly_and_loads_nothing_heavy():
+    command = [sys.executable, "-X", "importtime", "-m", "jfsed_jax", "windows", "--help"]
+    begin = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert time.monotonic() - begin < 5  # half a second on a quiet machine; tests share theirs
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "jfsed_jax.cli.scores" in loaded
+    assert not loaded & {"jax", "flax", "numba", "pandas", "numpy", "librosa", "matplotlib"}
+
+
+def test_a_reader_that_leaves_gets_no_traceback():
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "jfsed_jax", "demo", "--help"],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONUNBUFFERED": ""},  # else argparse does not tell
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+# Spellings ---------------------------------------------------------------------------------------
+
+
+def parse(*arguments):
+    """The parsed flags, with the config's values."""
+    args, rest = cli.command_line().parse_known_args(arguments)
+    rest = args.parser.check(args, rest)
+    if args.parser.config:
+        args.config = config_file.read_config(args.config)
+        assert config_file.change_config(args.config, rest) == []
+    return args
+
+
+def test_flags_are_spelt_with_or_without_an_equals_sign():
+    path = PTS.partition("=")[2]
+    changes = ["--config.loss.gamma", "3", "--config.data.in_memory", "--config.loss.tau", "-2"]
+    args = parse(
+        "train", *changes, "--config", path, "--data", "d", "--strict", "--workdir=w=1",
+        "--config.batch.weak=5", "--config.evaluation.average=false", "--nostrict",
+    )  # fmt: skip
+    assert (args.data, args.workdir, args.strict, args.features) == ("d", "w=1", False, None)
+    assert args.config.loss.gamma == 3.0 and args.config.loss.tau == -2.0
+    assert args.config.data.in_memory is True and args.config.batch.weak == 5
+    assert args.config.evaluation.average is False
+    assert parse("prepare", "--data=d", "--strict").strict is True
+    assert parse("train", PTS, "--data=d", "--workdir=w", "--noconfig.evaluation.average")
+    assert parse("score", "--reference=r", "--estimates=e", "--classes=a, b").classes == ["a", "b"]
+
+
+def test_the_config_stays_as_its_file_defines_it():
+    config = parse(*TRAIN, "--config.epochs=7").config
+    # In proportion to the epochs, as base.py says.
+    assert config.optimiser.decay_epochs == pytest.approx(0.7)
+    with pytest.raises(AttributeError):
+        config.nonsense = 1
+    assert parse("benchmark").config.system == "pts_tfd_afl_esp"
+
+
+def test_audio_stands_anywhere():
+    args = parse("predict", "a.wav", "--workdir=w", "b.wav", "--seed", "1", "c.wav")
+    assert args.audio == ["a.wav", "b.wav", "c.wav"]
+
+
+def test_a_packaged_config_is_found_away_from_a_clone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert config_file.read_config("configs/pts.py:tiny").size == "tiny"
+    (tmp_path / "configs").mkdir()
+    own = tmp_path / "configs/pts.py"
+    own.write_text("from jfsed_jax.configs import base\nget_config = base.get_config\n")
+    assert config_file.read_config("configs/pts.py").system == "pts"
+
+
+def test_flags_come_from_a_file_too(tmp_path):
+    (tmp_path / "flags").write_text("--data=d\n--strict\n")
+    args = parse("prepare", f"--flagfile={tmp_path / 'flags'}")
+    assert (args.data, args.strict) == ("d", True)
+
+
+# Bad input ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fly"], "invalid choice: 'fly' (choose from"),
+        (["fly"], "windows"),
+        (["--verbosity=1"], "no command; there are: demo, prepare"),
+        (["train", "--nonsense=1"], "train: no flag --nonsense; see --help"),
+        (["train", "--wokrdir=1"], "no flag --wokrdir; did you mean --workdir?"),
+        (["train", "--work=1"], "no flag --work; did you mean --workdir?"),
+        (["train", "--data=/nowhere", "--workdir=w"], "--config is missing"),
+        (["train"], "--config, --data, --workdir are missing; see --help"),
+        (["train", "--data"], "argument --data: expected one argument"),
+        ([*TRAIN, "stray"], "unexpected argument 'stray'"),
+        ([*TRAIN, "--config.epohcs=3"], "has no epohcs; did you mean --config.epochs?"),
+        ([*TRAIN, "--config.eta", "3"], "has no eta; did you mean --config.postprocess.eta?"),
+        ([*TRAIN, "--config.loss.gama=3"], "has no loss.gama; did you mean --config.loss.gamma?"),
+        ([*TRAIN, "--noconfig.data.memory"], "did you mean --config.data.in_memory?"),
+        ([*TRAIN, "--config.zzz=3"], "has no zzz; configs/base.py has its names"),
+        ([*TRAIN, "--config.epochs=many"], "--config.epochs=many"),
+        (["train", PTS.replace("tiny", "huge"), *TRAIN[2:]], "size 'huge': expected one of paper"),
+        (["train", "--config=configs/none.py", *TRAIN[2:]], "none.py is no config file; there are"),
+        (["train", "--config=configs/none.py", *TRAIN[2:]], "base, demo, guided_learning"),
+        (["train", "--config=configs", *TRAIN[2:]], "configs is no config file"),
+        (["evaluate", "--workdir=/nowhere"], "/nowhere"),
+        (["evaluate", "--workdir=w", "--split=test"], "argument --split: invalid choice: 'test'"),
+        (["predict", "--workdir=/nowhere"], "no audio files"),
+        (["report", "--workdir=/nowhere"], "/nowhere"),
+        (["prepare", "--data=/nowhere"], "/nowhere"),
+        (["prepare", "--data=d", "--workers=0"], "argument --workers: 0 is not"),
+        (["prepare", "--data="], "--data is missing"),
+        (["prepare", "--flagfile=/nowhere"], "/nowhere"),
+        (["windows", "--strong=s", "--frame_rate=x"], "argument --frame_rate"),
+        (["score", "--reference=r", "--estimates=e", "--psds"], "--durations is missing"),
+        (["postprocess", "--scores=s", "--output=o"], "--strong is missing"),
+        (["reproduce", "--table=4", "--data=d", "--workdir=w"], "argument --table"),
+        (["benchmark", "--config.batch.weak=x"], "--config.batch.weak=x"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(arguments, message, capsys):
+    error = error_of(arguments, capsys)
+    assert message in error
+    assert error.startswith("jfsed-jax")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1\nraise KeyError('y\\nz')\n", r"KeyError, line 2: 'y\nz'"),
+        ("import nonsense\n", "ModuleNotFoundError, line 1: No module named 'nonsense'"),
+        ("def get_config(:\n", "SyntaxError"),
+        ("x = 1\n", "no attribute 'get_config'"),
+        ("def get_config():\n    return {}\n", "returns dict; expected a ConfigDict"),
+        ("def get_config():\n    raise ValueError('two\\nlines')\n", "line 2: two lines"),
+    ],
+)
+def test_a_config_that_cannot_be_used_is_one_line(tmp_path, text, message, capsys):
+    path = tmp_path / "own.py"
+    path.write_text(text)
+    error = error_of(["train", f"--config={path}", *TRAIN[2:]], capsys)
+    assert f"--config={path}" in error and message in error
+
+
+# Exit statuses -----------------------------------------------------------------------------------
+
+
+def test_statuses_of_the_process():
+    assert run("windows", "--help").returncode == 0
+    done = run("windows", "--strong=/nowhere")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "jfsed-jax windows: /nowhere cannot be read: No such file or directory\n"
+
+
+def replace(monkeypatch, name, body):
+    """Gives a command another body."""
+    monkeypatch.setitem(cli.COMMANDS, name, cli.COMMANDS[name]._replace(run=body))
+
+
+def test_ctrl_c_is_130_anywhere(monkeypatch, capsys):
+    def interrupted(args):
+        raise KeyboardInterrupt
+
+    replace(monkeypatch, "prepare", interrupted)
+    assert cli.main(["prepare", "--data=d"]) == 130
+    assert capsys.readouterr().err == "jfsed-jax prepare: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (InputError("a\nb"), "jfsed-jax prepare: a b\n"),
+        (PermissionError(13, "Permission denied", "f"), "Permission denied: 'f'\n"),
+    ],
+)
+def test_what_a_command_raises_is_one_line(monkeypatch, capsys, raised, expected):
+    def refuses(args):
+        raise raised
+
+    replace(monkeypatch, "prepare", refuses)
+    assert error_of(["prepare", "--data=d"], capsys).endswith(expected)
+
+
+def test_a_mistake_in_the_code_is_not_hidden(monkeypatch):
+    def broken(args):
+        raise ZeroDivisionError
+
+    replace(monkeypatch, "prepare", broken)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["prepare", "--data=d"])
