@@ -14,6 +14,11 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content
+    if (
+        path.exists() and not path.is_file()
+    ):  # a terminal or a pipe, as /dev/stdout: no file to keep
+        path.write_bytes(data)
+        return
     # Of this process: two that write the same file do not share a half.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -26,9 +26,7 @@ class FrontEnd:
       sample_rate, fmin, fmax: Hz; every recording is resampled to `sample_rate`.
       n_fft, win_length, hop_length: samples; a periodic Hann window centred in the FFT frame.
       clip_seconds: length of a training clip.
-      log_offset: `log(mel + log_offset)`. 1e-4 is about -99 dBFS for a tone in one band, 20 dB
-        above the rounding noise of 16-bit audio, and the smallest power of ten at which float32 on
-        a device stays within 1e-4 of float64 on the host on real recordings (`log_mel_jax`).
+      log_offset: `log(mel + log_offset)`.
     """
 
     sample_rate: int

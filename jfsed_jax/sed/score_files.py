@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from jfsed_jax.atomic import write_whole
 from jfsed_jax.errors import InputError
 from jfsed_jax.sed.events import Event
 from jfsed_jax.sed.postprocessing import Decode
@@ -84,7 +85,6 @@ def write_score_files(
     """
     directory = Path(directory)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
         for name, values in zip(filenames, frames, strict=True):
             end = (durations or {}).get(name, np.inf)
             edges = np.minimum(np.arange(len(values) + 1) / frame_rate, end)
@@ -93,7 +93,8 @@ def write_score_files(
             table = pd.DataFrame(np.asarray(values, np.float32)[inside], columns=list(classes))
             table.insert(0, "onset", edges[:-1][inside])
             table.insert(1, "offset", edges[1:][inside])
-            table.to_csv(directory / f"{clip_name(name)}.tsv", sep="\t", index=False)
+            text = table.to_csv(sep="\t", index=False)
+            write_whole(directory / f"{clip_name(name)}.tsv", text)
     except OSError as error:
         raise InputError(f"{directory} cannot be written: {error.strerror}") from error
 

@@ -14,6 +14,7 @@ that have only one reading (spaces for tabs, Latin-1 bytes, no header line) neve
 
 import codecs
 import csv
+import io
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jfsed_jax.atomic import write_whole
 from jfsed_jax.errors import InputError
 from jfsed_jax.sed.events import Event
 
@@ -261,13 +263,13 @@ def write_tags(path: str | Path, tags: Mapping[str, Iterable[str]]) -> None:
 def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Writes a header line and rows, tab-separated, UTF-8; makes the folder if need be."""
     path = Path(path)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         # File names need not be text; what is not is written as \\udc.. escapes.
-        with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-            writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-            writer.writerow(columns)
-            writer.writerows(rows)
+        write_whole(path, text.getvalue().encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error
 

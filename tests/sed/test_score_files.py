@@ -115,6 +115,12 @@ def test_a_decoder_of_ones_own_in_place_of_the_papers(tmp_path):
     assert seen == [([[0.9, 0.1]], (1, 30, 2), [NAMES[0]]), ([[0.2, 0.8]], (1, 60, 2), [NAMES[1]])]
 
 
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file cannot be written: "):
+        write(tmp_path / "file", posteriors())
+
+
 HEADER = "onset\toffset\tCat\tDog\n"
 
 

@@ -1,5 +1,8 @@
 """Tables are read as people write them, and flaws are named by file and row."""
 
+import errno
+import os
+
 import pytest
 
 from jfsed_jax.errors import InputError
@@ -157,3 +160,22 @@ def test_what_is_written_reads_back_the_same(tmp_path):
     tags = {"a.wav": ("Dog", "Cat"), "b.wav": ()}
     tables.write_tags(path, tags)
     assert tables.read_tags(path).tags == tags
+
+
+def test_a_table_that_cannot_be_written_is_named_and_the_old_one_stays(tmp_path, monkeypatch):
+    path = tmp_path / "events.tsv"
+    tables.write_events(path, [Event("a.wav", 0.0, 1.0, "Dog")])
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match="events.tsv cannot be written: No space left on device"):
+        tables.write_events(path, [])
+    assert len(tables.read_events(path).events) == 1
+
+
+def test_names_that_are_not_text_are_written_as_escapes(tmp_path):
+    path = tmp_path / "list.tsv"
+    tables.write_table(path, ["filename", "found"], [["a\udcff.wav", "é"]])
+    assert path.read_bytes() == b"filename\tfound\na\\udcff.wav\t\xc3\xa9\n"
