@@ -8,14 +8,19 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from jfsed_jax.datasets.clips import ClipSet, Prepared
+from jfsed_jax.datasets.examples import example_clips
 from jfsed_jax.datasets.preparation import SUMMARY_COLUMNS
-from jfsed_jax.errors import InputError
-from jfsed_jax.report import page
-from jfsed_jax.report.page import Bar, Html, Lane, Series, element, label_text
+from jfsed_jax.report.charts import Chart, Series, line_chart
+from jfsed_jax.report.clip_pictures import ClipPicture, Lane, clip_keys, clip_picture
+from jfsed_jax.report.formatting import label_text, number
+from jfsed_jax.report.heat_maps import HeatMap, heat_map
+from jfsed_jax.report.listings import Bar, Listing
+from jfsed_jax.report.rendering import render_template, save_page
 
 TITLES = {
     "weak": "Weak",
@@ -24,67 +29,86 @@ TITLES = {
     "validation": "Validation",
     "eval": "Evaluation",
 }
+HEADINGS = {
+    "splits": "What was found",
+    "problems": "Problems",
+    "classes": "Classes",
+    "together": "What occurs together",
+    "durations": "How long events are",
+    "audio": "Levels and formats",
+    "clips": "A few clips",
+}
 _STRONG = ("synthetic", "validation", "eval")
 _EXAMPLES = 3  # clips shown of each split
+_SHOWN = 12  # charts of durations, the others folded away
 _LISTED = 300  # lines shown of missing.tsv and problems.tsv
 _FULL_SCALE = -0.1  # dBFS; a peak above is most likely clipped
+
+
+class Problems(NamedTuple):
+    """What is wrong: by kind, and line by line as (summary, lines)."""
+
+    kinds: Listing
+    lists: list[tuple[str, Listing]]
+
+
+class Charted(NamedTuple):
+    """Charts and the table of their numbers."""
+
+    charts: list[Chart]
+    listing: Listing
 
 
 def write_page(prepared: Prepared, path: str | Path | None = None) -> Path:
     """Writes the page, by default ``inspect.html`` beside the features; returns its path."""
     path = Path(path) if path is not None else prepared.directory / "inspect.html"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(render(prepared).encode("utf-8", errors="backslashreplace"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from error
-    return path
+    return save_page(path, render_inspection(prepared))
 
 
-def render(prepared: Prepared) -> str:
+def render_inspection(prepared: Prepared) -> str:
     """The page as HTML that needs nothing else."""
-    sections = [
-        ("splits", "What was found", _splits(prepared)),
-        ("problems", "Problems", _problems(prepared)),
-        ("classes", "Classes", _classes(prepared)),
-        ("together", "What occurs together", _together(prepared)),
-        ("durations", "How long events are", _durations(prepared)),
-        ("audio", "Levels and formats", _audio(prepared)),
-        ("clips", "A few clips", _clips(prepared)),
-    ]
-    shown = [(key, title, body) for key, title, body in sections if body]
     seconds = sum(sum(clips.durations.values()) for clips in prepared.splits.values())
     front_end = prepared.front_end
-    header = element(
-        "header",
-        element("p", "Data set", class_="kicker"),
-        element("h1", prepared.data),
-        page.facts(
-            [
-                ("Clips", page.number(sum(map(len, prepared.splits.values())), 0)),
-                ("Hours of audio", page.number(seconds / 3600, 1)),
-                ("Classes", len(prepared.classes)),
-                ("Features", f"{front_end.num_frames} × {front_end.n_mels} log-mel"),
-            ]
-        ),
-        page.navigation([(key, title) for key, title, _ in shown]),
+    parts = {
+        "splits": _splits(prepared),
+        "problems": _problems(prepared),
+        "classes": _classes(prepared),
+        "together": _together(prepared),
+        "durations": _durations(prepared),
+        "audio": _audio(prepared),
+        "clips": _clips(prepared),
+    }
+    left_out = {key for key in ("together", "durations", "audio", "clips") if not parts[key]}
+    return render_template(
+        "inspection.html",
+        title=f"{prepared.data}: data set",
+        description="",
+        data=prepared.data,
+        facts=[
+            ("Clips", number(sum(map(len, prepared.splits.values())), 0)),
+            ("Hours of audio", number(seconds / 3600, 1)),
+            ("Classes", len(prepared.classes)),
+            ("Features", f"{front_end.num_frames} × {front_end.n_mels} log-mel"),
+        ],
+        links=[(key, heading) for key, heading in HEADINGS.items() if key not in left_out],
+        headings=HEADINGS,
+        conventions=prepared.conventions,
+        clip_keys=clip_keys(predicted=False, posterior=False),
+        shown=_SHOWN,
+        **parts,
     )
-    body = [page.section(key, title, *parts) for key, title, parts in shown]
-    return page.page(f"{prepared.data}: data set", header, *body)
 
 
-def _splits(prepared: Prepared) -> list[object]:
+def _splits(prepared: Prepared) -> Listing:
     counts = {
-        name: [page.number(found.get(key, 0), 0) for key in SUMMARY_COLUMNS]
+        name: [number(found.get(key, 0), 0) for key in SUMMARY_COLUMNS]
         for name, found in prepared.summary.items()
     }
-    columns = ["Split", *(title.capitalize() for title in SUMMARY_COLUMNS.values())]
-    rows = [[TITLES[name], *cells] for name, cells in counts.items()]
-    notes = element("ul", *(element("li", line) for line in prepared.conventions))
-    return [
-        page.table(columns, rows, caption="Clips and events of each split"),
-        notes if prepared.conventions else None,
-    ]
+    return Listing(
+        caption="Clips and events of each split",
+        columns=["Split", *(title.capitalize() for title in SUMMARY_COLUMNS.values())],
+        rows=[[TITLES[name], *cells] for name, cells in counts.items()],
+    )
 
 
 def _read(path: Path) -> list[dict[str, str]]:
@@ -94,11 +118,11 @@ def _read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file, delimiter="\t"))
 
 
-def _problems(prepared: Prepared) -> list[object]:
+def _problems(prepared: Prepared) -> Problems | None:
     missing = _read(prepared.directory / "missing.tsv")
     problems = _read(prepared.directory / "problems.tsv")
     if not missing and not problems:
-        return [element("p", "None: every clip has audio, and no label is flawed.")]
+        return None
     kinds: Counter[str] = Counter("no audio" for _ in missing)
     lost: Counter[str] = Counter("no audio" for _ in missing)
     for row in problems:
@@ -106,26 +130,25 @@ def _problems(prepared: Prepared) -> list[object]:
         kind = re.sub(r"'[^']*'|\b\d[\d.]*\b", "…", row["reason"])
         kinds[kind] += 1
         lost[kind] += row["left_out"] == "yes"
-    body: list[object] = [
-        page.table(
-            ["What", "Lines", "Cost a clip or a label"],
-            [
-                [kind, Bar(count, max(kinds.values()), 0), lost[kind]]
-                for kind, count in kinds.most_common()
-            ],
-            caption="By kind, the most frequent first",
-        )
-    ]
+    by_kind = Listing(
+        caption="By kind, the most frequent first",
+        columns=["What", "Lines", "Cost a clip or a label"],
+        rows=[
+            [kind, Bar(count, max(kinds.values()), 0), lost[kind]]
+            for kind, count in kinds.most_common()
+        ],
+    )
+    lists = []
     for rows, name in ((problems, "problems"), (missing, "missing")):
         if rows:
             more = f", the first {_LISTED} of them" if len(rows) > _LISTED else ""
-            listed = page.table(
-                [column.replace("_", " ").capitalize() for column in rows[0]],
-                [list(row.values()) for row in rows[:_LISTED]],
+            listing = Listing(
                 caption=f"{name}.tsv",
+                columns=[column.replace("_", " ").capitalize() for column in rows[0]],
+                rows=[list(row.values()) for row in rows[:_LISTED]],
             )
-            body.append(page.details(f"The {len(rows)} lines of {name}.tsv{more}", listed))
-    return body
+            lists.append((f"The {len(rows)} lines of {name}.tsv{more}", listing))
+    return Problems(by_kind, lists)
 
 
 def _labelled(prepared: Prepared) -> dict[str, ClipSet]:
@@ -141,7 +164,7 @@ def _tags(clips: ClipSet, classes: Sequence[str]) -> np.ndarray:
     return np.array([[label in clip.labels for label in classes] for clip in clips.clips])
 
 
-def _classes(prepared: Prepared) -> list[object]:
+def _classes(prepared: Prepared) -> Listing:
     columns: list[str] = ["Class"]
     counts: list[np.ndarray] = []
     for name, clips in _labelled(prepared).items():
@@ -155,20 +178,20 @@ def _classes(prepared: Prepared) -> list[object]:
         [label_text(label), *(Bar(int(column[i]), int(column.max()), 0) for column in counts)]
         for i, label in enumerate(prepared.classes)
     ]
-    footer = [["All", *(page.number(int(column.sum()), 0) for column in counts)]]
-    return [page.table(columns, rows, caption="Clips and events of each class", footer=footer)]
+    footer = [["All", *(number(int(column.sum()), 0) for column in counts)]]
+    return Listing("Clips and events of each class", columns, rows, footer)
 
 
-def _together(prepared: Prepared) -> list[object]:
-    figures = []
+def _together(prepared: Prepared) -> list[HeatMap]:
+    maps = []
     for name, clips in _labelled(prepared).items():
         tags = _tags(clips, prepared.classes).astype(np.float64)
         counts = tags.sum(axis=0).astype(int)
         shares = tags.T @ tags
         np.fill_diagonal(shares, tags[tags.sum(axis=1) == 1].sum(axis=0))
         names = [label_text(label) for label in prepared.classes]
-        figures.append(
-            page.matrix(
+        maps.append(
+            heat_map(
                 names,
                 names,
                 shares / np.maximum(counts, 1)[:, None],
@@ -176,16 +199,10 @@ def _together(prepared: Prepared) -> list[object]:
                 counts=counts.tolist(),
             )
         )
-    if not figures:
-        return []
-    lede = (
-        "Of the clips that hold the class of a row, the percentage that also hold that of the "
-        "column; on the diagonal, that hold no other."
-    )
-    return [element("p", lede, class_="lede"), *figures]
+    return maps
 
 
-def _durations(prepared: Prepared) -> list[object]:
+def _durations(prepared: Prepared) -> Charted | None:
     by_split = {
         name: {
             label: np.sort([e.offset - e.onset for e in clips.reference if e.event_label == label])
@@ -194,7 +211,7 @@ def _durations(prepared: Prepared) -> list[object]:
         for name, clips in _labelled(prepared).items()
         if name in _STRONG
     }
-    figures, rows = [], []
+    charts, rows = [], []
     for label in prepared.classes:
         found = {name: durations[label] for name, durations in by_split.items()}
         if not any(len(durations) for durations in found.values()):
@@ -202,38 +219,34 @@ def _durations(prepared: Prepared) -> list[object]:
         rows.append(
             [label_text(label)]
             + [
-                page.number(float(value), 2)
+                number(float(value), 2)
                 for durations in found.values()
                 for value in (
                     (np.median(durations), durations.mean()) if len(durations) else (np.nan, np.nan)
                 )
             ]
         )
-        figures.append(
-            page.line_chart(
+        charts.append(
+            line_chart(
                 label_text(label),
                 [
                     _cumulative(TITLES[name], durations)
                     for name, durations in found.items()
                     if len(durations)
                 ],
-                x_label="seconds",
+                x_label="duration, seconds",
+                y_label="share of events",
                 x_range=(0.0, prepared.front_end.clip_seconds),
                 y_range=(0.0, 1.0),
                 step=True,
             )
         )
-    if not figures:
-        return []
+    if not charts:
+        return None
     columns = ["Class"]
     for name in by_split:
         columns += [f"{TITLES[name]}: median", "mean"]
-    lede = "The share of a class's events that are no longer than so many seconds."
-    return [
-        element("p", lede, class_="lede"),
-        page.folded_grid(figures, shown=12, noun="classes"),
-        page.table(columns, rows, caption="Seconds"),
-    ]
+    return Charted(charts, Listing("Seconds", columns, rows))
 
 
 def _cumulative(name: str, values: np.ndarray) -> Series:
@@ -243,8 +256,8 @@ def _cumulative(name: str, values: np.ndarray) -> Series:
     return Series(name, x, np.concatenate([[0.0, 0.0], (picks + 1) / len(values)]))
 
 
-def _audio(prepared: Prepared) -> list[object]:
-    charts: dict[str, list[Series]] = {"RMS of each clip": [], "Peak of each clip": []}
+def _audio(prepared: Prepared) -> Charted | None:
+    levels_of: dict[str, list[Series]] = {"RMS of each clip": [], "Peak of each clip": []}
     rows = []
     for name, clips in prepared.splits.items():
         infos = [clip.info for clip in clips.clips]
@@ -252,13 +265,13 @@ def _audio(prepared: Prepared) -> list[object]:
         peak = np.array([info.peak for info in infos if info.peak is not None])
         if not rms.size:
             continue
-        for chart, levels in zip(charts.values(), (rms, peak), strict=True):
+        for chart, levels in zip(levels_of.values(), (rms, peak), strict=True):
             chart.append(_histogram(TITLES[name], levels))
-        low, high = (page.number(float(value)) for value in np.quantile(rms, [0.05, 0.95]))
+        low, high = (number(float(value)) for value in np.quantile(rms, [0.05, 0.95]))
         rows.append(
             [
                 TITLES[name],
-                page.number(float(np.median(rms)), 1),
+                number(float(np.median(rms)), 1),
                 f"{low} to {high}",
                 int((peak > _FULL_SCALE).sum()),
                 len(infos) - len(rms),
@@ -268,18 +281,21 @@ def _audio(prepared: Prepared) -> list[object]:
             ]
         )
     if not rows:
-        return []
-    lede = "Percent of the clips in each 3 dB, of the mono signal; full scale is 0 dBFS."
-    columns = ["Split", "Median RMS", "5 to 95 %", "Clipped", "Silent"]
-    return [
-        element("p", lede, class_="lede"),
-        page.grid(page.line_chart(title, s, x_label="dBFS") for title, s in charts.items()),
-        page.table(
-            [*columns, "Sample rates", "Channels", "Encodings"],
-            rows,
+        return None
+    return Charted(
+        charts=[
+            line_chart(title, curves, x_label="level, dBFS", y_label="clips, %")
+            for title, curves in levels_of.items()
+        ],
+        listing=Listing(
             caption=f"Levels in dBFS; a clip counts as clipped if its peak is above {_FULL_SCALE}",
+            columns=[
+                *("Split", "Median RMS", "5 to 95 %", "Clipped", "Silent"),
+                *("Sample rates", "Channels", "Encodings"),
+            ],
+            rows=rows,
         ),
-    ]
+    )
 
 
 def _histogram(name: str, levels: np.ndarray) -> Series:
@@ -297,28 +313,17 @@ def _most_common(values: Iterable[object]) -> str:
     )
 
 
-def _clips(prepared: Prepared) -> list[object]:
-    body: list[object] = []
+def _clips(prepared: Prepared) -> list[tuple[str, list[ClipPicture]]]:
+    """Of each split with clips, a few that hold many classes."""
+    found = []
     for name, clips in prepared.splits.items():
-        figures = [_clip(prepared, clips, index) for index in _examples(clips)]
-        if figures:
-            body += [element("h3", TITLES[name]), *figures]
-    return [page.clip_legend(predicted=False, posterior=False), *body] if body else []
+        chosen = example_clips([clip.labels for clip in clips.clips], _EXAMPLES)
+        if chosen:
+            found.append((TITLES[name], [_clip(prepared, clips, index) for index in chosen]))
+    return found
 
 
-def _examples(clips: ClipSet) -> list[int]:
-    """A few clips that hold as many classes as possible, the first of them where none has any."""
-    chosen: list[int] = []
-    seen: set[str] = set()
-    while len(chosen) < min(_EXAMPLES, len(clips)):
-        rest = [i for i in range(len(clips)) if i not in chosen]
-        best = max(rest, key=lambda i: (len(set(clips.clips[i].labels) - seen), -i))
-        chosen.append(best)
-        seen |= set(clips.clips[best].labels)
-    return chosen
-
-
-def _clip(prepared: Prepared, clips: ClipSet, index: int) -> Html:
+def _clip(prepared: Prepared, clips: ClipSet, index: int) -> ClipPicture:
     clip = clips.clips[index]
     events = [event for event in clips.reference if event.filename == clip.filename]
     lanes = [
@@ -326,8 +331,8 @@ def _clip(prepared: Prepared, clips: ClipSet, index: int) -> Html:
         for label in prepared.classes
         if any(e.event_label == label for e in events)
     ]
-    note = None if events else ", ".join(map(label_text, clip.labels)) or "no labels"
-    return page.clip_figure(
+    note = "" if events else ", ".join(map(label_text, clip.labels)) or "no labels"
+    return clip_picture(
         clip.filename,
         clips[index]["mel"].astype(np.float32),
         lanes,

@@ -1,6 +1,5 @@
 """The page of a run: complete, self-contained, escaped, and clear about what is missing."""
 
-import html
 import json
 import re
 import subprocess
@@ -9,15 +8,20 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import defaults
+import markupsafe
 import numpy as np
 import pytest
 
 from jfsed_jax.cli import main as cli
 from jfsed_jax.errors import InputError
-from jfsed_jax.report import figures as run_figures
-from jfsed_jax.report import page
 from jfsed_jax.report import run_page as report
-from jfsed_jax.runs import workdir as run_files
+from jfsed_jax.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Series, line_chart
+from jfsed_jax.report.clip_pictures import Lane, clip_picture
+from jfsed_jax.report.formatting import tick_labels
+from jfsed_jax.report.heat_maps import confusion_matrix
+from jfsed_jax.report.listings import Bar, Code, Listing, Noted
+from jfsed_jax.report.rendering import environment
+from jfsed_jax.runs import saved_run as run_files
 from jfsed_jax.sed import scoring, tables, window_rules
 from jfsed_jax.sed.events import DCASE2019_CLASSES, Event
 
@@ -312,12 +316,27 @@ def test_everything_is_escaped(tmp_path):
     values = [value for _, attributes in parsed.tags for value in attributes.values() if value]
     assert f"Log-mel of {EVIL}" in values  # in an attribute
     svg = "".join(re.findall(r"<svg.*?</svg>", text, re.DOTALL))
-    assert html.escape(EVIL) in svg and "<script" not in svg
+    assert markupsafe.escape(EVIL) in svg and "<script" not in svg
 
 
-def test_element_escapes_text_and_attributes():
-    made = page.element("p", "a<b", page.Html("<br/>"), None, 3, class_="x", title='"', id=None)
-    assert made == '<p class="x" title="&quot;">a&lt;b<br/>3</p>'
+def drawn(macro: str, *values: object) -> str:
+    """What a macro of the pages makes of plain data."""
+    source = "{% import 'macros.html' as ui %}{{ ui." + macro + "(*values) }}"
+    return environment().from_string(source).render(values=values)
+
+
+def test_cells_are_escaped():
+    cells = [Code("<a>"), "a<b", None, 3, Noted(5, "<i>"), Bar(50.0), Bar(None)]
+    made = drawn("table", Listing("<b>", ["<u>"], [cells], class_='"x'))
+    assert '<table class="&#34;x">' in made
+    assert "<caption>&lt;b&gt;</caption>" in made and '<th scope="col">&lt;u&gt;</th>' in made
+    assert made.count("<tr>") == 2 and "<tfoot>" not in made
+    assert (
+        '<tr><th scope="row"><code>&lt;a&gt;</code></th><td>a&lt;b</td><td></td><td>3</td>'
+        "<td>5<small>&lt;i&gt;</small></td>"
+        '<td class="bar" style="--fill:0.500">50.0</td>'
+        '<td class="bar" style="--fill:0.000">–</td></tr>'
+    ) in made
 
 
 def test_missing_parts_are_named(tmp_path):
@@ -405,14 +424,14 @@ def test_confusion_matrix_by_hand():
     predicted = [[1, 0, 0], [0, 1, 0], [0, 1, 1], [0, 0, 0], [1, 0, 0]]
     expected = [[1.0, 1.5, 0.5, 0.0], [0.0, 0.5, 0.5, 0.0], [0.0, 0.0, 0.0, 1.0]]
     np.testing.assert_array_equal(
-        run_figures.confusion_matrix(np.array(reference), np.array(predicted)), expected
+        confusion_matrix(np.array(reference), np.array(predicted)), expected
     )
 
 
 def test_confusion_rows_sum_to_the_clips_of_a_class():
     rng = np.random.default_rng(0)
     reference, predicted = rng.random((2, 50, 7)) < 0.3
-    matrix = run_figures.confusion_matrix(reference, predicted)
+    matrix = confusion_matrix(reference, predicted)
     np.testing.assert_allclose(matrix.sum(axis=1), reference.sum(axis=0))
 
 
@@ -435,15 +454,18 @@ def test_duration_figure_marks_mean_knee_and_window(tmp_path):
     assert "knee 1.00 s (9 of 10)" in words
     assert "avg 35 frames (0.58 s), ESP 19 (0.32 s)" in words
     assert "<title>mean of all: 1.79 s</title>" in text
-    # The plot is 310 wide from x = 40 and ends at 1.02 * 9 s.
-    knee = re.search(r'cx="([\d.]+)" cy="([\d.]+)" r="4"', text)
-    assert float(knee[1]) == pytest.approx(40 + 310 * 1.0 / 9.18, abs=0.06)
-    assert float(knee[2]) == pytest.approx(166 - 156 * 0.9, abs=0.06)
+    # The plot ends at 1.02 * 9 s.
+    knee = re.search(
+        r'transform="translate\(([\d.]+) ([\d.]+)\)"><title>knee: 1.00 s</title>', text
+    )
+    across, up = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+    assert float(knee[1]) == pytest.approx(LEFT + across * 1.0 / 9.18, abs=0.06)
+    assert float(knee[2]) == pytest.approx(HEIGHT - BOTTOM - up * 0.9, abs=0.06)
 
 
 def test_clip_lanes_share_the_time_axis():
-    lane = page.Lane("Dog", [(2.5, 5.0)], [(9.0, 12.0)], np.array([0.0, 0.0, 1.0, 0.5]))
-    figure = page.clip_figure("a.wav", np.zeros((600, 64)), [lane], seconds=10.0)
+    lane = Lane("Dog", [(2.5, 5.0)], [(9.0, 12.0)], np.array([0.0, 0.0, 1.0, 0.5]))
+    figure = drawn("clip", clip_picture("a.wav", np.zeros((600, 64)), [lane], seconds=10.0))
     assert 'class="event reference" style="left:25.00%;width:25.00%"' in figure
     assert 'class="event predicted" style="left:90.00%;width:10.00%"' in figure
     assert 'd="M0 100V100H2V0H3V50H4V100Z"' in figure
@@ -461,13 +483,12 @@ def test_many_classes_are_folded(tmp_path):
 
 def test_chart_of_constant_and_missing_values():
     step = np.arange(3.0)
-    flat = page.Series("flat", step, np.zeros(3))
-    holes = page.Series("holes", step, np.array([1.0, np.nan, np.inf]))
-    chart = page.line_chart(
-        "t", [flat, holes, page.Series("none", step[:0], step[:0])], x_label="x"
-    )
-    assert "nan" not in chart and "inf" not in chart
-    assert "nan" not in page.line_chart("t", [], x_label="x")
+    flat = Series("flat", step, np.zeros(3))
+    holes = Series("holes", step, np.array([1.0, np.nan, np.inf]))
+    none = Series("none", step[:0], step[:0])
+    for series in ([flat, holes, none], []):
+        chart = drawn("chart", line_chart("t", series, x_label="x", y_label="y"))
+        assert "nan" not in chart and "inf" not in chart
 
 
 @pytest.mark.parametrize(
@@ -481,7 +502,7 @@ def test_chart_of_constant_and_missing_values():
     ],
 )
 def test_tick_labels(values, expected):
-    assert page.tick_labels(values) == expected
+    assert tick_labels(values) == expected
 
 
 def test_command_prints_the_path(workdir, capsys):
