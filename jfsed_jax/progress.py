@@ -1,6 +1,7 @@
 """Progress on stderr: a bar in a terminal, a line now and then in a log file."""
 
 import sys
+import time
 from collections.abc import Iterable
 from typing import Any, TextIO
 
@@ -24,6 +25,15 @@ class _Lines:
         self._file.flush()
 
 
+class _LogBar(tqdm):
+    """A bar that other text behind its numbers does not draw sooner."""
+
+    def refresh(self, *args: Any, **kwargs: Any) -> Any:
+        if time.time() - self.last_print_t >= self.mininterval:
+            return super().refresh(*args, **kwargs)
+        return None
+
+
 def progress_bar(
     iterable: Iterable[Any] | None = None,
     *,
@@ -45,10 +55,12 @@ def progress_bar(
       leave: keep the bar, or the last line, when all is done.
       disable: show nothing.
     """
+    bar: type[tqdm] = tqdm
     kwargs: dict[str, Any] = {"dynamic_ncols": True}
     if not sys.stderr.isatty():
         # `miniters` keeps tqdm's own thread from drawing sooner, `delay` the first line from
         # saying 0 %; `ncols` 0 leaves the numbers without the bar; `position` 0 moves no cursor.
+        bar = _LogBar
         kwargs = {
             "file": _Lines(sys.stderr),
             "mininterval": LINE_SECONDS,
@@ -57,7 +69,7 @@ def progress_bar(
             "ncols": 0,
             "position": 0,
         }
-    return tqdm(
+    return bar(
         iterable,
         total=total,
         desc=desc,

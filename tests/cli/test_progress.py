@@ -32,6 +32,15 @@ def test_a_log_file_gets_a_line_at_each_interval(capsys, monkeypatch):
     assert "\r" not in text
 
 
+def test_text_behind_the_numbers_draws_no_line_of_its_own(capsys):
+    with progress.progress_bar(total=100, desc="training") as bar:
+        for step in range(100):
+            bar.update()
+            bar.set_postfix_str(f"loss {step}")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("loss 99]")
+
+
 def test_bars_at_the_same_time_move_no_cursor(capsys):
     with progress.progress_bar(total=1, desc="outer") as outer:
         for _ in progress.progress_bar(range(2), desc="inner"):
