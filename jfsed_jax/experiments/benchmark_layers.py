@@ -2,7 +2,7 @@
 
 Convolution, max-pooling, BGRU and dropout at the shapes of the paper's size, the plain versions
 from XLA and flax. Both sides of a row take turns. They compute the same to float32 rounding
-(tests/test_models.py, tests/test_recurrence.py); dropout draws other random numbers.
+(tests/method/test_models.py, tests/kernels/test_recurrence.py); dropout draws other random numbers.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jfsed_jax.experiments.benchmarking import Timing, take_turns
+from jfsed_jax.experiments.measuring import Timing, take_turns
 from jfsed_jax.kernels.convolution import convolve
 from jfsed_jax.kernels.dropout import Dropout
 from jfsed_jax.kernels.pooling import max_pool
@@ -102,7 +102,7 @@ ROWS: dict[str, Callable[[], dict[str, Callable]]] = {
 }
 
 
-def layers() -> dict[str, dict[str, Timing]]:
+def measure_layers() -> dict[str, dict[str, Timing]]:
     """Medians of both sides of every row, in seconds."""
     return {name: take_turns(make(), _SECONDS) for name, make in ROWS.items()}
 

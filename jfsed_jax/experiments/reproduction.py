@@ -12,7 +12,7 @@ import jax
 from absl import logging
 
 from jfsed_jax.errors import InputError
-from jfsed_jax.experiments.plan import plan_rows, plan_runs
+from jfsed_jax.experiments.planned_runs import plan_rows, plan_runs, run_folder
 from jfsed_jax.experiments.result_files import write_files
 from jfsed_jax.experiments.result_table import Measurements, make_table
 from jfsed_jax.experiments.trained_runs import check_run, score_run, train_run
@@ -49,7 +49,7 @@ def reproduce(
       workdir: for ``runs/`` and ``tableN.md``, ``.tsv`` and ``.html``.
       size, epochs, systems: see `plan_rows`.
       seeds: runs of each system, with seeds 0 to `seeds` - 1.
-      features_dir: see `datasets.prepare`; one folder per front end is made in it.
+      features_dir: see `preparation.prepare`; one folder per front end is made in it.
 
     Raises:
       InputError: the arguments are wrong, or a run of another config lies where one is to be.
@@ -57,7 +57,7 @@ def reproduce(
     rows = plan_rows(table, size, epochs=epochs, systems=systems)
     runs = plan_runs(rows, seeds)
     for run in runs:  # before hours of training, not after
-        check_run(run, workdir / "runs" / run.name)
+        check_run(run, run_folder(workdir, run.name))
     measured = Measurements(table, size, data_dir.resolve().name, seeds, rows)
 
     def outcome(done: bool) -> Outcome:
@@ -66,7 +66,7 @@ def reproduce(
 
     for number, run in enumerate(runs, 1):
         logging.info("run %d of %d: %s", number, len(runs), run.name)
-        folder = workdir / "runs" / run.name
+        folder = run_folder(workdir, run.name)
         features = features_dir / _front_end_name(run.config) if features_dir else None
         try:
             if not train_run(run, data_dir, folder, features):

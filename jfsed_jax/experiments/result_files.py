@@ -6,9 +6,16 @@ from pathlib import Path
 from jfsed_jax import atomic
 from jfsed_jax.errors import InputError
 from jfsed_jax.experiments.paper import Printed
-from jfsed_jax.experiments.plan import SPLITS, PlannedRow, run_name, score_folder
+from jfsed_jax.experiments.planned_runs import (
+    SPLITS,
+    PlannedRow,
+    run_folder,
+    run_name,
+    score_folder,
+)
 from jfsed_jax.experiments.result_table import Measurements, ResultCell, ResultRow, ResultTable
 from jfsed_jax.report.table_page import Confusion, render_table_page
+from jfsed_jax.runs.workdir import Workdir
 from jfsed_jax.sed import scoring, tables, uncertainty
 
 # Of the TSV; `values` are those of the seeds.
@@ -115,11 +122,12 @@ def _links(measured: Measurements, workdir: Path) -> list[tuple[str, str]]:
     """Name and address of the report of every run that is scored."""
     runs = {row.run for row in measured.rows}
     names = [name for name in measured.scores if name.rpartition("-seed")[0] in runs]
-    return [
-        (name, f"runs/{name}/report.html")
-        for name in names
-        if (workdir / "runs" / name / "report.html").exists()
-    ]
+    pages = [(name, _run(workdir, name).report) for name in names]
+    return [(name, page.relative_to(workdir).as_posix()) for name, page in pages if page.exists()]
+
+
+def _run(workdir: Path, name: str) -> Workdir:
+    return Workdir(run_folder(workdir, name))
 
 
 def _confusions(measured: Measurements, workdir: Path) -> list[Confusion]:
@@ -135,10 +143,10 @@ def _confusion(measured: Measurements, row: PlannedRow, workdir: Path) -> Confus
     name = run_name(row, 0)
     run = measured.scores[name]
     split = [split for split in SPLITS if split in run.scores[row.rule]][-1]
-    folder = score_folder(row.config.postprocess.rule, row.rule)
-    directory = workdir / "runs" / name / folder / split
-    reference = tables.read_events(directory / "reference.tsv")
-    estimates = tables.read_events(directory / "events.tsv")
+    scored = score_folder(row.config.postprocess.rule, row.rule)
+    folder = _run(workdir, name).split(split, scored)
+    reference = tables.read_events(folder.reference)
+    estimates = tables.read_events(folder.events)
     return Confusion(
         run.classes,
         scoring.clip_tags(reference.events, reference.filenames, run.classes),

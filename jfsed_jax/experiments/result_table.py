@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from jfsed_jax.experiments import paper
 from jfsed_jax.experiments.paper import Printed
-from jfsed_jax.experiments.plan import SPLITS, PlannedRow, run_name
+from jfsed_jax.experiments.planned_runs import SPLITS, PlannedRow, run_name
 from jfsed_jax.report.formatting import label_text
 from jfsed_jax.sed.score_titles import TITLES
 

@@ -1,260 +1,22 @@
-"""The paper's models and losses in plain PyTorch: the outside reference of the parity tests.
+"""The paper's losses and step in plain PyTorch: the outside reference of tests and benchmark.
 
-Written from Liang et al., arXiv 2103.12388, to be read beside it, and sharing no code with
-jfsed_jax; systems 0 and 1 from the DCASE 2019 Task 4 baseline and Guided Learning (arXiv
-1906.02517). Sizes and weights come from the same config (``configs/base.py`` names their sources).
-`losses` and `train_step` are what the tests compare and what the benchmark times.
+Written from Liang et al., arXiv 2103.12388, to be read beside it, and sharing no code with the rest
+of jfsed_jax; systems 0 and 1 from the DCASE 2019 Task 4 baseline and Guided Learning (arXiv
+1906.02517). The models are those of `torch_models`; sizes and weights come from the same config
+(``configs/base.py`` names their sources). `loss_terms` and `train_step` are what the tests compare
+and what the benchmark times. Needs the extra ``[torch]``.
 
 Axis letters: ``B`` clips, ``T`` frames of the input, ``T'`` frames of a model, ``F`` mel bands,
 ``C`` event classes, ``D`` features, ``E`` dimensions of the distillation space.
 """
 
-import copy
 import math
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 from torch.utils.data import DataLoader
 
-
-class Output(NamedTuple):
-    """clip [B, C] and frames [B, T', C] probabilities, features [B, T', D] of the CNN."""
-
-    clip: torch.Tensor
-    frames: torch.Tensor
-    features: torch.Tensor
-
-
-class CNNBlock(nn.Module):
-    """Figure 2: `convs` times convolution, batch norm, ReLU; max-pool over (time, mel); dropout."""
-
-    def __init__(self, inputs, filters, kernel, pool, convs, dropout, batch_norm):
-        super().__init__()
-        widths = [inputs] + [filters] * convs
-        self.convs = nn.ModuleList(
-            nn.Conv2d(i, o, kernel, padding="same")
-            for i, o in zip(widths, widths[1:], strict=False)
-        )
-        self.norms = nn.ModuleList(nn.BatchNorm2d(filters, **batch_norm) for _ in range(convs))
-        self.pool = tuple(pool)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x):
-        for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = F.relu(norm(conv(x)))
-        return self.dropout(F.max_pool2d(x, self.pool))
-
-
-class AttentionPooling(nn.Module):
-    """Reference [30]: probabilities of the frames, averaged with weights that the frames choose.
-
-    Gives the average [B, C] and what is averaged [B, T', C].
-    """
-
-    def __init__(self, inputs, classes):
-        super().__init__()
-        self.posterior = nn.Linear(inputs, classes)
-        self.attention = nn.Linear(inputs, classes)
-
-    def forward(self, x):
-        posterior = torch.sigmoid(self.posterior(x))
-        attention = torch.softmax(self.attention(x), dim=-1).clamp(1e-7, 1)
-        return (attention * posterior).sum(1) / attention.sum(1), posterior
-
-
-class DisentangledAttention(nn.Module):
-    """Guided Learning: class c pools over time the first ``k_c = D shares[c]`` features."""
-
-    def __init__(self, inputs, classes, shares):
-        super().__init__()
-        self.widths = [max(int(inputs * share), 1) for share in shares]
-        self.frame = nn.Linear(inputs, classes)
-        self.clip = nn.Linear(inputs, classes)
-
-    def forward(self, x):
-        clips, frames = [], []
-        for c, k in enumerate(self.widths):
-            own = x[:, :, :k]
-            logits = own @ self.frame.weight[c, :k] + self.frame.bias[c]  # [B, T']
-            attention = torch.softmax(logits / k, dim=1)
-            pooled = (attention.unsqueeze(2) * own).sum(1)  # [B, k]
-            clips.append(torch.sigmoid(pooled @ self.clip.weight[c, :k] + self.clip.bias[c]))
-            frames.append(torch.sigmoid(logits))
-        return torch.stack(clips, dim=-1), torch.stack(frames, dim=-1)
-
-
-def torch_norm(batch_norm):
-    """PyTorch's momentum is the share of the new statistics."""
-    return {"eps": batch_norm["epsilon"], "momentum": 1 - batch_norm["momentum"]}
-
-
-def normalise(norm, mel):
-    """One mean and variance per mel band; [B, T, F] -> [B, 1, T, F]."""
-    return norm(mel.transpose(1, 2)).transpose(1, 2).unsqueeze(1)
-
-
-def flatten(x):
-    """[B, filters, T', mel bands left] -> [B, T', D]."""
-    return x.permute(0, 2, 3, 1).flatten(2)
-
-
-class CNN(nn.Module):
-    """What the models of the paper and of Guided Learning share."""
-
-    def __init__(self, options, batch_norm, mel_bands):
-        super().__init__()
-        norm = torch_norm(batch_norm)
-        self.input_norm = nn.BatchNorm1d(mel_bands, **norm)
-        blocks, inputs = [], 1
-        for filters, kernel, pool, convs in zip(
-            options["filters"], options["kernels"], options["pools"], options["convs"], strict=True
-        ):
-            blocks.append(CNNBlock(inputs, filters, kernel, pool, convs, options["dropout"], norm))
-            inputs, mel_bands = filters, mel_bands // pool[1]
-        self.blocks = nn.ModuleList(blocks)
-        self.num_features = inputs * mel_bands
-
-    def features(self, mel):
-        x = normalise(self.input_norm, mel)
-        for block in self.blocks:
-            x = block(x)
-        return flatten(x)
-
-
-class CRNN(CNN):
-    """Figure 1: the teacher or the student, according to `options`."""
-
-    def __init__(self, options, batch_norm, classes, mel_bands):
-        super().__init__(options, batch_norm, mel_bands)
-        hidden, layers = options["gru_hidden"], options["gru_layers"]
-        self.gru = None
-        if layers:
-            self.gru = nn.GRU(
-                self.num_features, hidden, layers, batch_first=True, bidirectional=True
-            )
-        width = self.num_features + (2 * hidden if layers else 0)
-        self.at_linear = nn.Linear(width, options["at_width"])
-        self.at_pooling = AttentionPooling(options["at_width"], classes)
-        self.aed_recurrent = options["aed_recurrent"]  # not in the paper
-        width = width if self.aed_recurrent else self.num_features
-        self.aed_linear = nn.Linear(width, options["aed_width"])
-        self.aed_classes = nn.Linear(options["aed_width"], classes)
-
-    def forward(self, mel):  # [B, T, F]
-        features = self.features(mel)
-        tagging = features
-        if self.gru is not None:
-            tagging = torch.cat([features, self.gru(features)[0]], dim=-1)
-        clip, _ = self.at_pooling(F.relu(self.at_linear(tagging)))
-        detection = tagging if self.aed_recurrent else features
-        frames = torch.sigmoid(self.aed_classes(F.relu(self.aed_linear(detection))))
-        return Output(clip, frames, features)
-
-
-class GuidedCNN(CNN):
-    """Guided Learning, system 1: the CNN under attention on disentangled features."""
-
-    def __init__(self, options, batch_norm, classes, mel_bands, shares=None):
-        super().__init__(options, batch_norm, mel_bands)
-        shares = [1.0] * classes if shares is None else shares
-        self.pooling = DisentangledAttention(self.num_features, classes, shares)
-
-    def forward(self, mel):
-        features = self.features(mel)
-        return Output(*self.pooling(features), features)
-
-
-class GatedBlock(nn.Module):
-    """The DCASE 2019 baseline's: convolution, batch norm, gated linear unit; dropout; mean-pool."""
-
-    def __init__(self, inputs, filters, kernel, pool, dropout, batch_norm):
-        super().__init__()
-        # Lists of one: the names are those of `CNNBlock`.
-        self.convs = nn.ModuleList([nn.Conv2d(inputs, filters, kernel, padding="same")])
-        self.norms = nn.ModuleList([nn.BatchNorm2d(filters, **batch_norm)])
-        self.linear = nn.Linear(filters, filters)  # over channels
-        self.dropout = nn.Dropout(dropout)
-        self.pool = nn.AvgPool2d(tuple(pool))
-
-    def forward(self, x):
-        x = self.norms[0](self.convs[0](x))
-        linear = self.linear(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        return self.pool(self.dropout(linear * torch.sigmoid(x)))
-
-
-class BaselineCRNN(nn.Module):
-    """The DCASE 2019 baseline, system 0: gated blocks, BGRUs, attention pooling."""
-
-    def __init__(self, options, batch_norm, classes, mel_bands):
-        super().__init__()
-        norm = torch_norm(batch_norm)
-        input_norm = norm | {"momentum": 1 - options["input_momentum"]}
-        self.input_norm = nn.BatchNorm1d(mel_bands, affine=False, **input_norm)
-        blocks, inputs = [], 1
-        for filters, kernel, pool in zip(
-            options["filters"], options["kernels"], options["pools"], strict=True
-        ):
-            blocks.append(GatedBlock(inputs, filters, kernel, pool, options["dropout"], norm))
-            inputs, mel_bands = filters, mel_bands // pool[1]
-        self.blocks = nn.ModuleList(blocks)
-        hidden = options["gru_hidden"]
-        self.gru = nn.GRU(
-            inputs * mel_bands, hidden, options["gru_layers"], batch_first=True, bidirectional=True
-        )
-        self.dropout = nn.Dropout(options["dropout"])
-        self.pooling = AttentionPooling(2 * hidden, classes)
-
-    def forward(self, mel):
-        x = normalise(self.input_norm, mel)
-        for block in self.blocks:
-            x = block(x)
-        features = flatten(x)
-        return Output(*self.pooling(self.dropout(self.gru(features)[0])), features)
-
-
-class System(nn.Module):
-    """Teacher and student, and in the joint framework the maps W_t, W_s of equation 2.
-
-    The teacher of a mean teacher (system 0) is a copy of the student, which `average` makes follow;
-    its batch statistics are its own.
-
-    Args:
-      shares: per class, of system 1; see `DisentangledAttention`. All features where None.
-    """
-
-    def __init__(self, config, classes, mel_bands=64, shares=None):
-        super().__init__()
-
-        def make(options):
-            arguments = options, config.batch_norm, classes, mel_bands
-            if options["architecture"] == "GuidedCNN":
-                return GuidedCNN(*arguments, shares)
-            return {"CRNN": CRNN, "BaselineCRNN": BaselineCRNN}[options["architecture"]](*arguments)
-
-        if config.scheme == "mean_teacher":
-            self.student = make(config.student)
-            self.teacher = copy.deepcopy(self.student).requires_grad_(False)
-            self.averaged = 0  # how many times
-        else:
-            self.teacher, self.student = make(config.teacher), make(config.student)
-        if config.scheme == "joint":
-            dims = config.loss.distillation_dims
-            self.distillation = nn.ModuleDict(
-                {
-                    "teacher": nn.Linear(self.teacher.num_features, dims, bias=False),
-                    "student": nn.Linear(self.student.num_features, dims, bias=False),
-                }
-            )
-
-    @torch.no_grad()
-    def average(self, decay):
-        """Reference [29]: the true average of what came first, until `decay` forgets faster."""
-        self.averaged += 1
-        decay = min(decay, 1 - 1 / (self.averaged + 1))
-        for old, new in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
-            old.mul_(decay).add_(new, alpha=1 - decay)
+from jfsed_jax.experiments.torch_models import TorchOutput
 
 
 def per_clip(x):
@@ -384,11 +146,11 @@ SCHEMES = {
 }
 
 
-def losses(system, batch, step, *, steps_per_epoch, config):
+def loss_terms(system, batch, step, *, steps_per_epoch, config):
     """Every term of the config's scheme, name -> (weight, value).
 
     Args:
-      system: a `System` in training mode.
+      system: a `TorchSystem` in training mode.
       batch: float32 tensors ``mel`` [B, T, F], ``clip_labels`` [B, C], ``frame_labels`` [B, T, C],
         ``is_weak`` [B], ``is_strong`` [B]. Both models see the same: a mean teacher gets no noise.
       step: steps taken so far.
@@ -396,7 +158,7 @@ def losses(system, batch, step, *, steps_per_epoch, config):
     mel, terms = batch["mel"], SCHEMES[config.scheme]
     # Under autocast the models compute in bfloat16, and the losses in float32.
     models = system.teacher, system.student
-    teacher, student = (Output(*(value.float() for value in model(mel))) for model in models)
+    teacher, student = (TorchOutput(*(value.float() for value in model(mel))) for model in models)
     with torch.autocast(mel.device.type, enabled=False):
         return terms(system, teacher, student, batch, step, steps_per_epoch, config)
 
@@ -404,7 +166,7 @@ def losses(system, batch, step, *, steps_per_epoch, config):
 def train_step(system, optimiser, batch, step, *, steps_per_epoch, config):
     """One update; the values of the terms by name, and ``loss``."""
     optimiser.zero_grad()
-    terms = losses(system, batch, step, steps_per_epoch=steps_per_epoch, config=config)
+    terms = loss_terms(system, batch, step, steps_per_epoch=steps_per_epoch, config=config)
     total = sum(weight * value for weight, value in terms.values())
     total.backward()
     optimiser.step()

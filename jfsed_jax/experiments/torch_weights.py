@@ -1,12 +1,12 @@
 """Weights of a PyTorch system to our variables and back, in NumPy.
 
 The PyTorch side is the ``state_dict`` of a module with a ``teacher``, a ``student`` and, in the
-joint framework, their ``distillation`` maps, named as in ``tests/torch_reference.py``:
+joint framework, their ``distillation`` maps, named as in `jfsed_jax.experiments.torch_models`:
 ``teacher.blocks.0.convs.1.weight``, ``student.gru.weight_ih_l0_reverse``.
 
 A mean teacher (system 0) is two models there, as any pair, and so it is here: the teacher's
-parameters stand beside the student's, ``{"student": ..., "teacher": teacher_params(state)}``. A
-`TrainState` keeps them in the optimiser; an average that goes on from them starts with
+parameters, which a `TrainState` keeps in the optimiser (`jfsed_jax.method.state.teacher_params`),
+stand beside the student's. An average that goes on from them starts with
 ``parameter_ema(decay).init({"student": teacher})``.
 
 Layouts differ:

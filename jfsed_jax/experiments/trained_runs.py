@@ -10,19 +10,25 @@ from typing import Any
 
 import numpy as np
 
-from jfsed_jax import datasets
+from jfsed_jax.datasets.clips import Prepared
+from jfsed_jax.datasets.preparation import prepare
 from jfsed_jax.errors import InputError
-from jfsed_jax.experiments.plan import SPLITS, PlannedRun, score_folder
+from jfsed_jax.experiments.planned_runs import SPLITS, PlannedRun, score_folder
 from jfsed_jax.experiments.result_table import RunScores
-from jfsed_jax.inference.detector import Detector, Posteriors, load_detector
-from jfsed_jax.inference.evaluation import describe_scores, evaluate, write_adaptive_weights
+from jfsed_jax.inference import detector as detectors
+from jfsed_jax.inference.detector import Detector
+from jfsed_jax.inference.evaluation import describe_scores, evaluate
+from jfsed_jax.inference.focal_weights import write_adaptive_weights
+from jfsed_jax.inference.prediction import Posteriors
 from jfsed_jax.report import run_page
-from jfsed_jax.training.loop import check_workdir, train
+from jfsed_jax.runs.workdir import SplitFolder, Workdir, check_config
+from jfsed_jax.training.interrupt import Interrupted
+from jfsed_jax.training.loop import fit
 
 
 def check_run(run: PlannedRun, folder: Path) -> None:
     """Raises an `InputError` if a run of another config lies in `folder`."""
-    check_workdir(folder, run.config)
+    check_config(Workdir(folder), run.config)
 
 
 def train_run(run: PlannedRun, data_dir: Path, folder: Path, features_dir: Path | None) -> bool:
@@ -32,9 +38,13 @@ def train_run(run: PlannedRun, data_dir: Path, folder: Path, features_dir: Path 
       run: the plan.
       data_dir: a folder in the DCASE 2019 layout.
       folder: the run's workdir.
-      features_dir: see `datasets.prepare`.
+      features_dir: see `preparation.prepare`.
     """
-    return train(run.config, data_dir, folder, features_dir=features_dir)
+    try:
+        fit(run.config, data_dir, folder, features_dir=features_dir)
+    except Interrupted:
+        return False
+    return True
 
 
 def score_run(
@@ -45,8 +55,9 @@ def score_run(
     The rules share the posteriors. A split whose scores.json says that it is of this checkpoint,
     data and windows is left as it is.
     """
-    detector = load_detector(folder)
-    prepared = datasets.prepare(
+    detector = detectors.load(folder)
+    files = detector.workdir
+    prepared = prepare(
         data_dir, detector.front_end, features_dir=features_dir, classes=detector.classes
     )
     splits = [split for split in SPLITS if len(prepared.splits.get(split, ()))]
@@ -56,42 +67,42 @@ def score_run(
     folders = {rule: score_folder(detector.config.postprocess.rule, rule) for rule in rules}
     any_new = False
     for split in splits:
+        where = {rule: files.split(split, folders[rule]) for rule in rules}
         done = {
-            rule: _current_scores(folder / folders[rule] / split, detector, prepared, split, rule)
-            for rule in rules
+            rule: _current_scores(where[rule], detector, prepared, split, rule) for rule in rules
         }
         for rule in rules:
             if (found := done[rule]) is None:
-                known = next((folders[r] for r in rules if done[r] is not None), None)
+                known = next((where[r] for r in rules if done[r] is not None), None)
                 found = done[rule] = evaluate(
                     detector,
                     prepared,
-                    folder,
+                    files,
                     split=split,
                     rule=rule,
-                    folder=folders[rule],
-                    output=None if known is None else _saved_posteriors(folder / known / split),
+                    scored=folders[rule],
+                    output=None if known is None else _saved_posteriors(known),
                 )
                 any_new = True
             scores[rule][split] = found
-    if any_new or not (folder / "report.html").exists():
-        write_adaptive_weights(detector, prepared, folder)
+    if any_new or not files.report.exists():
+        write_adaptive_weights(detector, prepared, files)
         run_page.write_report(folder)
     return RunScores(detector.meta["clips"], detector.classes, scores)
 
 
 def _current_scores(
-    directory: Path, detector: Detector, prepared: datasets.Prepared, split: str, rule: str
+    folder: SplitFolder, detector: Detector, prepared: Prepared, split: str, rule: str
 ) -> dict[str, Any] | None:
     """The scores in a folder if they are those that `evaluate` would write there again."""
     try:
-        scores = json.loads((directory / "scores.json").read_text())
+        scores = json.loads(folder.scores.read_text(encoding="utf-8"))
         current = scores["info"] == describe_scores(detector, prepared, split, rule)
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
     return scores if current else None
 
 
-def _saved_posteriors(directory: Path) -> Posteriors:
-    with np.load(directory / "posteriors.npz") as saved:
+def _saved_posteriors(folder: SplitFolder) -> Posteriors:
+    with np.load(folder.posteriors) as saved:
         return Posteriors(saved["clip"], saved["frames"])

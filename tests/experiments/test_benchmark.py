@@ -1,9 +1,13 @@
-"""The benchmark: its count of operations, taking turns, the table; and the reference's log-mel."""
+"""The benchmark: operations counted, taking turns, the table, what it needs; PyTorch's log-mel."""
 
 import json
+import subprocess
+import sys
 import time
+from functools import partial
 
 import defaults
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,11 +15,13 @@ import pytest
 from jfsed_jax.configs import base, guided_learning, mean_teacher, pts_tfd_afl_esp
 from ml_collections import ConfigDict
 
+from jfsed_jax import experiments
 from jfsed_jax.audio.front_end import FrontEnd, mel_basis
 from jfsed_jax.audio.host import log_mel
 from jfsed_jax.cli import main as cli
 from jfsed_jax.errors import InputError
-from jfsed_jax.experiments import benchmarking as benchmark
+from jfsed_jax.experiments import benchmark_data, benchmarking, measuring
+from jfsed_jax.experiments.our_side import OurSide
 from jfsed_jax.method import models
 
 NO_TORCH = "PyTorch is not installed (extra [torch])"
@@ -33,10 +39,10 @@ def test_operations_are_those_of_the_layers():
     convolutions = 600 * (64 * 25 * 160 + 16 * 25 * 160 * 160 + 4 * 9 * 160 * 160)
     dense = 600 * (160 * 128 + 128 * 20 + 160 * 256 + 256 * 10)
     without = make("student", gru_layers=0)
-    assert benchmark.forward_flops(without, 600, 64) == 2 * (convolutions + dense)
+    assert measuring.forward_flops(without, 600, 64) == 2 * (convolutions + dense)
     gates = 600 * 2 * 3 * 64 * ((160 + 64) + (128 + 64)) + 600 * 128 * 128
-    assert benchmark.forward_flops(make("student"), 600, 64) == 2 * (convolutions + dense + gates)
-    recurrent = benchmark.forward_flops(make("student", aed_recurrent=True), 600, 64)
+    assert measuring.forward_flops(make("student"), 600, 64) == 2 * (convolutions + dense + gates)
+    recurrent = measuring.forward_flops(make("student", aed_recurrent=True), 600, 64)
     assert recurrent == 2 * (convolutions + dense + gates + 600 * 128 * 256)
 
 
@@ -44,11 +50,11 @@ def test_operations_of_systems_0_and_1():
     blocks = 864 * 64 * (9 * 64 + 64 * 64) + 432 * 16 * 10 * 64 * 64 + 216 * 4 * 10 * 64 * 64
     gates = 108 * 2 * 3 * 64 * ((64 + 64) + (128 + 64))
     baseline = make("student", mean_teacher.get_config)
-    found = benchmark.forward_flops(baseline, 864, 64)
+    found = measuring.forward_flops(baseline, 864, 64)
     assert found == 2 * (blocks + gates + 108 * 128 * 20)
     convolutions = 500 * (64 * 25 * 160 + 16 * 25 * 160 * 160 + 4 * 9 * 160 * 160)
     guided = make("student", guided_learning.get_config)
-    found = benchmark.forward_flops(guided, 500, 64)
+    found = measuring.forward_flops(guided, 500, 64)
     assert found == 2 * (convolutions + 500 * 160 * 20 + 160 * 10)
 
 
@@ -67,7 +73,7 @@ def test_operations_are_those_that_xla_counts(model):
     mel = jax.ShapeDtypeStruct((1, 600, 64), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), mel)
     counted = jax.jit(model.apply).lower(variables, mel).cost_analysis()["flops"]
-    assert benchmark.forward_flops(model, 600, 64) == pytest.approx(counted, rel=0.1)
+    assert measuring.forward_flops(model, 600, 64) == pytest.approx(counted, rel=0.1)
 
 
 def test_sides_take_turns():
@@ -78,7 +84,7 @@ def test_sides_take_turns():
         time.sleep(seconds)
 
     sides = {"a": lambda: side("a", 0.02), "b": lambda: side("b", 0.04)}
-    found = benchmark.take_turns(sides, seconds=0.25)
+    found = measuring.take_turns(sides, seconds=0.25)
     assert called == ["a", "b"] * (len(called) // 2)
     assert found["a"].calls == found["b"].calls == len(called) // 2 - 1
     assert 1.5 < found["b"].seconds / found["a"].seconds < 2.5
@@ -92,12 +98,9 @@ def quick(monkeypatch):
     config.teacher.update(few, pools=((10, 8), (10, 4)))
     config.student.update(few, pools=((1, 8), (1, 8)))
     config.front_end.update(clip_seconds=100 / 60)
-    monkeypatch.setattr(benchmark, "take_turns", lambda sides: TAKE_TURNS(sides, seconds=0.1))
-    monkeypatch.setattr(jax.config, "update", lambda *_: None)  # this process has its devices
+    few = partial(measuring.take_turns, seconds=0.1)
+    monkeypatch.setattr(benchmarking, "take_turns", few)
     return config
-
-
-TAKE_TURNS = benchmark.take_turns
 
 
 def check_table(result, sides):
@@ -112,7 +115,7 @@ def check_table(result, sides):
     for row in (row for row in rows.values() if "skipped" not in row):
         assert [side for side in ("ours", "torch") if side in row] == sides
         assert ("ratio" in row) == (len(sides) == 2)
-    lines = benchmark.format_table(result).splitlines()
+    lines = benchmarking.format_table(result).splitlines()
     assert [line.split("  ")[0] for line in lines[-5:]] == list(rows)
     return rows
 
@@ -121,10 +124,10 @@ def test_without_a_reference_and_without_grain(monkeypatch):
     def missing(*_):
         raise ModuleNotFoundError("No module named 'grain'", name="grain")
 
-    monkeypatch.setattr(benchmark, "_input_sides", missing)
+    monkeypatch.setattr(benchmarking, "_input_sides", missing)
     config = quick(monkeypatch)
     config.num_seeds = 2
-    result = benchmark.benchmark(config, size=4)
+    result = benchmarking.benchmark(config, size=4)
     seeds = result["rows"].pop(1)
     train = result["rows"][0]
     assert seeds["name"] == "seeds" and seeds["flops"] == 2 * train["flops"]
@@ -132,15 +135,15 @@ def test_without_a_reference_and_without_grain(monkeypatch):
     assert seeds["note"].startswith("2 as one program: ")
     rows = check_table(result, ["ours"])
     assert rows["input"] == {"name": "input", "skipped": "grain is not installed"}
-    assert "skipped: grain is not installed" in benchmark.format_table(result)
+    assert "skipped: grain is not installed" in benchmarking.format_table(result)
     assert rows["peak memory"]["ours"]["host"] > 1e6
 
 
 def test_against_torch(monkeypatch):
     pytest.importorskip("torch", reason=NO_TORCH)
     memory = {"host": 5 << 20, "device": 0}
-    monkeypatch.setattr(benchmark, "peak_memory", lambda *_: memory)
-    result = benchmark.benchmark(quick(monkeypatch), size=4, reference="torch")
+    monkeypatch.setattr(benchmarking, "peak_memory", lambda *_: memory)
+    result = benchmarking.benchmark(quick(monkeypatch), size=4, reference="torch")
     rows = check_table(result, ["ours", "torch"])
     assert result["largest_difference"] < 1e-5
     seconds = [rows["train step"][side]["seconds"] for side in ("torch", "ours")]
@@ -151,7 +154,6 @@ def test_against_torch(monkeypatch):
 def test_both_sides_train_systems_0_and_1(system, monkeypatch):
     pytest.importorskip("torch", reason=NO_TORCH)
     config = system.get_config("tiny")
-    config.augmentation = dict.fromkeys(config.augmentation, 0.0)
     config.teacher_noise = 0.0
     few = dict(filters=(4, 4), kernels=(3, 3), dropout=0.0)
     if system is mean_teacher:
@@ -161,9 +163,9 @@ def test_both_sides_train_systems_0_and_1(system, monkeypatch):
         config.student.update(few, pools=((1, 8), (1, 8)), convs=(1, 1))
     config.front_end.update(clip_seconds=2.0)
     front_end = FrontEnd(**config.front_end)
-    batch = benchmark.make_batch(config, front_end, 4)
-    ours = benchmark.Ours(config, batch)
-    theirs = benchmark.Torch(benchmark.load_reference(), config, front_end, batch, ours.variables)
+    batch = benchmark_data.make_batch(config, front_end, 4)
+    ours = OurSide(config, batch)
+    theirs = benchmarking.load_reference().TorchSide(config, front_end, batch, ours.variables)
     for found, expected in zip(ours.infer(), theirs.infer(), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-5)
     before = theirs.infer()
@@ -176,21 +178,66 @@ def test_both_sides_train_systems_0_and_1(system, monkeypatch):
         assert np.isfinite(new).all() and not np.array_equal(old, new)
 
 
-def test_what_is_missing_is_named(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(benchmark, "_REFERENCE", tmp_path / "torch_reference.py")
-    found = benchmark.importlib.util.find_spec
-    for torch, message in ((None, "not installed"), ("a spec", "from a clone")):
-        monkeypatch.setattr(benchmark.importlib.util, "find_spec", lambda name, torch=torch: torch)
-        with pytest.raises(InputError, match=message):
-            benchmark.load_reference()
-    monkeypatch.setattr(benchmark.importlib.util, "find_spec", found)
+def test_without_torch_the_extra_is_named(monkeypatch, capsys):
+    for name in ("torch_side", "torch_reference", "torch_models"):
+        monkeypatch.delitem(sys.modules, f"jfsed_jax.experiments.{name}", raising=False)
+        monkeypatch.delattr(experiments, name, raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(InputError, match=r"not installed.*jfsed_jax\[torch\]"):
+        benchmarking.load_reference()
+
+
+def test_another_reference_is_refused(capsys):
     assert cli.main(["benchmark", "--reference=keras"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_a_model_that_torch_lacks_is_refused():
+    pytest.importorskip("torch", reason=NO_TORCH)
+    config = base.get_config("tiny")
+    config.student.architecture = "mine:Conformer"
+    side = benchmarking.load_reference().TorchSide
+    with pytest.raises(InputError, match="no mine:Conformer.*config.student.architecture"):
+        side(config, FrontEnd(**config.front_end), {})
+    config = base.get_config("tiny")
+    config.scheme = "mine:cosine"
+    with pytest.raises(InputError, match="config.scheme mine:cosine"):
+        side(config, FrontEnd(**config.front_end), {})
+
+
+def test_a_model_of_someone_else_has_no_count_of_operations():
+    assert measuring.forward_flops(nn.Dense(3), 600, 64) is None
+
+
+@pytest.mark.parametrize("reference", [False, True], ids=["alone", "beside torch"])
+def test_needs_none_of_the_libraries_for_audio_data_and_scores(reference):
+    """What runs where only JAX, and PyTorch, are installed, as on many a machine with a GPU."""
+    if reference:
+        pytest.importorskip("torch", reason=NO_TORCH)
+    program = f"""
+import sys
+absent = "librosa soundfile sed_eval dcase_util pandas numba tensorflow_datasets grain"
+sys.modules.update(dict.fromkeys(absent.split()))
+from jfsed_jax.experiments import benchmark_layers, benchmarking, our_side
+from jfsed_jax.method import losses, models, step
+from jfsed_jax.configs import pts_tfd_afl_esp
+if {reference}:
+    from jfsed_jax.experiments import torch_reference, torch_weights
+    benchmarking.load_reference()
+config = pts_tfd_afl_esp.get_config("tiny")
+try:
+    benchmarking._input_sides(config, benchmarking.FrontEnd(**config.front_end), None)
+except ImportError as error:
+    print(error.name)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "grain\n"
+
+
 def test_batch_has_each_kind_in_the_configs_proportion():
     config = ConfigDict({"batch": {"weak": 16, "unlabelled": 32, "strong": 16}})
-    batch = benchmark.make_batch(config, defaults.front_end(), 8)
+    batch = benchmark_data.make_batch(config, defaults.front_end(), 8)
     assert batch["is_weak"].tolist() == [1, 1, 0, 0, 0, 0, 0, 0]
     assert batch["is_strong"].tolist() == [0, 0, 0, 0, 0, 0, 1, 1]
     assert (batch["frame_labels"].any((1, 2)) == batch["is_strong"]).all()
@@ -200,7 +247,8 @@ def test_the_references_log_mel_is_ours():
     torch = pytest.importorskip("torch", reason=NO_TORCH)
     front_end = defaults.front_end(clip_seconds=2.0)
     noise = np.random.default_rng(0).normal(0, 0.1, front_end.num_samples).astype(np.float32)
-    found = benchmark.load_reference().log_mel(
+    reference = pytest.importorskip("jfsed_jax.experiments.torch_reference", reason=NO_TORCH)
+    found = reference.log_mel(
         torch.from_numpy(noise)[None], torch.from_numpy(mel_basis(front_end)), front_end
     )
     np.testing.assert_allclose(found[0], log_mel(noise, front_end), atol=1e-4)

@@ -21,13 +21,15 @@ from flax.traverse_util import flatten_dict
 from jfsed_jax.configs import base, guided_learning, mean_teacher, pts_tfd_afl_esp
 
 from jfsed_jax.errors import InputError
-from jfsed_jax.experiments import torch_weights as from_torch
-from jfsed_jax.method import step as train_step
+from jfsed_jax.experiments.torch_weights import from_torch, to_torch
 from jfsed_jax.method.models import Output
-from jfsed_jax.method.state import TrainState, parameter_ema, teacher_params
+from jfsed_jax.method.optimisers import parameter_ema
+from jfsed_jax.method.state import TrainState, initial_state, teacher_params
+from jfsed_jax.method.step import train_step, weighted_sum
+from jfsed_jax.method.system import from_config
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra [torch])")
-import torch_reference  # noqa: E402
+from jfsed_jax.experiments import torch_models, torch_reference  # noqa: E402
 
 torch.set_num_threads(1)  # several wait for each other where the machine is busy
 
@@ -91,31 +93,29 @@ def sgd_with_gradients(rate):
     return optax.GradientTransformation(lambda params: params, update)
 
 
-class Pair:
+class BothSides:
     """One system on both sides, with one set of random weights and running statistics."""
 
     def __init__(self, config):
         self.config = narrow(config)
-        system = train_step.make_system(
-            self.config, num_classes=CLASSES, steps_per_epoch=1, axis_name=None, shares=SHARES
-        )
+        system = from_config(self.config, classes=CLASSES, steps_per_epoch=1, shares=SHARES)
         self.average = parameter_ema(config.optimiser.ema_decay)
         optimiser = optax.chain(sgd_with_gradients(RATE), self.average)
         self.system = replace(system, optimiser=optimiser)
-        initial = partial(train_step.initial_state, self.system, self.config)
+        initial = partial(initial_state, self.system, input_shape=(FRAMES, BANDS))
         state = jax.eval_shape(initial, jax.random.key(0))
         self.trained = state.params
         # A mean teacher's parameters are in the optimiser's state.
-        params = state.params | {"teacher": teacher_params(state)}
+        params = state.params | {"teacher": teacher_params(state.params, state.opt_state)}
         self.like = {"params": params, "batch_stats": state.batch_stats}
 
     def reference(self):
         """A new PyTorch system, the same at every call."""
         torch.manual_seed(SEED)
-        reference = torch_reference.System(self.config, CLASSES, BANDS, SHARES)
+        reference = torch_models.TorchSystem(self.config, CLASSES, BANDS, SHARES)
         if self.config.scheme == "mean_teacher":
             # A copy: its distance from the student would be the square of next to nothing.
-            other = torch_reference.System(self.config, CLASSES, BANDS).student
+            other = torch_models.TorchSystem(self.config, CLASSES, BANDS).student
             reference.teacher.load_state_dict(other.state_dict())
         for module in reference.modules():
             if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
@@ -125,13 +125,13 @@ class Pair:
                 for value in (module.bias, module.running_mean):
                     if value is not None:
                         value.data.uniform_(-0.5, 0.5)
-            if isinstance(module, torch_reference.AttentionPooling):
+            if isinstance(module, torch_models.TorchAttentionPooling):
                 for value in module.parameters():
                     value.data *= 2  # attention that prefers some frames, as after training
         return reference
 
     def variables(self, reference):
-        return from_torch.from_torch(reference.state_dict(), self.like)
+        return from_torch(reference.state_dict(), self.like)
 
     def state(self, variables, step):
         """Ours before training; the teacher of a mean teacher is where its average begins."""
@@ -148,12 +148,12 @@ class Pair:
     def step(self):
         """Compiled once for both stages, which the step number chooses."""
         key = jax.random.key(0)
-        return jax.jit(partial(train_step.train_step, key=key, system=self.system))
+        return jax.jit(partial(train_step, key=key, system=self.system))
 
 
 @pytest.fixture(scope="module")
-def pairs():
-    return {name: Pair(get_config()) for name, get_config in SYSTEMS.items()}
+def systems():
+    return {name: BothSides(get_config()) for name, get_config in SYSTEMS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -183,21 +183,21 @@ def torch_batch(batch):
 
 
 @pytest.mark.parametrize("system", ["mean_teacher", "guided_learning", "pts"])
-def test_round_trip_is_exact(system, pairs):
-    pair = pairs[system]
-    reference = pair.reference()
-    state_dict, variables = reference.state_dict(), pair.variables(reference)
-    back = from_torch.to_torch(variables)
+def test_round_trip_is_exact(system, systems):
+    sides = systems[system]
+    reference = sides.reference()
+    state_dict, variables = reference.state_dict(), sides.variables(reference)
+    back = to_torch(variables)
     assert back.keys() == state_dict.keys()
     for name, value in state_dict.items():
         np.testing.assert_array_equal(back[name], value.numpy(), err_msg=name)
-    again = from_torch.from_torch(back, pair.like)
+    again = from_torch(back, sides.like)
     assert jax.tree.all(jax.tree.map(np.array_equal, again, variables))
     reference.load_state_dict({name: torch.from_numpy(value) for name, value in back.items()})
 
 
-def test_weights_of_another_config_are_refused(pairs):
-    state_dict = pairs["pts"].reference().state_dict()
+def test_weights_of_another_config_are_refused(systems):
+    state_dict = systems["pts"].reference().state_dict()
     weight = "student.gru.weight_hh_l1_reverse"
     for wrong, message in [
         ({name: value for name, value in state_dict.items() if name != weight}, f"no '{weight}'"),
@@ -205,7 +205,7 @@ def test_weights_of_another_config_are_refused(pairs):
         (state_dict | {"teacher.at_linear.bias": torch.zeros(3)}, r"\(3,\).*expected \(16,\)"),
     ]:
         with pytest.raises(InputError, match=message):
-            from_torch.from_torch(wrong, pairs["pts"].like)
+            from_torch(wrong, systems["pts"].like)
 
 
 @pytest.mark.parametrize("train", [False, True], ids=["running statistics", "batch statistics"])
@@ -221,13 +221,13 @@ def test_weights_of_another_config_are_refused(pairs):
         ("ablations", "student"),
     ],
 )
-def test_outputs(system, name, train, pairs, batch, torch_batch):
-    pair = pairs[system]
-    reference = pair.reference().train(train)
-    variables = {kind: tree[name] for kind, tree in pair.variables(reference).items()}
+def test_outputs(system, name, train, systems, batch, torch_batch):
+    sides = systems[system]
+    reference = sides.reference().train(train)
+    variables = {kind: tree[name] for kind, tree in sides.variables(reference).items()}
     with torch.no_grad():
         expected = getattr(reference, name)(torch_batch["mel"])
-    model = getattr(pair.system, name)
+    model = sides.system.models.named()[name]
     found, _ = model.apply(variables, batch["mel"], train=train, mutable=["batch_stats"])
     np.testing.assert_allclose(found.clip, expected.clip, atol=1e-5, rtol=0)
     np.testing.assert_allclose(found.frames, expected.frames, atol=1e-5, rtol=0)
@@ -237,37 +237,38 @@ def test_outputs(system, name, train, pairs, batch, torch_batch):
 
 
 @pytest.mark.parametrize("stage", [8, 60])
-def test_loss_terms_of_the_ablations(stage, pairs, batch, torch_batch):
-    pair = pairs["ablations"]
-    reference = pair.reference()
-    variables = pair.variables(reference)
-    expected = torch_reference.losses(
-        reference, torch_batch, stage, steps_per_epoch=1, config=pair.config
+def test_loss_terms_of_the_ablations(stage, systems, batch, torch_batch):
+    sides = systems["ablations"]
+    reference = sides.reference()
+    variables = sides.variables(reference)
+    expected = torch_reference.loss_terms(
+        reference, torch_batch, stage, steps_per_epoch=1, config=sides.config
     )
     outputs = [
         Output(*(jnp.asarray(value.detach()) for value in model(torch_batch["mel"])))
         for model in (reference.teacher, reference.student)
     ]
     params, step = variables["params"], jnp.int32(stage)
-    found = train_step.joint_terms(*outputs, params, batch, step, pair.system, None)
+    found = sides.system.objective.terms(*outputs, params, batch, step)
+    _, values = weighted_sum(found, None)
     assert found.keys() == expected.keys()
     for term, (weight, value) in expected.items():
         np.testing.assert_allclose(found[term][0], weight, atol=1e-6, err_msg=term)
-        np.testing.assert_allclose(found[term][1], value.item(), rtol=1e-6, err_msg=term)
+        np.testing.assert_allclose(values[term], value.item(), rtol=1e-6, err_msg=term)
 
 
 @pytest.mark.parametrize(("name", "start"), RUNS)
-def test_training(name, start, pairs, batch, torch_batch):
-    pair = pairs[name]
-    reference = pair.reference()
-    variables = pair.variables(reference)
-    state = pair.state(variables, start)
+def test_training(name, start, systems, batch, torch_batch):
+    sides = systems[name]
+    reference = sides.reference()
+    variables = sides.variables(reference)
+    state = sides.state(variables, start)
     optimiser = torch.optim.SGD(reference.parameters(), lr=RATE)
     losses = []
     for step in range(start, start + STEPS):
-        state, metrics = pair.step(state, batch)
+        state, metrics = sides.step(state, batch)
         values = torch_reference.train_step(
-            reference, optimiser, torch_batch, step, steps_per_epoch=1, config=pair.config
+            reference, optimiser, torch_batch, step, steps_per_epoch=1, config=sides.config
         )
         if step == start:
             assert (
@@ -276,11 +277,11 @@ def test_training(name, start, pairs, batch, torch_batch):
             )
             for term, value in values.items():
                 np.testing.assert_allclose(metrics[term], value, rtol=1e-6, err_msg=term)
-            compare_gradients(state.opt_state[0], reference, pair.trained)
+            compare_gradients(state.opt_state[0], reference, sides.trained)
         losses.append([float(metrics["loss"]), float(values["loss"])])
     ours, theirs = np.transpose(losses)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
-    compare_variables(state, variables, reference, pair)
+    compare_variables(state, variables, reference, sides)
 
 
 def compare_gradients(found, reference, trained):
@@ -289,7 +290,7 @@ def compare_gradients(found, reference, trained):
         for name, value in reference.named_parameters()
         if value.requires_grad
     }
-    expected = from_torch.from_torch(gradients, {"params": trained})["params"]
+    expected = from_torch(gradients, {"params": trained})["params"]
     found, expected = flatten_dict(found), flatten_dict(expected)
     everything = np.sqrt(sum(np.square(value).sum() for value in expected.values()))
     for path, value in expected.items():
@@ -302,9 +303,9 @@ def compare_gradients(found, reference, trained):
         assert error <= 1e-4 * scale + 1e-7 * everything, (path, error, scale)
 
 
-def compare_variables(state, before, reference, pair):
-    theirs = pair.variables(reference)
-    found = flatten_dict(state.params | {"teacher": teacher_params(state)})
+def compare_variables(state, before, reference, sides):
+    theirs = sides.variables(reference)
+    found = flatten_dict(state.params | {"teacher": teacher_params(state.params, state.opt_state)})
     for path, value in flatten_dict(theirs["params"]).items():
         np.testing.assert_allclose(found[path], value, atol=1e-4, rtol=0, err_msg=str(path))
     # The running variances differ by design: of n values PyTorch adds n / (n - 1) times what we
@@ -312,8 +313,8 @@ def compare_variables(state, before, reference, pair):
     found, before = flatten_dict(state.batch_stats), flatten_dict(before["batch_stats"])
     for path, value in flatten_dict(theirs["batch_stats"]).items():
         if path[-1] == "var":
-            kept = momentum(pair.config, path) ** STEPS
-            n = values_per_channel(pair.config, path)
+            kept = momentum(sides.config, path) ** STEPS
+            n = values_per_channel(sides.config, path)
             value = kept * before[path] + (value - kept * before[path]) * (n - 1) / n
         np.testing.assert_allclose(found[path], value, atol=1e-4, rtol=1e-5, err_msg=str(path))
 

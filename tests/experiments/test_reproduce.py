@@ -6,6 +6,7 @@ All but the last test train nothing: `train_run` and `score_run` are replaced by
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,14 +18,15 @@ from html_page import ParsedPage
 from jfsed_jax.cli import main as cli
 from jfsed_jax.datasets import demo
 from jfsed_jax.errors import InputError
-from jfsed_jax.experiments import paper, reproduction
-from jfsed_jax.experiments.plan import load_config, plan_rows, plan_runs, score_folder
+from jfsed_jax.experiments import paper, reproduction, trained_runs
+from jfsed_jax.experiments.planned_runs import load_config, plan_rows, plan_runs, score_folder
 from jfsed_jax.experiments.reproduction import reproduce
 from jfsed_jax.experiments.result_table import RunScores
-from jfsed_jax.inference.evaluation import class_weight_sums
+from jfsed_jax.inference.focal_weights import class_weight_sums
 from jfsed_jax.sed import tables
 from jfsed_jax.sed.events import DCASE2019_CLASSES, Event
 from jfsed_jax.sed.score_titles import TITLES
+from jfsed_jax.training.interrupt import Interrupted
 
 ROOT = Path(__file__).parents[2]
 EVIL = "step 3: <b>loss</b> | not `finite`\n& *so on*"
@@ -191,8 +193,21 @@ def test_an_interrupted_command_says_that_it_goes_on(tmp_path, fake, capsys):
     status = cli.main(
         ["reproduce", "--table=1", "--systems=3", "--data=d", f"--workdir={tmp_path}"]
     )
-    assert status == 0
+    assert status == 130
     assert "the same command goes on" in capsys.readouterr().out
+
+
+def test_a_run_that_a_signal_stops_is_not_done(tmp_path, monkeypatch):
+    stopped = [signal.SIGINT]
+
+    def fit(config, data_dir, workdir, *, features_dir):
+        if stopped:
+            raise Interrupted("saved", stopped.pop())
+
+    monkeypatch.setattr(trained_runs, "fit", fit)
+    run = plan_runs(plan_rows(1, "tiny", systems=[3]), 1)[0]
+    assert not trained_runs.train_run(run, tmp_path, tmp_path, None)
+    assert trained_runs.train_run(run, tmp_path, tmp_path, None)
 
 
 def test_a_run_that_fails_is_in_its_row_and_stops_no_other(tmp_path, fake, capsys):

@@ -7,6 +7,7 @@ table 2's first and ``tau = 15, gamma = 2`` rows are runs of table 1 too.
 import importlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from jfsed_jax.errors import InputError
@@ -38,7 +39,7 @@ class PlannedRow(NamedTuple):
 
 
 class PlannedRun(NamedTuple):
-    """A training run: its folder under ``W/runs``, its config, the rules it is scored with."""
+    """A training run: its name (see `run_folder`), its config, the rules it is scored with."""
 
     name: str
     config: Any
@@ -128,8 +129,13 @@ def _focal_rows(
 
 
 def run_name(row: PlannedRow, seed: int) -> str:
-    """The folder of a row's training run."""
+    """The name of a row's training run."""
     return f"{row.run}-seed{seed}"
+
+
+def run_folder(workdir: Path, name: str) -> Path:
+    """Where the run of a name lies in the workdir of the tables."""
+    return workdir / "runs" / name
 
 
 def score_folder(trained_rule: str, rule: str) -> str:

@@ -1,0 +1,103 @@
+"""The benchmark's own side: step, inference and log-mel, compiled as training compiles them."""
+
+import time
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from jfsed_jax.audio.device import log_mel_jax
+from jfsed_jax.audio.front_end import FrontEnd
+from jfsed_jax.experiments.benchmark_data import CLASSES, STEPS_PER_EPOCH
+from jfsed_jax.experiments.measuring import Call
+from jfsed_jax.method import parallel
+from jfsed_jax.method.state import initial_state, teacher_params
+from jfsed_jax.method.step import train_step
+from jfsed_jax.method.system import from_config, models_from_config
+from jfsed_jax.training.memory import release_freed_memory
+
+
+class OurSide:
+    """The step, without augmentation, and the student's inference.
+
+    With `seeds` > 1 also the step of that many models at once, on the same batch.
+
+    Attributes:
+      models: ``teacher`` and ``student``; of a mean teacher twice the same.
+      state: what the next step starts from.
+      variables: ``params`` and ``batch_stats`` of teacher, student and maps before any step, on the
+        host, for `torch_weights.to_torch`.
+      compile_seconds: by program, ``train step``, ``inference`` and, with seeds, ``seeds``.
+    """
+
+    def __init__(self, config, batch: dict[str, np.ndarray], seeds: int = 1):
+        front_end = FrontEnd(**config.front_end)
+        described = from_config(
+            config, classes=CLASSES, steps_per_epoch=STEPS_PER_EPOCH, axis_name=parallel.AXIS
+        )
+        system = replace(described, augment=None)
+        self.models = system.models.named()
+        mesh = parallel.make_mesh()
+        everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+        split = jax.sharding.NamedSharding(mesh, parallel.ONE_BATCH)
+        shape = front_end.num_frames, front_end.n_mels
+        create = jax.jit(partial(initial_state, system, input_shape=shape))
+        self.state = jax.device_put(create(jax.random.key(0)), everywhere)
+        teacher = teacher_params(self.state.params, self.state.opt_state)
+        params = self.state.params | {"teacher": teacher}
+        params, stats = jax.device_get((params, self.state.batch_stats))
+        self.variables = {"params": params, "batch_stats": stats}
+        student = {"params": params["student"], "batch_stats": stats["student"]}
+        self._student = jax.device_put(student, everywhere)
+        self._batch = jax.device_put(batch, split)
+        self._mel = jax.device_put(batch["mel"].astype(np.float32), split)
+        self._key = jax.random.key(0)
+        release_freed_memory()  # as training does
+
+        one_step = partial(train_step, system=system, axis_name=parallel.AXIS)
+        step = parallel.data_parallel(one_step, mesh)
+        student_alone = models_from_config(config, classes=CLASSES).student
+        infer = jax.jit(lambda variables, mel: student_alone.apply(variables, mel)[:2])
+        self.compile_seconds: dict[str, float] = {}
+        self._step = self._compile("train step", step, self.state, self._batch, self._key)
+        self._infer = self._compile("inference", infer, self._student, self._mel)
+        if seeds > 1:
+            self._keys = jax.random.split(self._key, seeds)
+            self._states = jax.device_put(create(self._keys), everywhere)
+            several = parallel.several_seeds(one_step, share_batch=True)
+            together = parallel.data_parallel(several, mesh)
+            self._together = self._compile("seeds", together, self._states, self._batch, self._keys)
+        release_freed_memory()  # training does after the first step, which it compiles by calling
+
+    def _compile(self, name: str, function, *arguments) -> Any:
+        since = time.perf_counter()
+        compiled = function.lower(*arguments).compile()
+        self.compile_seconds[name] = time.perf_counter() - since
+        return compiled
+
+    def train(self) -> None:
+        """One step of both models."""
+        self.state, metrics = self._step(self.state, self._batch, self._key)
+        jax.block_until_ready((self.state, metrics))
+
+    def train_seeds(self) -> None:
+        """One step of every seed's models."""
+        self._states, metrics = self._together(self._states, self._batch, self._keys)
+        jax.block_until_ready((self._states, metrics))
+
+    def infer(self) -> list[np.ndarray]:
+        """The student's clip and frame posteriors, <float32>[B, C] and [B, T', C]."""
+        return [np.asarray(value) for value in self._infer(self._student, self._mel)]
+
+    def peak_on_device(self) -> int:
+        """Bytes, 0 on the host."""
+        return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)
+
+
+def log_mel_call(front_end: FrontEnd, waveforms: np.ndarray) -> Call:
+    """The log-mel of <float32>[B, N] on the device."""
+    on_device = jax.device_put(waveforms, jax.devices()[0])
+    compiled = jax.jit(partial(log_mel_jax, front_end=front_end))
+    return lambda: compiled(on_device).block_until_ready()
