@@ -2,7 +2,6 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from absl import logging
 
@@ -38,57 +37,54 @@ def define_evaluate(parser: CommandParser) -> None:
 
 def run_evaluate(args: argparse.Namespace) -> int:
     """Scores one seed of a run, or each of them."""
-    workdir = Path(args.workdir)
-    process.start_jax_as_trained(workdir)
-    from jfsed_jax import datasets
-    from jfsed_jax.inference.detector import load_detector
-    from jfsed_jax.inference.evaluation import evaluate, write_adaptive_weights, write_seeds
+    process.start_jax_as_trained(args.workdir)
+    from jfsed_jax.datasets.preparation import prepare
+    from jfsed_jax.inference.detector import load
+    from jfsed_jax.inference.evaluation import evaluate
+    from jfsed_jax.inference.focal_weights import write_adaptive_weights
+    from jfsed_jax.inference.seeds import write_seeds
     from jfsed_jax.sed import score_text
-    from jfsed_jax.training.loop import seed_folder
 
-    detector = load_detector(workdir, args.checkpoint, args.model, args.seed or 0)
-    seeds = range(detector.config.num_seeds) if args.seed is None else [args.seed]
-    prepared = datasets.prepare(
-        Path(args.data or detector.meta["data_dir"]),
+    detector = load(args.workdir, args.checkpoint, args.model, args.seed or 0)
+    workdir, num_seeds = detector.workdir, detector.config.num_seeds
+    seeds = range(num_seeds) if args.seed is None else [args.seed]
+    features = args.features
+    if not args.data and not features:
+        features = workdir.remembered(detector.meta["features_dir"])
+    prepared = prepare(
+        args.data or workdir.remembered(detector.meta["data_dir"]),
         detector.front_end,
-        features_dir=_features_dir(args, detector.meta),
+        features_dir=features or None,
         classes=detector.classes,
     )
     all_scores = []
     for k in seeds:
         if k != detector.seed:
-            detector = load_detector(workdir, args.checkpoint, args.model, k)
-        folder = seed_folder(workdir, detector.config, k)
+            detector = load(args.workdir, args.checkpoint, args.model, k)
+        own = workdir.seed(k, num_seeds)
         score_files = Path(args.score_files) if args.score_files else None
         scores = evaluate(
             detector,
             prepared,
-            folder,
+            own,
             split=args.split,
             rule=args.postprocess,
             tune=args.tune_thresholds,
             score_files=score_files / f"seed{k}" if score_files and len(seeds) > 1 else score_files,
         )
-        write_adaptive_weights(detector, prepared, folder)
+        write_adaptive_weights(detector, prepared, own)
         all_scores.append(scores)
         info = scores["info"]
         print(
-            f"{info['system']}{f', seed {k}' if folder != workdir else ''}, step "
+            f"{info['system']}{f', seed {k}' if num_seeds > 1 else ''}, step "
             f"{info['checkpoint_step']}, {info['num_clips']} clips of {info['split']}, "
             f"{info['postprocess']} windows{', tuned thresholds' if args.tune_thresholds else ''}"
             f"\n{score_text.format_scores({n: s for n, s in scores.items() if n != 'info'})}\n"
-            f"{folder / 'eval' / args.split}"
+            f"{own.split(args.split).path}"
         )
     if len(seeds) > 1:
         print(f"\n{score_text.format_seeds(write_seeds(workdir, all_scores))}")
     return 0
-
-
-def _features_dir(args: argparse.Namespace, meta: dict[str, Any]) -> Path | None:
-    """Where features are: as given, or those of training if it is the same data."""
-    if args.features:
-        return Path(args.features)
-    return None if args.data else Path(meta["features_dir"])
 
 
 def define_predict(parser: CommandParser) -> None:
@@ -104,15 +100,16 @@ def run_predict(args: argparse.Namespace) -> int:
     """Labels what can be read and names the rest."""
     if not args.audio:
         raise InputError("no audio files: name one or more after the flags")
-    process.start_jax_as_trained(Path(args.workdir))
-    from jfsed_jax.inference.detector import detect, load_detector
+    process.start_jax_as_trained(args.workdir)
+    from jfsed_jax.inference.detector import load
+    from jfsed_jax.inference.recordings import detect
     from jfsed_jax.sed import tables
 
-    detector = load_detector(Path(args.workdir), args.checkpoint, args.model, args.seed)
+    detector = load(args.workdir, args.checkpoint, args.model, args.seed)
     events, read, refused = [], [], []
     for name in args.audio:
         try:
-            events += detect(detector, Path(name), rule=args.postprocess)
+            events += detect(detector, name, rule=args.postprocess)
             read.append(name)
         except InputError as error:
             logging.error("%s", error)
@@ -137,5 +134,5 @@ def run_report(args: argparse.Namespace) -> int:
     """Writes the page and prints its path."""
     from jfsed_jax.report.run_page import write_report
 
-    print(write_report(Path(args.workdir)))
+    print(write_report(args.workdir))
     return 0

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from jfsed_jax.cli import process
 from jfsed_jax.cli.arguments import CommandParser, names, number
-from jfsed_jax.cli.scores import write_json
 from jfsed_jax.cli.training import CONFIG
 from jfsed_jax.errors import InputError
 
@@ -81,12 +80,14 @@ def define_benchmark(parser: CommandParser) -> None:
 def run_benchmark(args: argparse.Namespace) -> int:
     """Prints the table of what was measured."""
     from jfsed_jax.experiments import benchmark_layers, benchmarking
+    from jfsed_jax.runs.workdir import write_json
 
     if args.layers:
-        print(benchmark_layers.format_layers(benchmark_layers.layers()))
+        print(benchmark_layers.format_layers(benchmark_layers.measure_layers()))
         return 0
+    benchmarking.prepare_process(args.config.cpu_devices)
     result = benchmarking.benchmark(args.config, size=args.batch, reference=args.reference)
     print(benchmarking.format_table(result))
     if args.json:
-        write_json(args.json, result)
+        write_json(Path(args.json), result)
     return 0

@@ -5,6 +5,7 @@ They import what they need when they run, so that ``--help`` and the commands th
 start without JAX.
 """
 
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -140,8 +141,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-      0 only if all was done; 2 on bad input, with one line on stderr; 130 after Ctrl-C, with which
-      training saves first; 141 if the reader of the output has gone.
+      0 only if all was done; 2 on bad input, with one line on stderr; 130 after Ctrl-C and 143
+      after SIGTERM, on which training saves first; 141 if the reader of the output has gone.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     name = f"jfsed-jax {argv[0]}" if argv and argv[0] in COMMANDS else "jfsed-jax"
@@ -151,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     except KeyboardInterrupt as stop:
         print(f"{name}: {str(stop) or 'interrupted'}", file=sys.stderr)
-        return process.INTERRUPTED
+        return 128 + getattr(stop, "signum", signal.SIGINT)  # of `training.interrupt.Interrupted`
     except BrokenPipeError:
         process.close_stdout()
         return process.PIPE_CLOSED

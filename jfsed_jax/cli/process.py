@@ -4,14 +4,16 @@ import ctypes
 import json
 import logging as standard_logging
 import os
+import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 from absl import flags, logging
 
-INTERRUPTED = 130  # exit status after Ctrl-C: 128 + SIGINT
-PIPE_CLOSED = 141  # 128 + SIGPIPE, as the shell's own programs end before `head`
+# Exit statuses as a shell has them for a signal: after Ctrl-C, and of a program before `head`.
+INTERRUPTED = 128 + signal.SIGINT
+PIPE_CLOSED = 128 + signal.SIGPIPE
 
 _PACKAGE = str(Path(__file__).parents[1])
 
@@ -65,11 +67,13 @@ def start_training(cpu_devices: int) -> None:
     start_jax(cpu_devices)
 
 
-def start_jax_as_trained(workdir: Path) -> None:
+def start_jax_as_trained(workdir: str) -> None:
     """`start_jax` with as many devices of a CPU as the workdir was trained on, to share clips."""
+    from jfsed_jax.runs.workdir import Workdir
+
     start_jax()
     with suppress(OSError, ValueError, KeyError, TypeError):  # who loads the run says what is wrong
-        use_cpu_devices(json.loads((workdir / "config.json").read_text())["cpu_devices"])
+        use_cpu_devices(json.loads(Workdir(Path(workdir)).config.read_text())["cpu_devices"])
 
 
 def use_cpu_devices(count: int) -> None:

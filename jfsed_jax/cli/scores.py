@@ -1,12 +1,10 @@
 """Commands on tables and score files, without JAX: score, postprocess, windows."""
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jfsed_jax.atomic import write_whole
 from jfsed_jax.cli.arguments import CommandParser, names, number
 from jfsed_jax.configs import base
 from jfsed_jax.errors import InputError
@@ -50,6 +48,7 @@ def define_score(parser: CommandParser) -> None:
 
 def run_score(args: argparse.Namespace) -> int:
     """Scores one system, or two and their difference."""
+    from jfsed_jax.runs.workdir import write_json
     from jfsed_jax.sed import score_text, scoring, tables, uncertainty
 
     if args.psds and not args.durations:
@@ -97,7 +96,7 @@ def run_score(args: argparse.Namespace) -> int:
     if args.psds:
         result |= _psds(args, reference.events, estimates, durations, classes)
     if args.json:
-        write_json(args.json, result)
+        write_json(Path(args.json), result)
     return 0
 
 
@@ -129,14 +128,6 @@ def _psds(
         )
     print(f"\n{psds.format_psds(result)}")
     return result
-
-
-def write_json(path: str, value: object) -> None:
-    """Writes what a ``--json`` flag asks for."""
-    try:
-        write_whole(Path(path), json.dumps(value, indent=2, allow_nan=False) + "\n")
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _define_knee(parser: CommandParser) -> None:

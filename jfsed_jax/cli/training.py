@@ -12,8 +12,8 @@ CONFIG = "configs/NAME.py[:size], size one of paper, small, tiny; --config.key=v
 def define_train(parser: CommandParser) -> None:
     """Adds the flags of `run_train`."""
     parser.description = (
-        f"{parser.description} Ctrl-C saves and ends with status 130;\n"
-        "the same command goes on where it was."
+        f"{parser.description} Ctrl-C saves and ends with status 130,\n"
+        "SIGTERM with 143; the same command goes on where it was."
     )
     parser.config = True
     parser.require("--config", f"{CONFIG}.", metavar="FILE")
@@ -24,18 +24,14 @@ def define_train(parser: CommandParser) -> None:
 
 
 def run_train(args: argparse.Namespace) -> int:
-    """Trains; an interrupted run is saved and is no success."""
+    """Trains to the end; when it is stopped before, `fit` saves and raises."""
     process.start_training(args.config.cpu_devices)
-    from jfsed_jax.training.loop import train
+    from jfsed_jax.training.loop import fit
 
-    done = train(
-        args.config,
-        Path(args.data),
-        Path(args.workdir),
-        features_dir=Path(args.features) if args.features else None,
-        strict=args.strict,
+    fit(
+        args.config, args.data, args.workdir, features_dir=args.features or None, strict=args.strict
     )
-    return 0 if done else process.INTERRUPTED
+    return 0
 
 
 def define_demo(parser: CommandParser) -> None:
@@ -50,23 +46,23 @@ def run_demo(args: argparse.Namespace) -> int:
 
     config = demo.get_config()
     process.start_training(config.cpu_devices)
-    from jfsed_jax import datasets
     from jfsed_jax.datasets.demo import render
-    from jfsed_jax.inference.detector import load_detector
-    from jfsed_jax.inference.evaluation import evaluate, write_adaptive_weights
+    from jfsed_jax.datasets.preparation import prepare
+    from jfsed_jax.inference.detector import load
+    from jfsed_jax.inference.evaluation import evaluate
+    from jfsed_jax.inference.focal_weights import write_adaptive_weights
     from jfsed_jax.report.run_page import write_report
     from jfsed_jax.sed.score_text import format_scores
-    from jfsed_jax.training.loop import train
+    from jfsed_jax.training.loop import fit
 
     workdir = Path(args.workdir)
     folder = render(workdir / "data")
     features = workdir / "features"
-    if not train(config, folder, workdir, features_dir=features):
-        return process.INTERRUPTED
-    detector = load_detector(workdir)
-    prepared = datasets.prepare(folder, detector.front_end, features_dir=features)
-    scores = evaluate(detector, prepared, workdir)
-    write_adaptive_weights(detector, prepared, workdir)
+    fit(config, folder, workdir, features_dir=features)
+    detector = load(workdir)
+    prepared = prepare(folder, detector.front_end, features_dir=features)
+    scores = evaluate(detector, prepared, detector.workdir)
+    write_adaptive_weights(detector, prepared, detector.workdir)
     scores.pop("info")
     print(f"\nRendered validation clips:\n{format_scores(scores)}")
     print(f"\nThe report: {write_report(workdir)}")

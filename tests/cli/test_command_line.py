@@ -1,5 +1,6 @@
 """The command line: help, errors in one line, exit statuses; not what commands do."""
 
+import logging
 import os
 import re
 import shlex
@@ -9,12 +10,15 @@ import sys
 import time
 from pathlib import Path
 
+import absl.logging
 import pytest
 
 from jfsed_jax import __version__
-from jfsed_jax.cli import config_file
+from jfsed_jax.cli import config_file, process
 from jfsed_jax.cli import main as cli
 from jfsed_jax.errors import InputError
+from jfsed_jax.training import loop
+from jfsed_jax.training.interrupt import Interrupted
 
 ROOT = Path(__file__).parents[2]
 PTS = f"--config={ROOT}/configs/pts.py:tiny"
@@ -288,6 +292,17 @@ def test_ctrl_c_is_130_anywhere(monkeypatch, capsys):
     assert capsys.readouterr().err == "jfsed-jax prepare: interrupted\n"
 
 
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_training_that_a_signal_stopped_has_its_status(signum, monkeypatch, capsys):
+    def stopped(*args, **kwargs):
+        raise Interrupted("stopped and saved at step 1 of 9", signum)
+
+    monkeypatch.setattr(process, "start_training", lambda cpu_devices: None)
+    monkeypatch.setattr(loop, "fit", stopped)
+    assert cli.main(TRAIN) == 128 + signum
+    assert capsys.readouterr().err == "jfsed-jax train: stopped and saved at step 1 of 9\n"
+
+
 @pytest.mark.parametrize(
     ("raised", "expected"),
     [
@@ -310,3 +325,39 @@ def test_a_mistake_in_the_code_is_not_hidden(monkeypatch):
     replace(monkeypatch, "prepare", broken)
     with pytest.raises(ZeroDivisionError):
         cli.main(["prepare", "--data=d"])
+
+
+# The process ------------------------------------------------------------------------------------
+
+
+def test_the_log_has_all_of_this_package_and_the_warnings_of_others():
+    handler = absl.logging.get_absl_handler()
+    for _ in range(2):
+        process.log_to_stderr()
+    (wanted,) = handler.filters
+
+    def record(level, path):
+        return logging.LogRecord("absl", level, path, 1, "text", None, None)
+
+    ours, others = process.__file__, logging.__file__
+    assert wanted(record(logging.INFO, ours)) and wanted(record(logging.WARNING, others))
+    assert not wanted(record(logging.INFO, others))
+
+
+def test_a_module_of_the_folder_can_be_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = [path for path in sys.path if path]
+    monkeypatch.setattr(sys, "path", list(before))
+    for _ in range(2):
+        process.import_from_here()
+    assert sys.path == [*before, str(tmp_path)]  # last: it hides no other module
+
+
+def test_devices_are_those_of_training(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(process, "start_jax", lambda: None)
+    monkeypatch.setattr(process, "use_cpu_devices", asked.append)
+    process.start_jax_as_trained(str(tmp_path))  # no run: who loads it says so
+    (tmp_path / "config.json").write_text('{"cpu_devices": 3}')
+    process.start_jax_as_trained(str(tmp_path))
+    assert asked == [3]
