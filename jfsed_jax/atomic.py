@@ -14,9 +14,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content
-    if (
-        path.exists() and not path.is_file()
-    ):  # a terminal or a pipe, as /dev/stdout: no file to keep
+    if path.exists() and not path.is_file():  # a terminal or a pipe, as /dev/stdout
         path.write_bytes(data)
         return
     # Of this process: two that write the same file do not share a half.

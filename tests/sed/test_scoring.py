@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from jfsed_jax.cli import main as cli
 from jfsed_jax.errors import InputError
-from jfsed_jax.sed import scoring, tables, uncertainty
+from jfsed_jax.sed import score_text, scoring, tables, uncertainty
 from jfsed_jax.sed.events import Event
 from jfsed_jax.sed.thresholds import tune_thresholds
 
@@ -299,6 +299,74 @@ def test_score_command_compares_and_names_bad_input(capsys, tmp_path):
         assert cli.main(arguments) == 2
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
+
+
+def test_precision_and_recall_of_tags_by_hand():
+    # Dog: 1 of the 2 that are said is right, and 1 of 1 is found. Cat: 0 of 0, and 0 of 2.
+    reference = np.array([[0, 1], [1, 0], [1, 0]], bool)
+    estimated = np.array([[0, 1], [0, 1], [0, 0]], bool)
+    entry = scoring.tagging_scores(reference, estimated, ["Cat", "Dog"])
+    assert entry["precision"]["classwise"] == {"Cat": 0.0, "Dog": 50.0}
+    assert entry["recall"]["classwise"] == {"Cat": 0.0, "Dog": 100.0}
+    assert entry["precision"]["micro"] == 50 and entry["recall"]["micro"] == pytest.approx(100 / 3)
+
+
+def test_percentiles_by_hand():
+    samples = np.append(np.arange(101.0), np.nan)
+    assert uncertainty.confidence_interval(samples) == pytest.approx((2.5, 97.5))
+    assert uncertainty.confidence_interval(samples, level=0.5) == (25, 75)
+    assert uncertainty.confidence_interval(samples[-1:]) is None
+
+
+def test_a_system_is_not_ahead_of_itself():
+    reference = [Event(name, 0.0, 1.0, "Dog") for name in CLIPS]
+    _, counts = scoring.score_clips(reference, reference[:1], filenames=CLIPS, classes=["Dog"])
+    found = uncertainty.paired_differences(counts, counts, num_resamples=50)["event_f1/macro"]
+    assert found == {"difference": 0.0, "interval": (0.0, 0.0), "share_better": 0.0}
+
+
+def test_of_equally_good_thresholds_the_one_nearest_a_half():
+    frames = np.zeros((1, 40, 1))
+    frames[0, 10:20, 0] = 0.9
+    thresholds, f1 = tune_thresholds(
+        None,
+        frames,
+        np.ones(1, int),
+        [Event("a.wav", 1.0, 2.0, "Dog")],
+        filenames=["a.wav"],
+        classes=["Dog"],
+        frame_rate=10.0,
+        candidates=[0.1, 0.3, 0.6, 0.8],
+    )
+    assert f1[:, 0].tolist() == [100] * 4 and thresholds.tolist() == [0.6]
+
+
+def test_differences_as_text():
+    differences = {
+        "event_f1/macro": {"difference": 1.25, "interval": (0.5, 2.0), "share_better": 0.9875},
+        "at_f1/micro": {"difference": -0.5, "interval": (-1.0, 0.0), "share_better": 0.02},
+        "segment_f1/macro": {"difference": None, "interval": None, "share_better": None},
+    }
+    resamples = "95 % of resamples in"
+    assert score_text.format_differences(differences).splitlines() == [
+        f"Event-F1           macro   +1.2500   {resamples} +0.50 to +2.00, ahead in 98.8 %: "
+        "told from noise",
+        f"AT-F1 (clip head)  micro   -0.5000   {resamples} -1.00 to +0.00, ahead in 2.0 %: "
+        "not told from noise",
+        "Segment-F1         macro  undefined",
+    ]
+
+
+def test_seeds_as_text():
+    summary = {
+        "info": {},
+        "at_f1_events": {"macro": {"mean": None, "std": None, "values": [None, 50.0]}},
+        "event_f1": {"macro": {"mean": 43.0, "std": 3.6056, "values": [40.0, 42.0, 47.0]}},
+    }
+    assert score_text.format_seeds(summary).splitlines() == [
+        "Event-F1           macro  mean  43.00   deviation  3.61   of 40.00, 42.00, 47.00",
+        "AT-F1 (events)     macro  mean      -   deviation     -   of -, 50.00",
+    ]
 
 
 def test_mean_and_sample_standard_deviation():

@@ -166,5 +166,21 @@ def test_the_report_of_a_class_holds_the_windows_of_its_rules():
 def test_a_clear_knee_exceeds_the_height_that_was_asked_for():
     # By hand: .75 - .3 above the chord.
     durations = {"a": np.array([1, 2, 3, 4, 11.0])}
-    assert class_windows(durations, clear_knee=0.449)[0].clear_knee
-    assert not class_windows(durations, clear_knee=0.451)[0].clear_knee
+    (window,) = class_windows(durations, clear_knee=0.449)
+    assert (window.clear_knee, window.knee_index, window.knee) == (True, 4, 4.0)
+    (window,) = class_windows(durations, clear_knee=0.451)
+    assert (window.clear_knee, window.knee_index, window.knee) == (False, 5, 11.0)
+
+
+def test_the_knee_that_the_options_name_is_used():
+    # Dense at 1 s, and bent at 2 s, after 90 of 100.
+    lengths = np.sort(np.concatenate([np.full(50, 1.0), np.linspace(1, 2, 40), np.full(10, 9.0)]))
+    densest = window_rules.mode_knee(lengths)
+    assert 50 < densest < 70
+    for knee, index in (("chord", 90), ("mode", densest)):
+        (window,) = class_windows({"a": lengths}, knee=knee)
+        assert window.clear_knee and window.knee_index == index
+        resampled = window_rules.resampled_knees(
+            lengths, frame_rate=60, options=defaults.rule_options(knee=knee), num_resamples=50
+        )
+        assert resampled[:, 1].mean() == pytest.approx(index / 100, abs=0.05)
