@@ -17,5 +17,5 @@ def get_config(size: str = "small"):
     config.batch = dict(weak=9, unlabelled=2, strong=5)
     config.steps_per_epoch = 60  # one pass over the 120 unlabelled clips
     config.evaluation.every_epochs = 5
-    config.augmentation = dict(time_shift=1.0, mix=0.0, gain_db=0.0, filter_db=0.0)
+    config.augmentation.update(time_shift=1.0, mix=0.0, gain_db=0.0, filter_db=0.0)
     return config

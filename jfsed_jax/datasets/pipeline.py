@@ -11,50 +11,18 @@ all clips are read once (`all_clips`) and a device picks them by `positions`.
 Axis letters: ``B`` clips of this process, ``T`` frames, ``F`` mel bands, ``C`` event classes.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import grain
 import numpy as np
 
+from jfsed_jax.datasets.selection import Clips, Subset
 from jfsed_jax.errors import InputError
 from jfsed_jax.sed.events import encode_events
 
 Item = dict[str, np.ndarray]
-
-
-class Clips(Protocol):
-    """A random-access source of prepared clips, as `datasets.ClipSet` is."""
-
-    filenames: list[str]
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, i: int) -> Mapping[str, Any]: ...
-
-
-class Subset:
-    """Some clips of a source, as a source."""
-
-    def __init__(self, source: Clips, indices: Iterable[int]):
-        self._source = source
-        self.indices = list(map(int, indices))
-        self.filenames = [source.filenames[i] for i in self.indices]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, i: int):
-        return self._source[self.indices[i]]
-
-
-def holdout_split(source: Clips, share: float, seed: int) -> tuple[Subset, Subset]:
-    """(train, held out): `share` of the clips, drawn with `seed`, at least one of several."""
-    count = len(source)
-    held = min(max(round(share * count), 1), count - 1) if share > 0 and count > 1 else 0
-    order = np.random.default_rng(seed).permutation(count)
-    return Subset(source, sorted(order[held:])), Subset(source, sorted(order[:held]))
 
 
 def to_arrays(item, *, num_classes: int, frame_rate: float, kind: str) -> Item:

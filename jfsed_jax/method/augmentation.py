@@ -7,29 +7,9 @@ Axis letters: ``B`` clips, ``T`` frames, ``F`` mel bands, ``C`` event classes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """Strengths; 0 turns a kind off.
-
-    Attributes:
-      time_shift: largest circular shift of mel and labels, as a share of the clip.
-      mix: probability that another clip of the same kind (weak, unlabelled or strong) is added.
-        Its events are added to the labels: magnitudes of sounds add, and so do their tags.
-      gain_db: largest change of level, in decibels of magnitude, up or down.
-      filter_db: largest gain of a random smooth filter over the mel bands, in decibels.
-    """
-
-    time_shift: float = 0.0
-    mix: float = 0.0
-    gain_db: float = 0.0
-    filter_db: float = 0.0
-
 
 _NEPERS_PER_DB = 0.11512925  # ln(10) / 20: log-mel is a natural logarithm of magnitudes
 
@@ -88,19 +68,32 @@ def add_noise(key: jax.Array, mel: jax.Array, deviation: Sequence[float]) -> jax
     return jnp.log(jnp.exp(mel) + noise)
 
 
-def augment(key: jax.Array, batch: dict, options: Augmentation) -> dict:
+def augment(
+    key: jax.Array,
+    batch: dict,
+    *,
+    time_shift: float = 0.0,
+    mix: float = 0.0,
+    gain_db: float = 0.0,
+    filter_db: float = 0.0,
+) -> dict:
     """A batch of the same shapes with other clips in it; masks stay as they are.
 
     Args:
       key: typed random key.
-      batch: as `train_step.train_step` takes it, labels as float32.
-      options: what to do, how strongly.
+      batch: as `step.train_step` takes it, labels as float32.
+      time_shift: largest circular shift of mel and labels, as a share of the clip.
+      mix: probability that another clip of the same kind (weak, unlabelled or strong) is added.
+        Its events are added to the labels: magnitudes of sounds add, and so do their tags.
+      gain_db: largest change of level, in decibels of magnitude, up or down.
+      filter_db: largest gain of a random smooth filter over the mel bands, in decibels.
+        Strength 0 turns a kind off.
     """
     shift_key, colour_key, mix_key = jax.random.split(key, 3)
-    if options.time_shift:
-        batch = _shift(shift_key, batch, options.time_shift)
-    if options.gain_db or options.filter_db:
-        batch = _colour(colour_key, batch, options.gain_db, options.filter_db)
-    if options.mix:
-        batch = _mix(mix_key, batch, options.mix)
+    if time_shift:
+        batch = _shift(shift_key, batch, time_shift)
+    if gain_db or filter_db:
+        batch = _colour(colour_key, batch, gain_db, filter_db)
+    if mix:
+        batch = _mix(mix_key, batch, mix)
     return batch

@@ -1,6 +1,6 @@
 """The losses of the paper, equations 1 to 4, a function each (sections 2.2 and 2.3).
 
-Equations 5 and 6 sum them: `train_step.joint_terms`.
+Equations 5 and 6 sum them: `objectives.joint_terms`.
 
 Axis letters: ``B`` clips, ``T`` frames of the input, ``T'`` frames of a model, ``C`` event
 classes, ``D`` features, ``E`` dimensions of the distillation space.
@@ -12,6 +12,7 @@ returns is the loss, and a batch without such clips contributes exactly 0.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 # log(1e-7) = -16.1: finite, and further out than a float32 sigmoid can tell from 0 or 1.
@@ -102,13 +103,16 @@ def to_distillation_space(features: jax.Array, kernel: jax.Array, num_frames: in
     Args:
       features: <float32>[B, T', D].
       kernel: <float32>[D, E].
-      num_frames: T, a multiple of T'.
+      num_frames: T.
 
     Returns:
       <float32>[B, T, E].
     """
     projected = features @ kernel
-    return jnp.repeat(projected, num_frames // projected.shape[1], axis=1)
+    own = projected.shape[1]
+    if num_frames % own:  # frame t of T lies in frame t T' // T
+        return projected[:, np.arange(num_frames) * own // num_frames]
+    return jnp.repeat(projected, num_frames // own, axis=1)
 
 
 def frame_distance(teacher: jax.Array, student: jax.Array) -> jax.Array:

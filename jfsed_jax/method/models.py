@@ -12,6 +12,7 @@ Parameters and batch statistics are float32; ``dtype`` is the type of the comput
 loss sees is float32.
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -32,6 +33,7 @@ from jfsed_jax.method.layers import (
     GatedBlock,
     normalise,
 )
+from jfsed_jax.seams import resolve
 
 
 class Output(NamedTuple):
@@ -72,6 +74,11 @@ class CNN(nn.Module):
     axis_name: str | None = None
     dtype: Any = jnp.float32
 
+    @property
+    def time_stride(self) -> int:
+        """Frames of the input that one frame of the output lasts."""
+        return math.prod(time for time, _ in self.pools)
+
     def features(self, mel: jax.Array, train: bool) -> jax.Array:
         """[B, T, F] -> [B, T', D]; called by the compact ``__call__`` of a subclass."""
         batch_norm: dict[str, Any] = {
@@ -89,7 +96,7 @@ class CNN(nn.Module):
         return x.reshape(*x.shape[:2], -1)
 
 
-class CRNN(CNN):
+class CRNN(CNN, kw_only=True):
     """A teacher or a student, according to its numbers (figure 1, a and b).
 
     Attributes, beside those of `CNN`:
@@ -99,11 +106,11 @@ class CRNN(CNN):
       gru_loop: see `BiGRU`.
     """
 
-    gru_hidden: int = 64
-    gru_layers: int = 2
-    at_width: int = 128
-    aed_width: int = 256
-    aed_recurrent: bool = False
+    gru_hidden: int
+    gru_layers: int
+    at_width: int
+    aed_width: int
+    aed_recurrent: bool
     gru_loop: str = "scan"
 
     @nn.compact
@@ -133,7 +140,7 @@ class CRNN(CNN):
         return Output(clip, nn.sigmoid(logits), features.astype(jnp.float32))
 
 
-class GuidedCNN(CNN):
+class GuidedCNN(CNN, kw_only=True):
     """The teacher or the student of Guided Learning (arXiv 1906.02517), system 1 of table 1.
 
     Attributes, beside those of `CNN`:
@@ -141,7 +148,7 @@ class GuidedCNN(CNN):
         `feature_shares`.
     """
 
-    shares: Sequence[float] = ()
+    shares: Sequence[float]
 
     @nn.compact
     def __call__(self, mel: jax.Array, train: bool = False) -> Output:
@@ -176,6 +183,11 @@ class BaselineCRNN(nn.Module):
     dtype: Any = jnp.float32
     gru_loop: str = "scan"
 
+    @property
+    def time_stride(self) -> int:
+        """As of `CNN`."""
+        return math.prod(time for time, _ in self.pools)
+
     @nn.compact
     def __call__(self, mel: jax.Array, train: bool = False) -> Output:
         """As `CRNN`; ``features`` are those of the CNN."""
@@ -201,16 +213,27 @@ def num_parameters(params) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def output_frames(pools: Sequence[Window], frames: int) -> int:
-    """T' of a model with these pools for an input of T frames."""
-    for time, _ in pools:
-        frames //= time
-    return frames
+def time_stride(model: nn.Module, frames: int, bands: int) -> int:
+    """How many frames of the input one frame of a model's output lasts.
 
+    A model says so itself (``time_stride``), or its output tells for an input of `frames` frames
+    and `bands` mel bands.
 
-def time_pooling(pools: Sequence[Window]) -> int:
-    """How many frames of the input one frame of a model with these pools lasts."""
-    return math.prod(time for time, _ in pools)
+    Raises:
+      InputError: it does not say, and the frames do not divide evenly.
+    """
+    declared = getattr(model, "time_stride", None)
+    if declared is not None:
+        return int(declared)
+    mel = jax.ShapeDtypeStruct((1, frames, bands), jnp.float32)
+    output, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), mel)
+    own = output.frames.shape[1]
+    if frames % own:
+        raise InputError(
+            f"{type(model).__name__} makes {own} frames of {frames}: which of them one frame "
+            "covers cannot be told; give it an attribute time_stride, in frames"
+        )
+    return frames // own
 
 
 def feature_shares(clip_labels: np.ndarray, least: float) -> tuple[float, ...]:
@@ -229,7 +252,7 @@ def feature_shares(clip_labels: np.ndarray, least: float) -> tuple[float, ...]:
 
 
 def from_config(
-    options,
+    page,
     batch_norm,
     *,
     classes: int,
@@ -240,33 +263,48 @@ def from_config(
 ) -> nn.Module:
     """The model that a config's ``teacher`` or ``student`` page describes.
 
+    Any linen module will do whose call is ``(mel <float>[B, T, F], train=False) -> Output``. Of
+    the values below it gets those that it has fields for, under these names. Batch statistics are
+    its own affair, and so is its ``time_stride``, see the function of that name.
+
     Args:
-      options: mapping with ``architecture``, the name of a class here, and its fields.
-      batch_norm: mapping with ``momentum`` and ``epsilon``.
+      page: mapping with ``architecture``, a class of this module or ``package.module:Class``, and
+        values for its fields.
+      batch_norm: mapping with ``momentum`` and ``epsilon``: fields ``batch_norm_momentum`` and
+        ``batch_norm_epsilon``.
       classes: C.
       dtype: name of the computation's type, ``float32`` or ``bfloat16``.
       axis_name: see `CNN`.
-      shares: per class, for `GuidedCNN`; all features where None.
-      gru_loop: for the models with BGRUs, see `BiGRU`.
+      shares: see `GuidedCNN`; all features where None.
+      gru_loop: see `layers.BiGRU`.
+
+    Raises:
+      InputError: there is no such class, or the page does not fit its fields.
     """
-    options = {name: value for name, value in options.items() if value is not None}
-    architecture = options.pop("architecture")
+    options = {name: _hashable(value) for name, value in page.items() if value is not None}
+    name = options.pop("architecture")
     known = {"CRNN": CRNN, "GuidedCNN": GuidedCNN, "BaselineCRNN": BaselineCRNN}
-    if architecture not in known:
-        raise InputError(f"architecture {architecture!r}: expected one of {', '.join(known)}")
-    if architecture == "GuidedCNN":
-        options["shares"] = tuple(shares or (1.0,) * classes)
-    else:
-        options["gru_loop"] = gru_loop
-    for name in ("filters", "kernels", "convs"):
-        if name in options:
-            options[name] = tuple(options[name])
-    return known[architecture](
-        classes=classes,
-        pools=tuple(map(tuple, options.pop("pools"))),
-        batch_norm_momentum=batch_norm["momentum"],
-        batch_norm_epsilon=batch_norm["epsilon"],
-        axis_name=axis_name,
-        dtype=jnp.dtype(dtype),
-        **options,
-    )
+    architecture = resolve(name, known, "config: architecture")
+    offered = {
+        "classes": classes,
+        "dtype": jnp.dtype(dtype),
+        "axis_name": axis_name,
+        "batch_norm_momentum": batch_norm["momentum"],
+        "batch_norm_epsilon": batch_norm["epsilon"],
+        "shares": tuple(shares or (1.0,) * classes),
+        "gru_loop": gru_loop,
+    }
+    fields = {field.name for field in dataclasses.fields(architecture)}
+    taken = {key: value for key, value in offered.items() if key in fields}
+    try:
+        return architecture(**taken, **options)
+    except TypeError as error:
+        own = ", ".join(sorted(fields - offered.keys() - {"name", "parent"}))
+        raise InputError(
+            f"the config's page of {name} does not fit ({error}); its fields are {own}"
+        ) from error
+
+
+def _hashable(value: Any) -> Any:
+    """Lists of a config as tuples: a module's fields must not change."""
+    return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value

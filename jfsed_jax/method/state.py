@@ -1,16 +1,16 @@
-"""What training carries from step to step: state, schedules, optimiser.
+"""What training carries from step to step."""
 
-Every schedule is a function of the step alone, so a resumed run computes the same values.
-"""
+from typing import Any
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
-
-import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
-import optax
+from jax import lax
+
+from jfsed_jax.errors import InputError
+from jfsed_jax.method.models import Output
+from jfsed_jax.method.optimisers import averaged
+from jfsed_jax.method.system import System
 
 
 @flax.struct.dataclass
@@ -19,10 +19,12 @@ class TrainState:
 
     Attributes:
       step: <int32>[] steps taken.
-      params: ``teacher`` and ``student`` variables, and ``distillation``: the bias-free maps
-        ``teacher`` <float32>[D_t, E] and ``student`` <float32>[D_s, E] of equation 2. A mean
-        teacher (system 0) has a student alone: the optimiser's average is the teacher.
-      batch_stats: running batch statistics of ``teacher`` and ``student``.
+      params: ``teacher`` and ``student`` variables, and those of the objective; of the joint
+        framework ``distillation``: the bias-free maps ``teacher`` <float32>[D_t, E] and ``student``
+        <float32>[D_s, E] of equation 2. A mean teacher (system 0) has a student alone: the
+        optimiser's average is the teacher.
+      batch_stats: running batch statistics of ``teacher`` and ``student``; empty where a model has
+        none.
       opt_state: the optimiser's, which holds the moving average of the parameters too.
     """
 
@@ -42,166 +44,91 @@ def state_of_seed(state: TrainState, k: int) -> TrainState:
     return _at(state, k) if state.step.ndim else state
 
 
-@dataclass(frozen=True)
-class Schedules:
-    """alpha, beta, the stage and the learning rate as functions of the step (section 3.2).
-
-    Attributes:
-      steps_per_epoch: steps in one epoch.
-      alpha_base, alpha_start: lambda and s of ``alpha = 1 - lambda^(e - s)``.
-      consistency_max, consistency_rampup_epochs: the teacher's guidance of the student grows to
-        this weight over these epochs as beta does; 0 epochs for full weight from the start, as in
-        equation 3.
-      beta_max, beta_rampup_epochs: top and length of the sigmoid-shaped ramp of beta.
-      tau: the epoch from which the adaptive focal loss replaces BCE; None for never.
-      learning_rate, decay, decay_epochs: the rate is multiplied by `decay` every `decay_epochs`.
-    """
-
-    steps_per_epoch: int
-    alpha_base: float
-    alpha_start: float
-    consistency_max: float
-    consistency_rampup_epochs: float
-    beta_max: float
-    beta_rampup_epochs: float
-    tau: float | None
-    learning_rate: float
-    decay: float
-    decay_epochs: float
-
-    def epoch(self, step) -> jax.Array:
-        """The number of whole epochs before this step."""
-        return jnp.asarray(step) // self.steps_per_epoch
-
-    def alpha(self, step) -> jax.Array:
-        """Weight of the student's guidance of the teacher: 0 before epoch s (equation 3)."""
-        return 1 - self.alpha_base ** jnp.maximum(self.epoch(step) - self.alpha_start, 0.0)
-
-    def beta(self, step) -> jax.Array:
-        """Weight of the distillation: ``beta_max exp(-5 (1 - x)^2)``, x the ramp's progress."""
-        return self.beta_max * self._rampup(step, self.beta_rampup_epochs)
-
-    def consistency(self, step) -> jax.Array:
-        """Weight of the teacher's guidance of the student."""
-        return self.consistency_max * self._rampup(step, self.consistency_rampup_epochs)
-
-    def _rampup(self, step, epochs: float) -> jax.Array:
-        """``exp(-5 (1 - x)^2)``, x growing from 0 to 1 over `epochs` (reference [29])."""
-        if not epochs:
-            return jnp.ones(())
-        x = jnp.clip(jnp.asarray(step) / (epochs * self.steps_per_epoch), 0.0, 1.0)
-        return jnp.exp(-5.0 * (1 - x) ** 2)
-
-    def second_stage(self, step) -> jax.Array:
-        """True from epoch tau on (equations 5 and 6)."""
-        if self.tau is None:
-            return jnp.asarray(False)
-        return self.epoch(step) >= self.tau
-
-    def rate(self, step) -> jax.Array:
-        """The learning rate."""
-        return self.learning_rate * self.decay ** (self.epoch(step) // self.decay_epochs)
-
-
-class ParameterEmaState(NamedTuple):
-    """The moving average of the parameters; kept by the optimiser, updated after each step."""
-
-    ema: Any
-
-
-def parameter_ema(decay: float) -> optax.GradientTransformation:
-    """Passes updates through and keeps ``ema = d ema + (1 - d) params`` of the updated params.
-
-    As in the mean teacher (reference [29]), ``d = min(decay, 1 - 1 / (step + 1))``: it starts from
-    the first parameters, and for long it is the mean of all. Comes last in a chain, where updates
-    are final.
-    """
-
-    def init(params):
-        # A copy: state is donated, and a buffer can be given away only once.
-        return jnp.zeros((), jnp.int32), ParameterEmaState(jax.tree.map(jnp.copy, params))
-
-    def update(updates, state, params):
-        count, (ema,) = state
-        d = jnp.minimum(decay, 1 - 1 / (count + 2.0))
-        new = optax.apply_updates(params, updates)
-        ema = jax.tree.map(lambda old, new: d * old + (1 - d) * new, ema, new)
-        return updates, (count + 1, ParameterEmaState(ema))
-
-    return optax.GradientTransformation(init, update)
-
-
-def averaged_params(state: TrainState):
-    """The moving average of all parameters, or None where the optimiser keeps none."""
-    found = [
-        leaf.ema
-        for leaf in jax.tree.leaves(
-            state.opt_state, is_leaf=lambda node: isinstance(node, ParameterEmaState)
-        )
-        if isinstance(leaf, ParameterEmaState)
-    ]
-    return found[0] if found else None
-
-
-def teacher_params(state: TrainState):
+def teacher_params(params, opt_state):
     """The teacher's parameters: its own, or in a mean teacher the average of the student's."""
-    if "teacher" in state.params:
-        return state.params["teacher"]
-    return averaged_params(state)["student"]
+    if "teacher" in params:
+        return params["teacher"]
+    average = averaged(opt_state)
+    if average is None:
+        raise InputError("a mean teacher needs a moving average: set config.optimiser.ema_decay")
+    return average["student"]
 
 
-def make_optimiser(schedules: Schedules, ema_decay: float) -> optax.GradientTransformation:
-    """Adam with the schedule's rate; `ema_decay` 0 keeps no average."""
-    chain = [optax.scale_by_adam(), optax.scale_by_learning_rate(schedules.rate)]
-    if ema_decay:
-        chain.append(parameter_ema(ema_decay))
-    return optax.chain(*chain)
+Variables = dict[str, dict[str, Any]]
 
 
-def create_state(
-    key: jax.Array,
-    teacher: nn.Module,
-    student: nn.Module,
-    optimiser: optax.GradientTransformation,
-    *,
-    input_shape: tuple[int, int],
-    distillation_dims: int,
-    mean_teacher: bool = False,
-) -> TrainState:
-    """A fresh state.
+def model_variables(
+    params: Any, batch_stats: Any, average: Any = None, *, use_average: bool = False
+) -> Variables:
+    """What inference needs of one seed's state: the variables of both models.
 
     Args:
-      key: typed random key.
-      teacher, student: the two models.
-      optimiser: optax transformation over all parameters.
-      input_shape: (T, F).
-      distillation_dims: E; 0 for a system without distillation, whose state has no maps.
-      mean_teacher: the teacher has the student's architecture and no parameters of its own.
+      params, batch_stats: of the state.
+      average: the optimiser's moving average of `params`, None if it keeps none.
+      use_average: take it and not the parameters.
+
+    Returns:
+      ``teacher`` and ``student``, each with ``params`` and ``batch_stats``. A mean teacher has the
+      average of the student's parameters and the student's statistics: its own are those of noisy
+      clips, and the clips to be labelled are clean.
+
+    Raises:
+      InputError: there is no average, and it is needed.
     """
-    keys = dict(
-        zip(("teacher", "student", "map_t", "map_s"), jax.random.split(key, 4), strict=True)
-    )
-    mel = jnp.zeros((1, *input_shape), jnp.float32)
-    variables = {
-        "teacher": teacher.init(keys["teacher"], mel),
-        "student": student.init(keys["student"], mel),
+    own_teacher = "teacher" in params
+    if average is None and (use_average or not own_teacher):
+        raise InputError(
+            "there is no moving average of the parameters: train with "
+            "config.optimiser.ema_decay, or evaluate with config.evaluation.average=False"
+        )
+    chosen = average if use_average else params
+    return {
+        "teacher": {
+            "params": chosen["teacher"] if own_teacher else average["student"],
+            "batch_stats": batch_stats["teacher" if own_teacher else "student"],
+        },
+        "student": {"params": chosen["student"], "batch_stats": batch_stats["student"]},
     }
 
-    def width(model, variables):
-        return jax.eval_shape(model.apply, variables, mel).features.shape[-1]
 
-    params = {name: v["params"] for name, v in variables.items()}
-    if mean_teacher:
+def run_keys(seed: int, num_seeds: int = 1) -> jax.Array:
+    """The random key of a run, or one for each of its `num_seeds` > 1 seeds: <key>[] or [K].
+
+    A run starts from it and folds the step into it. The generator is JAX's default, threefry: under
+    `jax.vmap` the other one, ``rbg``, draws the numbers of all keys from the first, so that a seed
+    would not repeat the run that it is alone.
+    """
+    keys = [jax.random.key(seed + k) for k in range(num_seeds)]
+    return keys[0] if num_seeds == 1 else jnp.stack(keys)
+
+
+def initial_state(system: System, key: jax.Array, *, input_shape: tuple[int, int]) -> TrainState:
+    """The state in which training starts.
+
+    Args:
+      system: models, objective, optimiser.
+      key: of `run_keys`. Of several <key>[K]: the states that each of them gives, stacked, all
+        arrays [K, ...].
+      input_shape: (T, F) of a clip.
+    """
+    if key.ndim:
+        # One after the other, and so to the bit what one key alone gives.
+        return lax.map(lambda own: initial_state(system, own, input_shape=input_shape), key)
+    key = jax.random.fold_in(key, 2**32 - 1)  # a step's number is what training folds in
+    models = system.models.named()
+    mel = jnp.zeros((1, *input_shape), jnp.float32)
+    keys = dict(zip(models, jax.random.split(key, 4)[:2], strict=True))
+    variables = {name: model.init(keys[name], mel) for name, model in models.items()}
+    outputs: dict[str, Output] = {
+        name: jax.eval_shape(model.apply, variables[name], mel) for name, model in models.items()
+    }
+    params = {name: found["params"] for name, found in variables.items()}
+    if system.models.teacher is None:
         del params["teacher"]
-    if distillation_dims:
-        lecun = nn.initializers.lecun_normal()
-        params["distillation"] = {
-            name: lecun(keys[key], (width(model, variables[name]), distillation_dims))
-            for name, key, model in (("teacher", "map_t", teacher), ("student", "map_s", student))
-        }
+    params |= system.objective.init(key, outputs["teacher"], outputs["student"])
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        batch_stats={name: v["batch_stats"] for name, v in variables.items()},
-        opt_state=optimiser.init(params),
+        batch_stats={name: found.get("batch_stats", {}) for name, found in variables.items()},
+        opt_state=system.optimiser.init(params),
     )

@@ -3,23 +3,29 @@
 Beside the state a checkpoint holds everything that a person's audio needs to become events: the
 config, the front end, the class list, the windows. The normalisation of the input is the first
 batch norm of each model and so part of the state.
+
+Training restores the whole state (`restore_state`); everyone else reads the variables of the models
+(`read_variables`), which takes neither the models nor the optimiser.
 """
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from jfsed_jax.errors import InputError
+from jfsed_jax.method.optimisers import averaged
+from jfsed_jax.method.state import Variables, model_variables
+from jfsed_jax.runs.workdir import Workdir
 
 SELECTION = "selection"
 
 
-def open_manager(workdir: Path) -> ocp.CheckpointManager:
+def open_manager(workdir: Workdir) -> ocp.CheckpointManager:
     """Keeps the latest checkpoint and the one with the best ``selection`` metric."""
 
     def selection(metrics) -> float:
@@ -30,7 +36,7 @@ def open_manager(workdir: Path) -> ocp.CheckpointManager:
         preservation_policy=AnyPreservationPolicy([LatestN(1), best]),
         best_fn=selection,  # without it orbax does not write the metrics
     )
-    return ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
+    return ocp.CheckpointManager(workdir.checkpoints.absolute(), options=options)
 
 
 def save(
@@ -57,10 +63,11 @@ def choose_step(manager: ocp.CheckpointManager, which: str) -> int:
     return max(manager.all_steps(), key=lambda step: (manager.metrics(step)[SELECTION], step))
 
 
-def _restore(manager: ocp.CheckpointManager, step: int, **items):
+@contextmanager
+def _readable(manager: ocp.CheckpointManager, step: int) -> Iterator[None]:
     try:
-        return manager.restore(step, args=ocp.args.Composite(**items))
-    except MemoryError:
+        yield
+    except (MemoryError, InputError):
         raise
     except Exception as error:  # orbax raises whatever its storage raises
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
@@ -73,10 +80,12 @@ def _restore(manager: ocp.CheckpointManager, step: int, **items):
 
 def read_meta(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
     """What was saved beside the state."""
-    return _restore(manager, step, meta=ocp.args.JsonRestore()).meta
+    with _readable(manager, step):
+        items = ocp.args.Composite(meta=ocp.args.JsonRestore())
+        return manager.restore(step, args=items).meta
 
 
-def restore_state(manager: ocp.CheckpointManager, step: int, abstract_state, mesh):
+def restore_state(manager: ocp.CheckpointManager, step: int, abstract_state, mesh, format: int):
     """The state of a step, on every device of the mesh; any number of devices may have saved it.
 
     Args:
@@ -84,10 +93,74 @@ def restore_state(manager: ocp.CheckpointManager, step: int, abstract_state, mes
       step: one that is saved.
       abstract_state: shapes and types, from ``jax.eval_shape``.
       mesh: the devices.
+      format: of the checkpoint, see `workdir.check_format`.
     """
     sharding = NamedSharding(mesh, PartitionSpec())
     target = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         abstract_state,
     )
-    return _restore(manager, step, state=ocp.args.StandardRestore(target)).state
+    nested = jax.tree.structure(target.opt_state)
+    if format == 1 and averaged(target.opt_state) is not None:
+        # Format 1 had Adam's two transformations and the average in one flat chain.
+        (adam, rate), average = target.opt_state
+        target = target.replace(opt_state=(adam, rate, average))
+    with _readable(manager, step):
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+        state = manager.restore(step, args=items).state
+    return state.replace(opt_state=jax.tree.unflatten(nested, jax.tree.leaves(state.opt_state)))
+
+
+def read_variables(
+    manager: ocp.CheckpointManager, step: int, *, use_average: bool = False, seed: int = 0
+) -> Variables:
+    """The variables of both models, on one device of this process.
+
+    Args:
+      manager: of the workdir.
+      step: one that is saved.
+      use_average: the moving average of the parameters, which the optimiser keeps, and not the
+        parameters.
+      seed: which of the run's seeds.
+
+    Returns:
+      See `state.model_variables`.
+
+    Raises:
+      InputError: the checkpoint cannot be read, or keeps no average.
+    """
+    directory = manager.directory / str(step) / "state"
+    device = SingleDeviceSharding(jax.local_devices()[0])
+
+    def target(leaf):
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
+
+    with _readable(manager, step), ocp.PyTreeCheckpointer() as checkpointer:
+        saved = checkpointer.metadata(directory).item_metadata.tree
+        wanted = ["params", "batch_stats"]
+        if use_average or "teacher" not in saved["params"]:
+            wanted.append("opt_state")
+        item = {name: jax.tree.map(target, saved[name]) for name in wanted}
+        arguments = ocp.args.PyTreeRestore(
+            item=item,
+            restore_args=ocp.checkpoint_utils.construct_restore_args(item),
+            partial_restore=True,
+        )
+        state = checkpointer.restore(directory, args=arguments)
+        if saved["step"].shape:  # of several seeds
+            state = jax.tree.map(lambda leaf: leaf[seed], state)
+        average = next(_averages(state.get("opt_state")), None)
+        return model_variables(
+            state["params"], state["batch_stats"], average, use_average=use_average
+        )
+
+
+def _averages(node: Any) -> Iterator[Any]:
+    """What `optimisers.ParameterEmaState` kept, wherever it lies in a saved optimiser state."""
+    if isinstance(node, dict):
+        if node.keys() == {"ema"}:
+            yield node["ema"]
+        node = list(node.values())
+    if isinstance(node, list | tuple):
+        for child in node:
+            yield from _averages(child)

@@ -1,147 +1,143 @@
-"""What a run wrote into its workdir, read and checked for its page; no model is loaded.
+"""A run's folder: the name of every file in it, JSON read and written, older formats.
 
-A file that is not there yet is None; one that cannot be read is an `InputError` that names it.
+    config.json meta.json      what is trained, and what follows from it and from the data
+    metrics.jsonl tensorboard/ the log
+    checkpoints/               see `jfsed_jax.runs.checkpoints`
+    eval/SPLIT/                see `SplitFolder`; other rules' scores in eval-RULE/SPLIT
+    adaptive_weights.json      figure 3
+    report.html
+    seeds/K/                   of several seeds, what each has of all these but checkpoints/
+    seeds/SPLIT.json           and the means of their scores
 
-Axis letters: ``N`` clips, ``T`` frames, ``F`` mel bands, ``C`` event classes.
+Paths that a run remembers are relative to its folder, so a copy of both works.
 """
 
 import json
-import math
-import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
-import numpy as np
-
+from jfsed_jax.atomic import write_whole
+from jfsed_jax.configs import base
 from jfsed_jax.errors import InputError
-from jfsed_jax.sed import tables
 
-# The scores of a split: key in scores.json, name, what it measures.
-SCORES = (
-    ("event_f1", "Event-F1", "onset within 0.2 s, offset within 0.2 s or 20 %"),
-    ("segment_f1", "Segment-F1", "active or not in each second"),
-    ("at_f1", "AT-F1", "tags from the clip head"),
-    ("at_f1_events", "AT-F1 from events", "tags from the events that survive"),
-)
-SPLIT_NAMES = {"validation": "Validation", "eval": "Evaluation"}
+FORMAT = 2  # of the folder and of what travels in checkpoints; 1 had no such number
 
 
 @dataclass(frozen=True)
-class Split:
-    """What `evaluate` wrote for one split; None stands for a file that is not there.
+class SplitFolder:
+    """Where `evaluate` writes the scores of one split."""
 
-    Attributes:
-      name: of the folder.
-      scores: the content of scores.json.
-      reference, estimates: events in seconds, and the clips that the reference names.
-      posteriors: filenames [N], clip [N, C], frames [N, T, C], clip_reference [N, C].
-      examples: filenames [K], mel [K, T, F].
+    path: Path
+
+    @property
+    def scores(self) -> Path:
+        """Scores in percent, JSON."""
+        return self.path / "scores.json"
+
+    @property
+    def events(self) -> Path:
+        """The detected events."""
+        return self.path / "events.tsv"
+
+    @property
+    def reference(self) -> Path:
+        """The labels they are scored against."""
+        return self.path / "reference.tsv"
+
+    @property
+    def posteriors(self) -> Path:
+        """filenames [N], clip [N, C], frames [N, T, C], clip_reference [N, C]."""
+        return self.path / "posteriors.npz"
+
+    @property
+    def examples(self) -> Path:
+        """filenames [K], mel [K, T, F] of the clips that a page shows."""
+        return self.path / "examples.npz"
+
+
+@dataclass(frozen=True)
+class Workdir:
+    """The folder of a run, or of one of its seeds."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The config as trained, JSON."""
+        return self.path / "config.json"
+
+    @property
+    def meta(self) -> Path:
+        """What follows from the config and the data, JSON."""
+        return self.path / "meta.json"
+
+    @property
+    def metrics(self) -> Path:
+        """The log, one JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        """The same for TensorBoard."""
+        return self.path / "tensorboard"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Orbax's folder."""
+        return self.path / "checkpoints"
+
+    @property
+    def weights(self) -> Path:
+        """Figure 3, JSON."""
+        return self.path / "adaptive_weights.json"
+
+    @property
+    def report(self) -> Path:
+        """The page."""
+        return self.path / "report.html"
+
+    def seed(self, k: int, num_seeds: int) -> "Workdir":
+        """What seed `k` has for itself: the workdir, or of several ``seeds/k``."""
+        return self if num_seeds == 1 else Workdir(self.path / "seeds" / str(k))
+
+    def scores_of_seeds(self, split: str) -> Path:
+        """Means over the seeds, JSON."""
+        return self.path / "seeds" / f"{split}.json"
+
+    def split(self, name: str, scored: str = "eval") -> SplitFolder:
+        """The scores of a split; `scored` is ``eval``, or ``eval-RULE`` for another rule's."""
+        return SplitFolder(self.path / scored / name)
+
+    def relative(self, path: Path) -> str:
+        """`path` as the run remembers it: relative to its folder."""
+        return os.path.relpath(path.absolute(), self.path.absolute())
+
+    def remembered(self, path: str) -> Path:
+        """Where a path that the run remembers lies now."""
+        return Path(os.path.normpath(self.path.absolute() / path))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a JSON file in one piece.
+
+    Raises:
+      InputError: it cannot be written.
     """
-
-    name: str
-    scores: dict[str, Any] | None
-    reference: tables.EventTable | None
-    estimates: tables.EventTable | None
-    posteriors: dict[str, np.ndarray] | None
-    examples: dict[str, np.ndarray] | None
-
-    @property
-    def title(self) -> str:
-        """The name for a heading."""
-        return SPLIT_NAMES.get(self.name, self.name)
+    try:
+        write_whole(path, json.dumps(content, indent=2))
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from error
 
 
-@dataclass(frozen=True)
-class Run:
-    """A workdir as read; None stands for a file that is not there."""
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file; None if there is no such file.
 
-    workdir: Path
-    meta: dict[str, Any]
-    config: dict[str, Any] | None
-    train: list[dict[str, Any]]
-    validation: list[dict[str, Any]]
-    weights: dict[str, Any] | None
-    splits: list[Split]
-
-    @property
-    def classes(self) -> list[str]:
-        """The class labels, in the order of the model's outputs."""
-        return self.meta.get("classes", [])
-
-    @property
-    def system(self) -> str:
-        """The name of the system."""
-        return str(self.meta.get("system") or self.workdir.resolve().name)
-
-    def command(self, name: str) -> str:
-        """A command line over this workdir, or for this seed of its run."""
-        if self.meta.get("seed") is None:
-            return f"jfsed-jax {name} --workdir {self.workdir}"
-        run = self.workdir.resolve().parents[1]
-        return f"jfsed-jax {name} --workdir {run} --seed {self.meta['seed']}"
-
-
-def read_run(workdir: Path) -> Run:
-    """Reads what a workdir holds; see `Run`."""
-    if not workdir.is_dir():
-        raise InputError(
-            f"{workdir}: no such folder; expected the workdir of a run, as 'jfsed-jax train' "
-            "makes it"
-        )
-    meta = _read_json(workdir / "meta.json")
-    config = _read_json(workdir / "config.json")
-    rows = _read_metrics(workdir / "metrics.jsonl")
-    splits = [_read_split(folder) for folder in _split_folders(workdir / "eval")]
-    if meta is None and config is None and not rows and not splits:
-        raise InputError(
-            f"{workdir} holds no run: none of meta.json, config.json, metrics.jsonl and eval/ is "
-            "there; 'jfsed-jax train' writes them"
-        )
-    meta = meta or {}
-    meta.setdefault("classes", _fallback_classes(splits))
-    _check_meta(workdir / "meta.json", meta)
-    run = Run(
-        workdir=workdir,
-        meta=meta,
-        config=config,
-        train=[row for row in rows if row["kind"] == "train"],
-        validation=[row for row in rows if row["kind"] == "validation"],
-        weights=_read_json(workdir / "adaptive_weights.json"),
-        splits=splits,
-    )
-    for split in splits:
-        _check_shapes(workdir / "eval" / split.name, split, len(run.classes))
-    return run
-
-
-def _split_folders(folder: Path) -> list[Path]:
-    """Folders of evaluated splits: validation, eval, then others by name."""
-    known = list(SPLIT_NAMES)
-    found = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-    order = {name: i for i, name in enumerate(known)}
-    return sorted(found, key=lambda path: (order.get(path.name, len(known)), path.name))
-
-
-def _read_split(folder: Path) -> Split:
-    def events(name: str) -> tables.EventTable | None:
-        return tables.read_events(folder / name) if (folder / name).exists() else None
-
-    scores = _read_json(folder / "scores.json")
-    if scores is not None:
-        _check_scores(folder / "scores.json", scores)
-    return Split(
-        name=folder.name,
-        scores=scores,
-        reference=events("reference.tsv"),
-        estimates=events("events.tsv"),
-        posteriors=_read_arrays(folder / "posteriors.npz", ("filenames", "clip")),
-        examples=_read_arrays(folder / "examples.npz", ("filenames", "mel")),
-    )
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
+    Raises:
+      InputError: it cannot be read, or holds something else.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -155,116 +151,65 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     return content
 
 
-def _read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl by step; of two rows of one step and kind the later one counts.
+def check_format(meta: Mapping[str, Any], where: Path) -> int:
+    """The format that a run was written in.
 
-    A run that was killed repeats the steps since its last checkpoint, and one that is still
-    running may have written half of its last line, which is left out.
+    Raises:
+      InputError: a newer version of this package wrote it.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        return []
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
-    rows: dict[tuple[str, float], dict[str, Any]] = {}
-    for i, line in enumerate(lines):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            key = (str(row["kind"]), float(row["step"]))
-            row["step"] = key[1]
-        except (ValueError, TypeError, KeyError) as error:
-            if i == len(lines) - 1:
-                break
-            raise InputError(
-                f"{path}, row {i + 1}: expected a JSON object with 'kind' and 'step', "
-                f"found {line[:60]!r}"
-            ) from error
-        rows[key] = row
-    return [rows[key] for key in sorted(rows, key=lambda key: key[1])]
-
-
-def _read_arrays(path: Path, required: Sequence[str]) -> dict[str, np.ndarray] | None:
-    if not path.exists():
-        return None
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is damaged: expected arrays in NumPy's .npz format") from error
-    absent = [name for name in required if name not in arrays]
-    if absent:
-        raise InputError(f"{path}: expected the arrays {', '.join(required)}; {absent} missing")
-    return arrays
-
-
-def _check_meta(path: Path, meta: Mapping[str, Any]) -> None:
-    classes, front_end = meta["classes"], meta.get("front_end", {})
-    if not isinstance(classes, list) or not all(isinstance(label, str) for label in classes):
+    found = meta.get("format", 1)
+    if not isinstance(found, int) or found > FORMAT:
         raise InputError(
-            f"{path}: expected 'classes' to be a list of labels, found {classes!s:.60}"
+            f"{where} has format {found}, this version of jfsed_jax knows up to {FORMAT}: "
+            "install the version that wrote it, or a later one"
         )
-    if not isinstance(front_end, dict):
-        raise InputError(f"{path}: expected 'front_end' to be an object, found {front_end!s:.60}")
-    numbers = {"frame_rate": meta.get("frame_rate"), **front_end}
-    for name in ("frame_rate", "clip_seconds", "sample_rate", "hop_length"):
-        value = numbers.get(name)
-        if value is not None and not (is_number(value) and value > 0):
-            raise InputError(f"{path}: expected '{name}' to be a positive number, found {value!r}")
+    return found
 
 
-def _check_scores(path: Path, scores: Mapping[str, Any]) -> None:
-    if not isinstance(scores.get("info", {}), dict):
-        raise InputError(f"{path}: expected 'info' to be an object, found {scores['info']!s:.60}")
-    for key, _, _ in SCORES:
-        score = scores.get(key)
-        if score is None:
-            continue
-        if not isinstance(score, dict) or not isinstance(score.get("classwise", {}), dict):
-            raise InputError(
-                f"{path}: expected '{key}' with 'macro', 'micro', 'classwise', found {score!r:.60}"
-            )
-        values = [score.get("macro"), score.get("micro"), *score.get("classwise", {}).values()]
-        wrong = [v for v in values if v is not None and not is_number(v)]
-        if wrong:
-            raise InputError(f"{path}: expected numbers in '{key}', found {wrong[0]!s:.60}")
+# Pages that differ from system to system; what they lack they lack on purpose.
+_MODELS = ("teacher", "student")
 
 
-def _check_shapes(folder: Path, split: Split, num_classes: int) -> None:
-    def expect(file: str, name: str, array: np.ndarray, shape: tuple[int | None, ...]) -> None:
-        fits = len(shape) == array.ndim and all(
-            wanted in (None, size) for wanted, size in zip(shape, array.shape, strict=True)
+def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config as saved, with the defaults for what has been added to configs since."""
+
+    def fill(found: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+        filled = dict(found)
+        for key, default in defaults.items():
+            if key not in found:
+                filled[key] = default
+            elif isinstance(default, dict) and isinstance(found[key], Mapping):
+                filled[key] = fill(found[key], default)
+        return filled
+
+    defaults = json.loads(base.get_config().to_json())
+    return fill(config, {key: value for key, value in defaults.items() if key not in _MODELS})
+
+
+def check_config(workdir: Workdir, config) -> None:
+    """Refuses the workdir of a run of another config.
+
+    Args:
+      workdir: where the run is, or is to be.
+      config: a ``ConfigDict``.
+
+    Raises:
+      InputError: it names the values that differ.
+    """
+    found = read_json(workdir.config)
+    if found is None:
+        return
+    differences = sorted(_differences(upgraded(found), json.loads(config.to_json())))
+    if differences:
+        raise InputError(
+            f"{workdir.path} belongs to a run of another config: {'; '.join(differences[:4])}; "
+            "choose another --workdir, or repeat the command that made it"
         )
-        if not fits:
-            wanted = ", ".join("any" if size is None else str(size) for size in shape)
-            raise InputError(
-                f"{folder / file}: expected '{name}' of shape [{wanted}], found {array.shape}"
-            )
-
-    if split.posteriors is not None:
-        arrays, n = split.posteriors, len(split.posteriors["filenames"])
-        expect("posteriors.npz", "clip", arrays["clip"], (n, num_classes))
-        if "clip_reference" in arrays:
-            expect("posteriors.npz", "clip_reference", arrays["clip_reference"], (n, num_classes))
-        if "frames" in arrays:
-            expect("posteriors.npz", "frames", arrays["frames"], (n, None, num_classes))
-    if split.examples is not None:
-        mel = split.examples["mel"]
-        expect("examples.npz", "mel", mel, (len(split.examples["filenames"]), None, None))
 
 
-def _fallback_classes(splits: Iterable[Split]) -> list[str]:
-    """Without meta.json: the classes that the posteriors or, failing that, the scores name."""
-    for split in splits:
-        if split.posteriors is not None and "classes" in split.posteriors:
-            return [str(label) for label in split.posteriors["classes"]]
-        if split.scores is not None:
-            return list((split.scores.get("event_f1") or {}).get("classwise", {}))
-    return []
-
-
-def is_number(value: object) -> TypeGuard[float]:
-    """A finite number, and not a bool."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _differences(found: Any, wanted: Any, name: str = "config") -> Iterator[str]:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in found.keys() | wanted.keys():
+            yield from _differences(found.get(key), wanted.get(key), f"{name}.{key}")
+    elif found != wanted:
+        yield f"{name} is {found!r} there and {wanted!r} here"

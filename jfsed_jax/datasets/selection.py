@@ -1,0 +1,89 @@
+"""Which clips a run trains on, and which it holds out to select by."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from jfsed_jax.datasets.clips import Prepared
+
+# The training sets of a data folder and what a batch calls them.
+KINDS = {"weak": "weak", "unlabelled": "unlabel_in_domain", "strong": "synthetic"}
+
+
+class Clips(Protocol):
+    """A random-access source of prepared clips, as `clips.ClipSet` is."""
+
+    filenames: list[str]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int) -> Mapping[str, Any]: ...
+
+
+class Subset:
+    """Some clips of a source, as a source."""
+
+    def __init__(self, source: Clips, indices: Iterable[int]):
+        self._source = source
+        self.indices = list(map(int, indices))
+        self.filenames = [source.filenames[i] for i in self.indices]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, i: int):
+        return self._source[self.indices[i]]
+
+
+class Mels:
+    """The log-mel <float16>[T, F] of each clip of a source, read when asked for."""
+
+    def __init__(self, clips: Clips):
+        self._clips = clips
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return self._clips[i]["mel"]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The clips that a run trains on and selects by.
+
+    Attributes:
+      train: sources by kind (`KINDS`), without the held-out clips; kinds without clips are absent.
+      held: clips to select by, likewise.
+    """
+
+    train: dict[str, Subset]
+    held: dict[str, Subset]
+
+
+def holdout_split(source: Clips, share: float, seed: int) -> tuple[Subset, Subset]:
+    """(train, held out): `share` of the clips, drawn with `seed`, at least one of several."""
+    count = len(source)
+    held = min(max(round(share * count), 1), count - 1) if share > 0 and count > 1 else 0
+    order = np.random.default_rng(seed).permutation(count)
+    return Subset(source, sorted(order[held:])), Subset(source, sorted(order[:held]))
+
+
+def data_seed(config, k: int) -> int:
+    """The seed of the hold-out and of the order of the clips, of the run's seed number `k`."""
+    return config.seed if config.seeds_share_batch else config.seed + k
+
+
+def split_data(prepared: Prepared, config, k: int = 0) -> TrainingData:
+    """Holds out `evaluation.holdout` of the weak and of the strong clips, as seed `k` does."""
+    share, seed = config.evaluation.holdout, data_seed(config, k)
+    train, held = {}, {}
+    for number, (kind, name) in enumerate(KINDS.items()):
+        if name not in prepared.splits:
+            continue
+        clips = prepared.splits[name]
+        kept = 0.0 if kind == "unlabelled" else share
+        train[kind], held[kind] = holdout_split(clips, kept, seed + number)
+    return TrainingData(train, {kind: clips for kind, clips in held.items() if len(clips)})

@@ -1,0 +1,102 @@
+"""Variables and log-mel to posteriors: ``posteriors(variables, mel)``, and many clips at a time.
+
+Axis letters: ``B`` clips, ``T`` frames, ``T'`` frames of the student, ``F`` mel bands, ``C``
+classes.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jfsed_jax.errors import InputError
+from jfsed_jax.method.parallel import AXIS, make_mesh
+from jfsed_jax.method.state import Variables
+from jfsed_jax.method.system import Models
+from jfsed_jax.progress import progress_bar
+
+MODELS = ("student", "teacher", "mean")
+_BATCH = 16
+
+
+class ClipMels(Protocol):
+    """B log-mel clips <float>[T, F]: a list, or anything that reads them one by one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int, /) -> np.ndarray: ...
+
+
+class Posteriors(NamedTuple):
+    """clip: <float32>[B, C]; frames: <float32>[B, T', C], T' frames of the student."""
+
+    clip: np.ndarray
+    frames: np.ndarray
+
+
+PosteriorsOf = Callable[[Variables, jax.Array], Posteriors]
+
+
+def make_posteriors(models: Models, model: str = "student") -> PosteriorsOf:
+    """A jitted ``(variables, mel <float>[B, T, F]) -> Posteriors``.
+
+    Args:
+      models: teacher and student, without a mapped axis.
+      model: whose outputs: ``student``, ``teacher``, or the ``mean`` of both. Frames are those of
+        the student: a teacher's frame is repeated over the frames it covers.
+
+    The variables are ``{"teacher": V, "student": V}`` with V of `state.model_variables`.
+    """
+    if model not in MODELS:
+        raise InputError(f"model {model!r}: expected one of {', '.join(MODELS)}")
+    modules = models.named()
+    wanted = ("student", "teacher") if model == "mean" else (model,)
+
+    @jax.jit
+    def posteriors(variables: Variables, mel: jax.Array) -> Posteriors:
+        mel = mel.astype(jnp.float32)
+        student = jax.eval_shape(modules["student"].apply, variables["student"], mel)
+        frames = student.frames.shape[1]
+        outputs = []
+        for name in wanted:
+            output: Any = modules[name].apply(variables[name], mel)
+            # Frame t of the student's T' lies in frame t T'' // T' of a teacher with T''.
+            own = output.frames.shape[1]
+            covered = output.frames[:, np.arange(frames) * own // frames]
+            outputs.append(Posteriors(output.clip, covered))
+        if model != "mean":
+            return outputs[0]
+        return jax.tree.map(lambda a, b: (a + b) / 2, *outputs)
+
+    return posteriors
+
+
+def clip_posteriors(
+    posteriors: PosteriorsOf, variables: Variables, mels: ClipMels, *, progress: bool = False
+) -> Posteriors:
+    """Posteriors of B clips, a fixed number at a time (the last batch is padded).
+
+    All devices share each batch.
+
+    Args:
+      posteriors: of `make_posteriors`.
+      variables: of both models.
+      mels: B arrays <float>[T, F]; read one by one.
+      progress: show a bar.
+    """
+    mesh = make_mesh()
+    spec = jax.sharding.PartitionSpec
+    variables = jax.device_put(variables, jax.sharding.NamedSharding(mesh, spec()))
+    shared = jax.sharding.NamedSharding(mesh, spec(AXIS))
+    size = -(-_BATCH // mesh.size) * mesh.size
+    clip, frames = [], []
+    starts = range(0, len(mels), size)
+    for start in progress_bar(starts, desc="posteriors", unit="batch", disable=not progress):
+        batch = [np.asarray(mels[i]) for i in range(start, min(start + size, len(mels)))]
+        padded = np.stack(batch + [batch[-1]] * (size - len(batch)))
+        output = jax.device_get(posteriors(variables, jax.device_put(padded, shared)))
+        clip.append(output.clip[: len(batch)])
+        frames.append(output.frames[: len(batch)])
+    return Posteriors(np.concatenate(clip), np.concatenate(frames))

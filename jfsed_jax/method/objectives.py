@@ -1,0 +1,267 @@
+"""What teacher and student minimise: equations 3, 5 and 6, and the baselines' sums.
+
+An `Objective` names its terms; the step means each over its clips, weighs and adds them. `joint` is
+the paper's (systems 2 to 9), `guided_learning` that of system 1, `mean_teacher` that of system 0.
+
+Axis letters: ``B`` clips, ``T`` frames, ``C`` event classes, ``D`` features, ``E`` dimensions of
+the distillation space.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jfsed_jax.method import losses
+from jfsed_jax.method.models import Output
+from jfsed_jax.method.schedules import Schedules
+from jfsed_jax.seams import resolve
+
+Batch = dict[str, jax.Array]
+
+
+class Term(NamedTuple):
+    """One summand of the loss; a plain pair or triple serves as well.
+
+    Attributes:
+      weight: <float32>[]; with 0 the value is logged and nothing else.
+      value: <float32>[B] one value a clip, or <float32>[] one for the batch.
+      clips: <float32>[B] 1 for the clips over which the value is averaged, None for all. A batch
+        without such clips contributes 0.
+    """
+
+    weight: jax.Array | float
+    value: jax.Array
+    clips: jax.Array | None = None
+
+
+Terms = dict[str, Term]
+
+
+def _no_parameters(key, teacher, student) -> dict:
+    return {}
+
+
+def _nothing(step) -> dict:
+    return {}
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What the step minimises, as functions.
+
+    Attributes:
+      terms: ``(teacher, student, params, batch, step) -> {name: Term}``. ``teacher`` and
+        ``student`` are the `Output` of each for the batch; ``params`` all parameters, the
+        objective's own among them; ``batch`` as `step.train_step` takes it; ``step`` <int32>[]
+        steps taken so far. Nothing in it knows of devices.
+      init: ``(key, teacher, student) -> {name: parameters}`` of the objective's own, which are
+        trained with the models' and lie beside them in the state. Outputs are shapes.
+        ``key`` is that of the state, of whose four parts (`jax.random.split`) the first two are the
+        models'.
+      weights: ``(step) -> {name: value}`` that the log shows beside the terms.
+    """
+
+    terms: Callable[[Output, Output, Any, Batch, jax.Array], Terms]
+    init: Callable[[jax.Array, Output, Output], dict[str, Any]] = _no_parameters
+    weights: Callable[[jax.Array], dict[str, jax.Array]] = _nothing
+
+
+# Distillation: (teacher [B, T, E], student [B, T, E], batch) -> distance [B], its clips [B].
+Distance = Callable[[jax.Array, jax.Array, Batch], tuple[jax.Array, jax.Array]]
+
+
+def tfd(teacher, student, batch):
+    """Target-event distillation, on strong clips (equation 1)."""
+    labels = losses.pool_labels(batch["frame_labels"], student.shape[1])
+    return losses.target_event_distillation(teacher, student, labels), batch["is_strong"]
+
+
+def dfd_d(teacher, student, batch):
+    """Euclidean distance of whole maps, on all clips."""
+    return losses.feature_distillation(teacher, student), jnp.ones_like(batch["is_strong"])
+
+
+def dfd_d_weak_unlabelled(teacher, student, batch):
+    """The same on weak and unlabelled clips only (system 7)."""
+    return losses.feature_distillation(teacher, student), 1 - batch["is_strong"]
+
+
+def dfd_mse(teacher, student, batch):
+    """Mean squared error of whole maps, on all clips (system 4)."""
+    return losses.mean_squared_error(teacher, student), jnp.ones_like(batch["is_strong"])
+
+
+DISTANCES: dict[str, Distance] = {
+    "tfd": tfd,
+    "dfd_d": dfd_d,
+    "dfd_d_weak_unlabelled": dfd_d_weak_unlabelled,
+    "dfd_mse": dfd_mse,
+}
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """A distance that distillation minimises: its name in the log, the function, its weight."""
+
+    name: str
+    distance: Distance
+    weight: float  # times beta
+
+
+def distillation_maps(key: jax.Array, teacher: Output, student: Output, *, dims: int) -> dict:
+    """First values of the bias-free maps of equation 2: <float32>[D, E] of each model."""
+    lecun = nn.initializers.lecun_normal()
+    keys = jax.random.split(key, 4)[2:]
+    return {
+        "distillation": {
+            name: lecun(own, (output.features.shape[-1], dims))
+            for name, own, output in zip(
+                ("teacher", "student"), keys, (teacher, student), strict=True
+            )
+        }
+    }
+
+
+def joint_terms(
+    teacher: Output,
+    student: Output,
+    params: Mapping[str, Any],
+    batch: Batch,
+    step: jax.Array,
+    *,
+    schedules: Schedules,
+    distillation: tuple[Distilled, ...] = (),
+    gamma: float = 2.0,
+    focal_form: str = "paper",
+) -> Terms:
+    """The terms of ``L_s1`` and ``L_s2`` (equations 5 and 6), systems 2 to 9.
+
+    Args:
+      teacher, student, params, batch, step: see `Objective.terms`; ``params["distillation"]`` holds
+        ``W_t`` and ``W_s`` of equation 2.
+      schedules: of the weights and the stage.
+      distillation: the distances to minimise.
+      gamma, focal_form: of the adaptive focal loss (equation 4).
+    """
+    second_stage = schedules.second_stage(step)
+
+    def supervised(p, target):
+        bce = losses.binary_cross_entropy(p, target)
+        focal = losses.adaptive_focal(p, target, gamma, focal_form)
+        return jnp.where(second_stage, focal, bce)
+
+    terms: Terms = {}
+    for name, output in (("teacher", teacher), ("student", student)):
+        labels = losses.pool_labels(batch["frame_labels"], output.frames.shape[1])
+        weak = supervised(output.clip, batch["clip_labels"])
+        terms[f"{name}/weak"] = Term(1.0, weak, batch["is_weak"])
+        terms[f"{name}/strong"] = Term(1.0, supervised(output.frames, labels), batch["is_strong"])
+    terms |= _guidance(teacher, student, jnp.ones_like(batch["is_weak"]), step, schedules)
+
+    if distillation:
+        num_frames = student.features.shape[1]
+        maps = params["distillation"]
+        mapped_t = losses.to_distillation_space(teacher.features, maps["teacher"], num_frames)
+        mapped_s = losses.to_distillation_space(student.features, maps["student"], num_frames)
+    for entry in distillation:
+        weight = entry.weight * schedules.beta(step)
+        value, clips = entry.distance(mapped_t, mapped_s, batch)
+        terms[f"distillation/{entry.name}"] = Term(weight, value, clips)
+    return terms
+
+
+def _guidance(teacher, student, clips, step, schedules) -> Terms:
+    """Each model's clip outputs against the other's decisions (equation 3)."""
+    guided = losses.guided_consistency
+    return {
+        "consistency/teacher_to_student": Term(
+            schedules.consistency(step), guided(student.clip, teacher.clip), clips
+        ),
+        "consistency/student_to_teacher": Term(
+            schedules.alpha(step), guided(teacher.clip, student.clip), clips
+        ),
+    }
+
+
+def guided_learning_terms(
+    teacher: Output, student: Output, params, batch: Batch, step, *, schedules: Schedules
+) -> Terms:
+    """Guided Learning (arXiv 1906.02517), system 1: clip labels of all labelled clips, strong ones
+    too, and guidance on the unlabelled ones. As `joint_terms`.
+    """
+    labelled = jnp.maximum(batch["is_weak"], batch["is_strong"])
+    terms: Terms = {
+        f"{name}/clip": Term(
+            1.0, losses.binary_cross_entropy(output.clip, batch["clip_labels"]), labelled
+        )
+        for name, output in (("teacher", teacher), ("student", student))
+    }
+    return terms | _guidance(teacher, student, 1 - labelled, step, schedules)
+
+
+def mean_teacher_terms(
+    teacher: Output, student: Output, params, batch: Batch, step, *, schedules: Schedules
+) -> Terms:
+    """The DCASE 2019 baseline, system 0: BCE of the student on weak and on strong clips, and mean
+    squared distance from its teacher's outputs on all clips. As `joint_terms`.
+    """
+    labels = losses.pool_labels(batch["frame_labels"], student.frames.shape[1])
+    bce, mse = losses.binary_cross_entropy, losses.mean_squared_error
+    weight = schedules.consistency(step)
+    guide = jax.tree.map(lax.stop_gradient, teacher)
+    return {
+        "student/weak": Term(1.0, bce(student.clip, batch["clip_labels"]), batch["is_weak"]),
+        "student/strong": Term(1.0, bce(student.frames, labels), batch["is_strong"]),
+        "consistency/clip": Term(weight, mse(student.clip, guide.clip)),
+        "consistency/frames": Term(weight, mse(student.frames, guide.frames)),
+    }
+
+
+def joint(config, steps_per_epoch: int) -> Objective:
+    """The joint framework of a config: equations 5 and 6."""
+    ramps = Schedules.of(config, steps_per_epoch)
+    page = config.loss
+    distillation = tuple(
+        Distilled(
+            name,
+            resolve(page.distances.get(name, name), DISTANCES, f"config.loss.distillation.{name}"),
+            weight,
+        )
+        for name, weight in page.distillation.items()
+        if weight
+    )
+    terms = partial(
+        joint_terms,
+        schedules=ramps,
+        distillation=distillation,
+        gamma=page.gamma,
+        focal_form=page.focal_form,
+    )
+    init = partial(distillation_maps, dims=page.distillation_dims)
+    return Objective(terms, init, ramps.weights)
+
+
+def guided_learning(config, steps_per_epoch: int) -> Objective:
+    """Guided Learning's objective of a config."""
+    ramps = Schedules.of(config, steps_per_epoch)
+    return Objective(partial(guided_learning_terms, schedules=ramps), weights=ramps.weights)
+
+
+def mean_teacher(config, steps_per_epoch: int) -> Objective:
+    """The mean teacher's objective of a config."""
+    ramps = Schedules.of(config, steps_per_epoch)
+    return Objective(partial(mean_teacher_terms, schedules=ramps), weights=ramps.weights)
+
+
+# By the names that ``config.scheme`` can have; a function of (config, steps_per_epoch).
+OBJECTIVES: dict[str, Callable[[Any, int], Objective]] = {
+    "joint": joint,
+    "guided_learning": guided_learning,
+    "mean_teacher": mean_teacher,
+}

@@ -1,0 +1,101 @@
+"""A step over many devices, several seeds, several batches.
+
+`data_parallel` maps `step.train_step` over a mesh with ``jax.shard_map`` under ``jit``;
+``jax.pmap`` maps the very same function.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+
+import jax
+from jax import lax
+from jax.sharding import Mesh, PartitionSpec
+
+AXIS = "data"
+ONE_BATCH = PartitionSpec(AXIS)  # of arrays [B, ...]
+SEVERAL_BATCHES = PartitionSpec(None, AXIS)  # of arrays [K, B, ...]
+
+# By default XLA's CPU backend orders a program for concurrency and keeps more alive; the step has
+# none to lose. Its newer emitters take twice the memory to compile it and give the same speed.
+_FRUGAL: dict[str, bool | str] = {
+    "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
+    "xla_cpu_use_fusion_emitters": False,
+}
+
+
+def data_parallel(step: Callable, mesh: Mesh, split: PartitionSpec = ONE_BATCH) -> Callable:
+    """A jitted ``(state, batch, key) -> (state, metrics)`` over all devices of the mesh.
+
+    The batch is split along its clips (`split` says which axis they are, `ONE_BATCH` or
+    `SEVERAL_BATCHES`), the state is on every device and is donated.
+    """
+    everywhere = PartitionSpec()
+    # With check_vma=True gradients of replicated parameters arrive already summed.
+    mapped = jax.shard_map(
+        step,
+        mesh=mesh,
+        in_specs=(everywhere, split, everywhere),
+        out_specs=(everywhere, everywhere),
+        check_vma=False,
+    )
+    return jax.jit(mapped, donate_argnums=0, compiler_options=frugal_options(mesh))
+
+
+def several_seeds(step: Callable, *, share_batch: bool) -> Callable:
+    """`step` for K independent runs at once: of states [K, ...], keys [K], to metrics [K].
+
+    The batch is [K, B, ...], or one [B, ...] for all. To go inside `data_parallel` and `scanned`.
+    """
+    return jax.vmap(step, in_axes=(0, None if share_batch else 0, 0))
+
+
+def scanned(step: Callable) -> Callable:
+    """``(state, batches, key) -> (state, metrics)``: one step for each of K batches.
+
+    ``batches`` are the arrays of a batch as [K, B, ...]; metrics are <float32>[K].
+    """
+
+    def steps(state, batches, key):
+        return lax.scan(lambda state, batch: step(state, batch, key), state, batches)
+
+    return steps
+
+
+def data_parallel_gather(mesh: Mesh, split: PartitionSpec = ONE_BATCH) -> Callable:
+    """A jitted ``(clips, positions) -> batch``; each device picks its share of the batch.
+
+    ``clips`` are the arrays of a batch with all N clips for B, on every device; ``positions``
+    <int32>[B] or, for `SEVERAL_BATCHES`, [K, B].
+    """
+    # A program of its own: as a part of the step's it would be fused with it, and the same clips
+    # would give other roundings than when they come from the host.
+    mapped = jax.shard_map(
+        lambda clips, positions: {name: values[positions] for name, values in clips.items()},
+        mesh=mesh,
+        in_specs=(PartitionSpec(), split),
+        out_specs=split,
+        check_vma=False,
+    )
+    return jax.jit(mapped)
+
+
+def make_mesh(devices: int | None = None) -> Mesh:
+    """The first `devices` devices, or all of them, along one axis, `AXIS`."""
+    auto = jax.sharding.AxisType.Auto  # linen's Dropout cannot work with explicit axes
+    chosen = jax.devices()[:devices]
+    return jax.make_mesh((len(chosen),), (AXIS,), axis_types=(auto,), devices=chosen)
+
+
+def frugal_options(mesh: Mesh) -> dict[str, bool | str]:
+    """``compiler_options`` with which a step needs less memory; none but for a CPU.
+
+    An option that this version of XLA does not know is left out.
+    """
+    if mesh.devices.flat[0].platform != "cpu":
+        return {}
+    known: dict[str, bool | str] = {}
+    for name, value in _FRUGAL.items():
+        with suppress(jax.errors.JaxRuntimeError):
+            jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
+            known[name] = value
+    return known

@@ -1,0 +1,155 @@
+"""The statics of training: two models, what they minimise, the optimiser, what changes the input.
+
+A config names them (`from_config`); code may hand in any of them as a value.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypedDict, Unpack
+
+import flax.linen as nn
+import jax
+import optax
+
+from jfsed_jax.audio.front_end import FrontEnd, filter_peaks
+from jfsed_jax.method import augmentation, models, objectives, optimisers, schedules
+from jfsed_jax.method.objectives import Batch, Objective
+from jfsed_jax.method.schedules import Schedule
+from jfsed_jax.seams import resolve
+
+Augment = Callable[[jax.Array, Batch], Batch]
+
+
+@dataclass(frozen=True)
+class Models:
+    """Teacher and student; without a teacher of its own the student's average is the teacher."""
+
+    teacher: nn.Module | None
+    student: nn.Module
+
+    def named(self) -> dict[str, nn.Module]:
+        """``teacher`` and ``student``; the teacher of a mean teacher is the student's module."""
+        return {"teacher": self.teacher or self.student, "student": self.student}
+
+
+@dataclass(frozen=True)
+class System:
+    """All that a step depends on beside arrays.
+
+    Attributes:
+      models: teacher and student.
+      objective: what they minimise.
+      optimiser: of all parameters.
+      rate: the learning rate that is logged; None where the optimiser alone knows it.
+      augment: ``(key, batch) -> batch`` of the same shapes, or None.
+      teacher_noise: standard deviation per mel band of what is added to the teacher's input, of
+        the linear mel (system 0); empty for none.
+    """
+
+    models: Models
+    objective: Objective
+    optimiser: optax.GradientTransformation
+    rate: Schedule | None = None
+    augment: Augment | None = None
+    teacher_noise: tuple[float, ...] = ()
+
+
+class Handed(TypedDict, total=False):
+    """Values in place of those that a config names.
+
+    Attributes:
+      teacher, student: linen modules ``(mel, train) -> Output``.
+      objective: what they minimise.
+      optimiser: of all parameters; the config's ``ema_decay`` holds for it too. Its learning rate
+        is logged where `optax.inject_hyperparams` keeps it.
+      augment: ``(key, batch) -> batch``.
+    """
+
+    teacher: nn.Module
+    student: nn.Module
+    objective: Objective
+    optimiser: optax.GradientTransformation
+    augment: Augment
+
+
+def models_from_config(
+    config,
+    *,
+    classes: int,
+    axis_name: str | None = None,
+    shares: Sequence[float] | None = None,
+    teacher: nn.Module | None = None,
+    student: nn.Module | None = None,
+) -> Models:
+    """The models of a config's ``teacher`` and ``student`` pages; without a page no teacher.
+
+    Args:
+      config: a ``ConfigDict`` as ``configs/base.py`` lays it out.
+      classes: C.
+      axis_name: the mapped axis over which batch statistics are averaged, or None.
+      shares: `models.feature_shares` of the training data, for system 1.
+      teacher, student: in place of the config's.
+    """
+    make = partial(
+        models.from_config,
+        batch_norm=config.batch_norm,
+        classes=classes,
+        dtype=config.compute_dtype,
+        axis_name=axis_name,
+        shares=shares,
+        gru_loop=config.gru_loop,
+    )
+    if teacher is None and "teacher" in config:
+        teacher = make(config.teacher)
+    return Models(teacher, make(config.student) if student is None else student)
+
+
+def from_config(
+    config,
+    *,
+    classes: int,
+    steps_per_epoch: int,
+    axis_name: str | None = None,
+    shares: Sequence[float] | None = None,
+    **handed: Unpack[Handed],
+) -> System:
+    """The system that a config describes.
+
+    Args:
+      config, classes, axis_name, shares: see `models_from_config`.
+      steps_per_epoch: steps in one epoch.
+      handed: in place of what the config names, see `Handed`.
+    """
+    objective = handed.get("objective")
+    if objective is None:
+        make = resolve(config.scheme, objectives.OBJECTIVES, "config.scheme")
+        objective = make(config, steps_per_epoch)
+    augment = handed.get("augment")
+    if augment is None:
+        options = dict(config.augmentation)
+        function = resolve(options.pop("function"), augmentation, "config.augmentation.function")
+        augment = partial(function, **options)
+    optimiser, rate = handed.get("optimiser"), None
+    if optimiser is None:
+        rate = schedules.learning_rate(config.optimiser, steps_per_epoch)
+        optimiser = optimisers.from_config(config.optimiser, rate)
+    elif config.optimiser.ema_decay:
+        average = optimisers.parameter_ema(config.optimiser.ema_decay)
+        optimiser = optax.chain(optimiser, average)
+    noise = config.teacher_noise * filter_peaks(FrontEnd(**config.front_end))
+    return System(
+        models=models_from_config(
+            config,
+            classes=classes,
+            axis_name=axis_name,
+            shares=shares,
+            teacher=handed.get("teacher"),
+            student=handed.get("student"),
+        ),
+        objective=objective,
+        optimiser=optimiser,
+        rate=rate,
+        augment=augment,
+        teacher_noise=tuple(noise.tolist()) if config.teacher_noise else (),
+    )

@@ -1,0 +1,253 @@
+"""What a run wrote into its workdir, read and checked for its page; no model is loaded.
+
+A file that is not there yet is None; one that cannot be read is an `InputError` that names it.
+
+Axis letters: ``N`` clips, ``T`` frames, ``F`` mel bands, ``C`` event classes.
+"""
+
+import json
+import math
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import numpy as np
+
+from jfsed_jax.errors import InputError
+from jfsed_jax.runs.workdir import SplitFolder, Workdir, check_format, read_json
+from jfsed_jax.sed import tables
+from jfsed_jax.sed.score_titles import TITLES
+
+SPLIT_NAMES = {"validation": "Validation", "eval": "Evaluation"}
+
+
+@dataclass(frozen=True)
+class SavedSplit:
+    """What `evaluate` wrote for one split; None stands for a file that is not there.
+
+    Attributes:
+      name: of the folder.
+      scores: the content of scores.json.
+      reference, estimates: events in seconds, and the clips that the reference names.
+      posteriors: filenames [N], clip [N, C], frames [N, T, C], clip_reference [N, C].
+      examples: filenames [K], mel [K, T, F].
+    """
+
+    name: str
+    scores: dict[str, Any] | None
+    reference: tables.EventTable | None
+    estimates: tables.EventTable | None
+    posteriors: dict[str, np.ndarray] | None
+    examples: dict[str, np.ndarray] | None
+
+    @property
+    def title(self) -> str:
+        """The name for a heading."""
+        return SPLIT_NAMES.get(self.name, self.name)
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """A workdir as read; None stands for a file that is not there."""
+
+    workdir: Path
+    meta: dict[str, Any]
+    config: dict[str, Any] | None
+    train: list[dict[str, Any]]
+    validation: list[dict[str, Any]]
+    weights: dict[str, Any] | None
+    splits: list[SavedSplit]
+
+    @property
+    def classes(self) -> list[str]:
+        """The class labels, in the order of the model's outputs."""
+        return self.meta.get("classes", [])
+
+    @property
+    def system(self) -> str:
+        """The name of the system."""
+        return str(self.meta.get("system") or self.workdir.resolve().name)
+
+    def command(self, name: str) -> str:
+        """A command line over this workdir, or for this seed of its run."""
+        if self.meta.get("seed") is None:
+            return f"jfsed-jax {name} --workdir {self.workdir}"
+        run = self.workdir.resolve().parents[1]
+        return f"jfsed-jax {name} --workdir {run} --seed {self.meta['seed']}"
+
+
+def read_run(workdir: Path) -> SavedRun:
+    """Reads what a workdir holds; see `SavedRun`."""
+    if not workdir.is_dir():
+        raise InputError(
+            f"{workdir}: no such folder; expected the workdir of a run, as 'jfsed-jax train' "
+            "makes it"
+        )
+    files = Workdir(workdir)
+    meta = read_json(files.meta)
+    config = read_json(files.config)
+    rows = _read_metrics(files.metrics)
+    splits = [_read_split(files.split(name)) for name in _scored_splits(workdir / "eval")]
+    if meta is None and config is None and not rows and not splits:
+        raise InputError(
+            f"{workdir} holds no run: none of meta.json, config.json, metrics.jsonl and eval/ is "
+            "there; 'jfsed-jax train' writes them"
+        )
+    meta = meta or {}
+    meta.setdefault("classes", _fallback_classes(splits))
+    check_format(meta, files.meta)
+    _check_meta(files.meta, meta)
+    run = SavedRun(
+        workdir=workdir,
+        meta=meta,
+        config=config,
+        train=[row for row in rows if row["kind"] == "train"],
+        validation=[row for row in rows if row["kind"] == "validation"],
+        weights=read_json(files.weights),
+        splits=splits,
+    )
+    for split in splits:
+        _check_shapes(files.split(split.name), split, len(run.classes))
+    return run
+
+
+def _scored_splits(folder: Path) -> list[str]:
+    """Evaluated splits: validation, eval, then others by name."""
+    known = list(SPLIT_NAMES)
+    found = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    order = {name: i for i, name in enumerate(known)}
+    return sorted(found, key=lambda name: (order.get(name, len(known)), name))
+
+
+def _read_split(folder: SplitFolder) -> SavedSplit:
+    def events(path: Path) -> tables.EventTable | None:
+        return tables.read_events(path) if path.exists() else None
+
+    scores = read_json(folder.scores)
+    if scores is not None:
+        _check_scores(folder.scores, scores)
+    return SavedSplit(
+        name=folder.path.name,
+        scores=scores,
+        reference=events(folder.reference),
+        estimates=events(folder.events),
+        posteriors=_read_arrays(folder.posteriors, ("filenames", "clip")),
+        examples=_read_arrays(folder.examples, ("filenames", "mel")),
+    )
+
+
+def _read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl by step; of two rows of one step and kind the later one counts.
+
+    A run that was killed repeats the steps since its last checkpoint, and one that is still
+    running may have written half of its last line, which is left out.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    rows: dict[tuple[str, float], dict[str, Any]] = {}
+    for i, line in enumerate(lines):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            key = (str(row["kind"]), float(row["step"]))
+            row["step"] = key[1]
+        except (ValueError, TypeError, KeyError) as error:
+            if i == len(lines) - 1:
+                break
+            raise InputError(
+                f"{path}, row {i + 1}: expected a JSON object with 'kind' and 'step', "
+                f"found {line[:60]!r}"
+            ) from error
+        rows[key] = row
+    return [rows[key] for key in sorted(rows, key=lambda key: key[1])]
+
+
+def _read_arrays(path: Path, required: Sequence[str]) -> dict[str, np.ndarray] | None:
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is damaged: expected arrays in NumPy's .npz format") from error
+    absent = [name for name in required if name not in arrays]
+    if absent:
+        raise InputError(f"{path}: expected the arrays {', '.join(required)}; {absent} missing")
+    return arrays
+
+
+def _check_meta(path: Path, meta: Mapping[str, Any]) -> None:
+    classes, front_end = meta["classes"], meta.get("front_end", {})
+    if not isinstance(classes, list) or not all(isinstance(label, str) for label in classes):
+        raise InputError(
+            f"{path}: expected 'classes' to be a list of labels, found {classes!s:.60}"
+        )
+    if not isinstance(front_end, dict):
+        raise InputError(f"{path}: expected 'front_end' to be an object, found {front_end!s:.60}")
+    numbers = {"frame_rate": meta.get("frame_rate"), **front_end}
+    for name in ("frame_rate", "clip_seconds", "sample_rate", "hop_length"):
+        value = numbers.get(name)
+        if value is not None and not (is_number(value) and value > 0):
+            raise InputError(f"{path}: expected '{name}' to be a positive number, found {value!r}")
+
+
+def _check_scores(path: Path, scores: Mapping[str, Any]) -> None:
+    if not isinstance(scores.get("info", {}), dict):
+        raise InputError(f"{path}: expected 'info' to be an object, found {scores['info']!s:.60}")
+    for key in TITLES:
+        score = scores.get(key)
+        if score is None:
+            continue
+        if not isinstance(score, dict) or not isinstance(score.get("classwise", {}), dict):
+            raise InputError(
+                f"{path}: expected '{key}' with 'macro', 'micro', 'classwise', found {score!r:.60}"
+            )
+        values = [score.get("macro"), score.get("micro"), *score.get("classwise", {}).values()]
+        wrong = [v for v in values if v is not None and not is_number(v)]
+        if wrong:
+            raise InputError(f"{path}: expected numbers in '{key}', found {wrong[0]!s:.60}")
+
+
+def _check_shapes(folder: SplitFolder, split: SavedSplit, num_classes: int) -> None:
+    def expect(path: Path, name: str, array: np.ndarray, shape: tuple[int | None, ...]) -> None:
+        fits = len(shape) == array.ndim and all(
+            wanted in (None, size) for wanted, size in zip(shape, array.shape, strict=True)
+        )
+        if not fits:
+            wanted = ", ".join("any" if size is None else str(size) for size in shape)
+            raise InputError(f"{path}: expected '{name}' of shape [{wanted}], found {array.shape}")
+
+    if split.posteriors is not None:
+        arrays, n = split.posteriors, len(split.posteriors["filenames"])
+        expect(folder.posteriors, "clip", arrays["clip"], (n, num_classes))
+        for name, shape in (
+            ("clip_reference", (n, num_classes)),
+            ("frames", (n, None, num_classes)),
+        ):
+            if name in arrays:
+                expect(folder.posteriors, name, arrays[name], shape)
+    if split.examples is not None:
+        mel = split.examples["mel"]
+        expect(folder.examples, "mel", mel, (len(split.examples["filenames"]), None, None))
+
+
+def _fallback_classes(splits: Iterable[SavedSplit]) -> list[str]:
+    """Without meta.json: the classes that the posteriors or, failing that, the scores name."""
+    for split in splits:
+        if split.posteriors is not None and "classes" in split.posteriors:
+            return [str(label) for label in split.posteriors["classes"]]
+        if split.scores is not None:
+            return list((split.scores.get("event_f1") or {}).get("classwise", {}))
+    return []
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """A finite number, and not a bool."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

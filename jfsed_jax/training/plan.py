@@ -1,0 +1,209 @@
+"""What a run is, worked out from its config and data before the first step."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Unpack
+
+import jax
+import numpy as np
+
+from jfsed_jax.datasets.clips import Prepared
+from jfsed_jax.datasets.selection import KINDS, TrainingData, split_data
+from jfsed_jax.errors import InputError
+from jfsed_jax.inference.detector import make_decoder, windows_of
+from jfsed_jax.kernels.bigru import LOOPS
+from jfsed_jax.method import system as systems
+from jfsed_jax.method.models import feature_shares, time_stride
+from jfsed_jax.method.parallel import AXIS
+from jfsed_jax.method.system import Handed, Models, System
+from jfsed_jax.runs.workdir import FORMAT, Workdir
+from jfsed_jax.sed import window_rules
+from jfsed_jax.sed.postprocessing import Decode
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run before its first step.
+
+    Attributes:
+      config: of the run.
+      prepared: the data.
+      data: what each seed trains on and selects by.
+      system: statics of the step, batch statistics averaged over `AXIS`.
+      models: the same models for inference, without a mapped axis.
+      steps_per_epoch, total_steps: how long.
+      meta: what travels in every checkpoint beside the state, see `describe`.
+    """
+
+    config: Any
+    prepared: Prepared
+    data: list[TrainingData]
+    system: System
+    models: Models
+    steps_per_epoch: int
+    total_steps: int
+    meta: dict[str, Any]
+
+    @property
+    def input_shape(self) -> tuple[int, int]:
+        """(T, F) of a clip."""
+        return self.prepared.front_end.num_frames, self.prepared.front_end.n_mels
+
+    def decoder(self) -> Decode:
+        """``(clip, frames, filenames) -> events``, as the config names it."""
+        page = self.config.postprocess
+        return make_decoder(
+            page,
+            windows_of(self.meta, page, page.rule),
+            classes=self.prepared.classes,
+            frame_rate=self.meta["frame_rate"],
+        )
+
+
+def make_plan(
+    config, prepared: Prepared, data_dir: Path, workdir: Workdir, **handed: Unpack[Handed]
+) -> Plan:
+    """Works a run out.
+
+    Args:
+      config: of the run.
+      prepared: the data.
+      data_dir: where they came from.
+      workdir: where the run is to be.
+      handed: values in place of those that the config names.
+
+    Raises:
+      InputError: devices cannot share a batch, or the config names what is not there.
+    """
+    data = [split_data(prepared, config, k) for k in range(config.num_seeds)]
+    batch_size = sum(config.batch.values())
+    if batch_size % jax.device_count():
+        raise InputError(
+            f"config.batch holds {batch_size} clips, which {jax.device_count()} devices cannot "
+            "share: make it a multiple"
+        )
+    # An epoch is one pass over the unlabelled set; without one, over the strong or the weak set.
+    counted = next(kind for kind in ("unlabelled", "strong", "weak") if config.batch[kind])
+    passes = len(data[0].train.get(counted, ())) // config.batch[counted]
+    steps_per_epoch = config.steps_per_epoch or max(passes, 1)
+    shares = _feature_shares(prepared, config)
+    make = partial(
+        systems.from_config,
+        config,
+        classes=len(prepared.classes),
+        steps_per_epoch=steps_per_epoch,
+        shares=shares,
+        **handed,
+    )
+    models = make(axis_name=None).models
+    front_end = prepared.front_end
+    stride = time_stride(models.student, front_end.num_frames, front_end.n_mels)
+    meta = describe(
+        prepared, data[0], config, frame_rate=front_end.frame_rate / stride, shares=shares
+    )
+    meta |= {
+        "steps_per_epoch": steps_per_epoch,
+        "data_dir": workdir.relative(data_dir),
+        "features_dir": workdir.relative(prepared.directory),
+    }
+    return Plan(
+        config=config,
+        prepared=prepared,
+        data=data,
+        system=make(axis_name=AXIS),
+        models=models,
+        steps_per_epoch=steps_per_epoch,
+        total_steps=steps_per_epoch * config.epochs,
+        meta=meta,
+    )
+
+
+def describe(
+    prepared: Prepared, data: TrainingData, config, *, frame_rate: float, shares
+) -> dict[str, Any]:
+    """What travels in every checkpoint beside the state; JSON-able.
+
+    Args:
+      prepared, data, config: of the run.
+      frame_rate: of the student's posteriors, and so of the windows.
+      shares: `models.feature_shares`, or None.
+    """
+    strong = prepared.splits.get(KINDS["strong"])
+    durations = window_rules.durations_by_class(strong.events if strong else (), prepared.classes)
+    options = window_rules.rule_options(config.postprocess)
+    windows = window_rules.class_windows(durations, frame_rate=frame_rate, options=options)
+    meta = {
+        "format": FORMAT,
+        "system": config.system,
+        "data": prepared.data,
+        "clips": {kind: len(clips) for kind, clips in data.train.items()},
+        "config": json.loads(config.to_json()),
+        "classes": list(prepared.classes),
+        "front_end": asdict(prepared.front_end),
+        "frame_rate": frame_rate,
+        "window_details": [window._asdict() for window in windows],
+        "durations": {label: lengths.tolist() for label, lengths in durations.items()},
+        "feature_shares": shares,
+    }
+    rules = dict.fromkeys([*window_rules.RULES, config.postprocess.rule])
+    page = config.postprocess
+    meta["windows"] = {rule: windows_of(meta, page, rule).tolist() for rule in rules}
+    return meta
+
+
+def _feature_shares(prepared: Prepared, config) -> list[float] | None:
+    """Disentangled features of Guided Learning, from the tags of the weak clips."""
+    weak = prepared.splits.get(KINDS["weak"])
+    if config.student.architecture != "GuidedCNN" or weak is None:
+        return None
+    tags = np.array([[label in clip.labels for label in prepared.classes] for clip in weak.clips])
+    return list(feature_shares(tags, config.guided.disentangled_least))
+
+
+def check_resume(meta: Mapping[str, Any], wanted: Mapping[str, Any], workdir: Workdir) -> None:
+    """Refuses to go on with other data: classes, number of clips or windows have changed."""
+    for key in ("classes", "clips", "steps_per_epoch", "windows", "feature_shares"):
+        if meta.get(key) != wanted[key]:
+            raise InputError(
+                f"{workdir.path} was trained on other data: its {key} are {meta.get(key)}, those "
+                f"of --data are {wanted[key]}; choose another --workdir, or restore the data"
+            )
+
+
+def check_values(config) -> None:
+    """Refuses values that would fail only after hours, or not at all."""
+    for needs, name in (
+        (config.evaluation.average, "config.evaluation.average"),
+        ("teacher" not in config, "a mean teacher"),
+    ):
+        if needs and not config.optimiser.ema_decay:
+            raise InputError(f"{name} needs a moving average: set config.optimiser.ema_decay")
+    if config.compute_dtype not in ("float32", "bfloat16"):
+        raise InputError(
+            f"config.compute_dtype is {config.compute_dtype!r}: expected float32 or bfloat16"
+        )
+    if config.gru_loop not in LOOPS:
+        raise InputError(f"config.gru_loop is {config.gru_loop!r}: expected {' or '.join(LOOPS)}")
+    if config.loss.focal_form not in ("paper", "lin"):
+        raise InputError(f"config.loss.focal_form is {config.loss.focal_form!r}: paper or lin")
+    positive = {
+        "epochs": config.epochs,
+        "evaluation.every_epochs": config.evaluation.every_epochs,
+        "checkpoint_every_steps": config.checkpoint_every_steps,
+        "steps_per_dispatch": config.steps_per_dispatch,
+        "num_seeds": config.num_seeds,
+        "optimiser.decay_epochs": config.optimiser.decay_epochs,
+    }
+    for name, value in positive.items():
+        if value <= 0:
+            raise InputError(f"config.{name} is {value}: expected more than 0")
+    if config.steps_per_dispatch > 1 and not config.data.in_memory:
+        raise InputError(
+            f"config.steps_per_dispatch is {config.steps_per_dispatch}, but the host reads every "
+            "batch: set config.data.in_memory too, or leave it at 1"
+        )
+    if min(config.batch.values()) < 0 or not sum(config.batch.values()):
+        raise InputError(f"config.batch is {dict(config.batch)}: expected counts, not all 0")
