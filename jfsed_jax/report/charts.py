@@ -239,7 +239,7 @@ def _axes(
     )
     axes.set(xlim=frame[0], ylim=frame[1])
     axes.spines[["left", "top", "right"]].set_visible(False)
-    axes.spines["bottom"].set_gid(drawing.role("axis-line"))
+    axes.spines["bottom"].set(gid=drawing.role("axis-line"), zorder=1.0)
     axes.tick_params(length=0)
     axes.tick_params(axis="x", pad=7)
     axes.tick_params(axis="y", pad=6)

@@ -181,7 +181,7 @@ def _duration_chart(window: ClassWindow, durations: np.ndarray, rate: float) -> 
 # Figure 3 ----------------------------------------------------------------------------------------
 
 
-class FocalWeights(NamedTuple):
+class WeightSums(NamedTuple):
     """Sums by class, and of which clips; the weight is (1 - p)^gamma if `lin`, else 1 - p^gamma."""
 
     kinds: str
@@ -190,7 +190,7 @@ class FocalWeights(NamedTuple):
     listing: Listing
 
 
-def focal_weights(run: SavedRun) -> FocalWeights | None:
+def weight_sums(run: SavedRun) -> WeightSums | None:
     """Figure 3: class-wise sums of p and of the adaptive weight, where a run saved them."""
     if run.weights is None:
         return None
@@ -218,7 +218,7 @@ def focal_weights(run: SavedRun) -> FocalWeights | None:
         rows=rows,
     )
     kinds = " and ".join(f"{n} {kind}" for kind, n in counts.items())
-    return FocalWeights(kinds, gamma, lin, listing)
+    return WeightSums(kinds, gamma, lin, listing)
 
 
 # Clips -------------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def render_run(run: SavedRun) -> str:
     """The page as text."""
     best = best_row(run)
     classes = class_scores(run)
-    weights = run_figures.focal_weights(run)
+    weights = run_figures.weight_sums(run)
     parts = [
         ("clips", "Clips", True),
         ("classes", "Classes", bool(classes)),

@@ -7,6 +7,8 @@ import defaults
 import numpy as np
 import pytest
 import soundfile
+from html_page import ParsedPage
+from test_escaping import ATTACKS, check_links, shape
 
 from jfsed_jax import datasets
 from jfsed_jax.cli import main as cli
@@ -26,36 +28,40 @@ TINY = defaults.front_end(
 )
 
 
-@pytest.fixture
-def data(tmp_path):
-    """Three splits with hostile names, one clip missing, one undecodable, one silent."""
-    root = tmp_path / f"a & <b>{tmp_path.name}"
-    evil_name = "<img src=x onerror=alert(1)>.wav"
+def make_data(root, name, label):
+    """Three splits with a file and a class of those names, a clip missing, one undecodable."""
     tables = {
-        "train/weak.tsv": f"filename\tevent_labels\n{evil_name}\t{EVIL[:8]}\nb.wav\tDog,Dog\n"
+        "train/weak.tsv": f"filename\tevent_labels\n{name}\t{label}\nb.wav\tDog,Dog\n"
         "gone<i>.wav\tDog\n",
-        "train/synthetic.tsv": f"{STRONG}c.wav\t0.1\t0.5\tDog\nc.wav\t0.2\t0.9\t{EVIL[:8]}\n"
+        "train/synthetic.tsv": f"{STRONG}c.wav\t0.1\t0.5\tDog\nc.wav\t0.2\t0.9\t{label}\n"
         "d.wav\t0.5\t1.5\tDog\n",
         "validation/validation.tsv": f"{STRONG}e.wav\t\t\t\nf.wav\t0.0\t0.3\tDog\n",
     }
-    for name, text in tables.items():
-        path = root / "metadata" / name
+    for table, text in tables.items():
+        path = root / "metadata" / table
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, 8000)
     audio = {
-        f"train/weak/{evil_name}": (noise, 8000),
+        f"train/weak/{name}": (noise, 8000),
         "train/weak/b.wav": (noise, 16000),
         "train/synthetic/c.wav": (noise, 8000),
         "train/synthetic/d.wav": (noise * 0, 8000),
         "validation/e.wav": (noise * 0.01, 8000),
     }
-    for name, (samples, rate) in audio.items():
-        path = root / "audio" / name
+    for file, (samples, rate) in audio.items():
+        path = root / "audio" / file
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, samples, rate)
     (root / "audio/validation/f.wav").write_text("<html>")
     return root
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Hostile names; one silent clip."""
+    name = "<img src=x onerror=alert(1)>.wav"
+    return make_data(tmp_path / f"a & <b>{tmp_path.name}", name, EVIL[:8])
 
 
 class Reader(html.parser.HTMLParser):
@@ -92,6 +98,24 @@ def test_page_is_whole_and_escaped(data, tmp_path):
     assert "not audio but HTML" in page.text and "digital silence" in page.text
     pictures = [attributes for tag, attributes in page.elements if tag == "img"]
     assert len(pictures) == sum(map(len, prepared.splits.values())) == 4
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_page_has_the_tags_of_a_plain_one(tmp_path, attack):
+    def render(text: str) -> ParsedPage:
+        name, folder = text.replace("/", "∕"), tmp_path / text.replace("/", "∕")
+        # In a table a leading quote is one around the field.
+        root = make_data(folder / name, f"a{name}.wav", f"a{text}".strip())
+        prepared = datasets.prepare(
+            root, TINY, features_dir=folder / "features", workers=1, progress=False
+        )
+        return ParsedPage(inspection.write_page(prepared).read_text(encoding="utf-8"))
+
+    page = render(attack)
+    assert not page.open
+    assert shape(page) == shape(render("word"))
+    check_links(page)
+    assert attack.strip() in page.words.replace("∕", "/") or "\u2028" in attack
 
 
 def test_command_names_the_page(data, tmp_path, capsys, monkeypatch):

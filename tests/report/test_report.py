@@ -4,13 +4,13 @@ import json
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import defaults
 import markupsafe
 import numpy as np
 import pytest
+from html_page import ParsedPage
 
 from jfsed_jax.cli import main as cli
 from jfsed_jax.errors import InputError
@@ -201,36 +201,6 @@ def _mel(rng: np.random.Generator, events: list[Event]) -> np.ndarray:
     return mel.astype(np.float16)
 
 
-class _Page(HTMLParser):
-    """A page's tags with their attributes, its text outside style sheets, its unclosed tags."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
-        self.open: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in ("img", "meta", "br"):
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.text.append(data)
-
-    @property
-    def words(self) -> str:
-        return " ".join(" ".join(self.text).split())
-
-
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("run")
@@ -243,7 +213,7 @@ def text(workdir) -> str:
 
 
 def test_every_part_is_there(text):
-    parsed = _Page(text)
+    parsed = ParsedPage(text)
     sections = [attributes["id"] for tag, attributes in parsed.tags if tag == "section"]
     assert sections == ["clips", "classes", "tagging", "training", "durations", "run"]
     links = [attributes["href"] for tag, attributes in parsed.tags if tag == "a"]
@@ -256,6 +226,9 @@ def test_every_part_is_there(text):
     ):  # fmt: skip
         assert word in parsed.words, word
     assert 'class="missing"' not in text
+    for kind in ("best", "stage", "mean", "knee", "esp"):
+        assert f'<path class="mark {kind}"' in text
+    assert '<path class="span"' in text and '<i class="swatch window">' in text
     assert parsed.words.index("Validation") < parsed.words.index("Evaluation")
 
 
@@ -269,7 +242,7 @@ def test_headline_scores_are_those_of_the_file(workdir, text):
 
 
 def test_self_contained(text):
-    for tag, attributes in _Page(text).tags:
+    for tag, attributes in ParsedPage(text).tags:
         assert tag not in ("script", "link", "iframe", "object", "base")
         for name, value in attributes.items():
             assert not name.startswith("on")
@@ -278,9 +251,17 @@ def test_self_contained(text):
     assert not re.search(r"https?:|@import|url\(", text)
 
 
+def test_nothing_is_named_twice(text):
+    tags = ParsedPage(text).tags
+    assert sum(tag == "svg" for tag, _ in tags) > 20
+    named = [attributes["id"] for _, attributes in tags if "id" in attributes]
+    assert len(named) == len(set(named)) == sum(tag == "section" for tag, _ in tags)
+
+
 def test_same_files_same_page(workdir, text):
     assert report.write_report(workdir).read_text(encoding="utf-8") == text
-    assert not list(workdir.glob("*.partial"))
+    assert sorted(path.name for path in workdir.glob("*report*")) == ["report.html"]
+    assert not list(workdir.glob(".*"))
 
 
 def test_everything_is_escaped(tmp_path):
@@ -309,7 +290,7 @@ def test_everything_is_escaped(tmp_path):
             json.dumps({"kind": "train", "step": 9999, f"weak/{EVIL}": 1.0, EVIL: 2.0}) + "\n"
         )
     text = report.write_report(path).read_text(encoding="utf-8")
-    parsed = _Page(text)
+    parsed = ParsedPage(text)
     assert "<script" not in text and "<b>cat" not in text and "<i>run" not in text
     assert not parsed.open
     assert EVIL in parsed.words  # in an element
@@ -341,7 +322,7 @@ def test_cells_are_escaped():
 
 def test_missing_parts_are_named(tmp_path):
     _write_json(tmp_path / "meta.json", {"system": "pts", "classes": ["Dog"]})
-    words = _Page(report.write_report(tmp_path).read_text(encoding="utf-8")).words
+    words = ParsedPage(report.write_report(tmp_path).read_text(encoding="utf-8")).words
     assert f"Nothing is scored yet: jfsed-jax evaluate --workdir {tmp_path}" in words
     assert "There are no tags yet: jfsed-jax evaluate" in words
     assert "There are no example clips yet: jfsed-jax evaluate" in words
@@ -359,7 +340,7 @@ def test_missing_parts_are_named(tmp_path):
 def test_any_file_may_be_missing(tmp_path, gone):
     path = make_workdir(tmp_path, splits={"validation": 3}, examples=1, num_epochs=4)
     (path / gone).unlink()
-    assert not _Page(report.write_report(path).read_text(encoding="utf-8")).open
+    assert not ParsedPage(report.write_report(path).read_text(encoding="utf-8")).open
 
 
 @pytest.mark.parametrize(
@@ -450,7 +431,7 @@ def test_duration_figure_marks_mean_knee_and_window(tmp_path):
         },
     )
     text = report.write_report(tmp_path).read_text(encoding="utf-8")
-    words = _Page(text).words
+    words = ParsedPage(text).words
     assert "knee 1.00 s (9 of 10)" in words
     assert "avg 35 frames (0.58 s), ESP 19 (0.32 s)" in words
     assert "<title>mean of all: 1.79 s</title>" in text
@@ -526,5 +507,15 @@ def test_command_refuses(tmp_path, monkeypatch, capsys, arguments, expected):
 
 
 def test_report_needs_no_jax():
-    script = "import sys; from jfsed_jax import report; assert 'jax' not in sys.modules"
-    subprocess.run([sys.executable, "-c", script], check=True)
+    script = """
+import importlib, pkgutil, sys
+from jfsed_jax import report
+for module in pkgutil.iter_modules(report.__path__, "jfsed_jax.report."):
+    importlib.import_module(module.name)
+assert "matplotlib.figure" in sys.modules
+print(*{"jax", "flax", "matplotlib.pyplot"} & set(sys.modules))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    )
+    assert not done.stdout.strip()
