@@ -248,11 +248,11 @@ def _axes(
     axes.set_xticks(x_ticks, labels=x_names)
     axes.set_yticks(y_ticks, labels=y_names)
     # An axis may add or hold back ticks until it is drawn; these are all there are.
-    for name, text in (
-        *(("x-tick", text) for text in axes.get_xticklabels()),
-        *(("y-tick", text) for text in axes.get_yticklabels()),
+    for name, label in (
+        *(("x-tick", label) for label in axes.get_xticklabels()),
+        *(("y-tick", label) for label in axes.get_yticklabels()),
     ):
-        text.set_gid(drawing.role(name))
+        label.set_gid(drawing.role(name))
     for tick in y_ticks:
         axes.axhline(tick, gid=drawing.role("grid-line"), clip_on=False, zorder=1.0)
     for text, x, y, side, class_ in (

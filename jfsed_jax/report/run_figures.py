@@ -236,8 +236,8 @@ def example_pictures(run: SavedRun) -> list[SplitClips]:
     """Example clips: log-mel, reference, events and posteriors."""
     found = []
     for split in run.splits:
-        names = [] if split.examples is None else split.examples["filenames"]
-        pictures = [_clip(run, split, i) for i in range(len(names))]
+        count = 0 if split.examples is None else len(split.examples["filenames"])
+        pictures = [_clip(run, split, i) for i in range(count)]
         if pictures:
             title = _title(run, split)
             found.append(SplitClips(title, pictures[:SHOWN_CLIPS], pictures[SHOWN_CLIPS:]))

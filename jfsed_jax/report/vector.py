@@ -7,7 +7,9 @@ identifier that a second chart in the page would have too, no reference.
 
 import io
 import xml.etree.ElementTree as ElementTree
-from typing import NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -15,7 +17,7 @@ from matplotlib.figure import Figure
 _SVG = "{http://www.w3.org/2000/svg}"
 _HREF = "{http://www.w3.org/1999/xlink}href"
 # Labels are text, never formulas or TeX; every point of a curve is kept.
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "text.usetex": False,
@@ -64,7 +66,7 @@ class Drawing:
         return gid
 
     def shapes(self) -> tuple[Shape, ...]:
-        """What is shown, from back to front. To be called within ``rc_context(STYLE)``."""
+        """What is shown, from back to front. To be called within `rc_context`."""
         buffer = io.BytesIO()
         self.figure.savefig(buffer, format="svg", metadata={"Date": None})
         root = ElementTree.fromstring(buffer.getvalue())
@@ -84,9 +86,13 @@ class Drawing:
         return tuple(found)
 
 
-def rc_context():
-    """Matplotlib's settings for a `Drawing`; those of the process are as before afterwards."""
-    return matplotlib.rc_context(STYLE)
+@contextmanager
+def rc_context() -> Iterator[None]:
+    """Matplotlib's settings for a `Drawing` in place of a person's own; they come back."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
 
 
 def printable(text: str) -> str:

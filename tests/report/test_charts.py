@@ -162,7 +162,8 @@ def test_names_of_axes_are_literal(name):
 
 def test_matplotlib_is_left_as_it_was():
     before = dict(matplotlib.rcParams)
-    with matplotlib.rc_context({"font.size": 30.0, "text.usetex": True, "axes.linewidth": 9.0}):
+    own = {"font.size": 30.0, "text.usetex": True, "savefig.bbox": "tight", "lines.marker": "x"}
+    with matplotlib.rc_context(own):
         odd = chart(some(3, 9))
     assert odd == chart(some(3, 9))
     assert dict(matplotlib.rcParams) == before
