@@ -127,7 +127,7 @@ def write_json(path: Path, content: Any) -> None:
       InputError: it cannot be written.
     """
     try:
-        write_whole(path, json.dumps(content, indent=2))
+        write_whole(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error
 

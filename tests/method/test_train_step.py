@@ -18,19 +18,25 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 from jfsed_jax.configs import guided_learning, mean_teacher, pts_tfd_afl_esp
 
-from jfsed_jax.method import memory
-from jfsed_jax.method import step as train_step
+from jfsed_jax.method import parallel
+from jfsed_jax.method import system as systems
 from jfsed_jax.method.models import Output
-from jfsed_jax.method.state import state_of_seed
+from jfsed_jax.method.objectives import OBJECTIVES
+from jfsed_jax.method.state import initial_state, run_keys, state_of_seed
+from jfsed_jax.method.step import train_step, weighted_sum
 
 ROOT = Path(__file__).parents[2]
 FRAMES = 100  # the teacher pools by 100
 
 
-def make(config, steps_per_epoch=1, axis_name=train_step.AXIS):
-    return train_step.make_system(
-        config, num_classes=10, steps_per_epoch=steps_per_epoch, axis_name=axis_name
+def make(config, steps_per_epoch=1, axis_name=parallel.AXIS):
+    return systems.from_config(
+        config, classes=10, steps_per_epoch=steps_per_epoch, axis_name=axis_name
     )
+
+
+def shape_of(config):
+    return round(config.front_end.clip_seconds * 44100 / config.front_end.hop_length), 64
 
 
 def tiny():
@@ -58,7 +64,7 @@ def tiny_mean_teacher():
 
 
 def create(system, config):
-    return train_step.initial_state(system, config, jax.random.key(0))
+    return initial_state(system, jax.random.key(0), input_shape=shape_of(config))
 
 
 def start(system, config):
@@ -133,9 +139,10 @@ TAU = {"pts_tfd_afl": 15, "pts_tfd_afl_esp": 15}  # the others stay with BCE
 
 def terms_of(config, teacher, student, params, batch, step, steps_per_epoch=1):
     """name -> (weight, value), of the config's scheme."""
-    system = make(config, steps_per_epoch)
-    terms = train_step.SCHEMES[system.scheme]
-    return terms(teacher, student, params, batch, jnp.int32(step), system, None)
+    objective = OBJECTIVES[config.scheme](config, steps_per_epoch)
+    terms = objective.terms(teacher, student, params, batch, jnp.int32(step))
+    _, values = weighted_sum(terms, None)
+    return {name: (term.weight, values[name]) for name, term in terms.items()}
 
 
 @pytest.mark.parametrize("epoch", [0, 5, 6, 14, 15, 31, 150])
@@ -249,10 +256,8 @@ def test_which_clips_distances_are_over():
 def compiled(config):
     """A step as training uses it, and what gives a state placed as training places it."""
     system = make(config)
-    mesh = train_step.make_mesh(1)
-    step = train_step.data_parallel(
-        partial(train_step.train_step, system=system, axis_name=train_step.AXIS), mesh
-    )
+    mesh = parallel.make_mesh(1)
+    step = parallel.data_parallel(partial(train_step, system=system, axis_name=parallel.AXIS), mesh)
     state = start(system, config)
 
     def first():
@@ -341,16 +346,16 @@ def test_one_program_of_three_steps_is_three_steps():
     """To float32 rounding: XLA fuses the loop's body otherwise. Plain SGD does not amplify it."""
     config = tiny()
     system = replace(make(config), optimiser=optax.sgd(0.05))
-    step = partial(train_step.train_step, system=system, axis_name=train_step.AXIS)
-    mesh = train_step.make_mesh(1)
+    step = partial(train_step, system=system, axis_name=parallel.AXIS)
+    mesh = parallel.make_mesh(1)
     clips, key = make_batch(4, 8, 4), jax.random.key(0)
     positions = np.stack([np.roll(np.arange(16), n)[::2] for n in (0, 1, 5)]).astype(np.int32)
-    pick = train_step.data_parallel_gather(mesh, train_step.SEVERAL_BATCHES)
-    steps = train_step.scanned(step)
-    steps = train_step.data_parallel(steps, mesh, train_step.SEVERAL_BATCHES)
+    pick = parallel.data_parallel_gather(mesh, parallel.SEVERAL_BATCHES)
+    steps = parallel.scanned(step)
+    steps = parallel.data_parallel(steps, mesh, parallel.SEVERAL_BATCHES)
     found = steps(start(system, config), pick(clips, positions), key)
 
-    one, state, metrics = train_step.data_parallel(step, mesh), start(system, config), []
+    one, state, metrics = parallel.data_parallel(step, mesh), start(system, config), []
     for chosen in positions:
         batch = {name: values[chosen] for name, values in clips.items()}
         state, values = one(state, batch, key)
@@ -367,25 +372,25 @@ def test_each_of_several_seeds_is_its_single_run():
     config.seed, config.num_seeds = 5, 2
     assert config.augmentation.mix and config.augmentation.time_shift
     system = replace(make(config), optimiser=optax.sgd(0.05))
-    step = partial(train_step.train_step, system=system, axis_name=train_step.AXIS)
-    mesh = train_step.make_mesh(1)
-    one = train_step.data_parallel(step, mesh)
+    step = partial(train_step, system=system, axis_name=parallel.AXIS)
+    mesh = parallel.make_mesh(1)
+    one = parallel.data_parallel(step, mesh)
     clips = make_batch(4, 8, 4)
     picks = [np.roll(np.arange(16), n)[::2] for n in range(6)]
     batches = [{name: values[pick] for name, values in clips.items()} for pick in picks]
-    init = jax.jit(partial(train_step.initial_state, system, config))
-    keys = train_step.run_keys(config)
+    init = jax.jit(partial(initial_state, system, input_shape=shape_of(config)))
+    keys = run_keys(config.seed, config.num_seeds)
     begin = jax.device_get(init(keys))
     single_configs = [config.copy_and_resolve_references() for _ in range(2)]
     for k, single in enumerate(single_configs):
         single.seed, single.num_seeds = 5 + k, 1
-    single_keys = [train_step.run_keys(single) for single in single_configs]
+    single_keys = [run_keys(single.seed) for single in single_configs]
     single_starts = [jax.device_get(init(key)) for key in single_keys]
 
     for share_batch in (False, True):
-        several = train_step.several_seeds(step, share_batch=share_batch)
-        split = train_step.ONE_BATCH if share_batch else train_step.SEVERAL_BATCHES
-        several = train_step.data_parallel(several, mesh, split)
+        several = parallel.several_seeds(step, share_batch=share_batch)
+        split = parallel.ONE_BATCH if share_batch else parallel.SEVERAL_BATCHES
+        several = parallel.data_parallel(several, mesh, split)
         # A pair for each step, of which the first is the shared one.
         pairs = [batches[2 * n : 2 * n + 2] for n in range(3)]
         state, found = begin, []
@@ -409,9 +414,9 @@ def test_the_step_lowers_for_tpu(dtype):
     config = tiny()
     config.compute_dtype, config.teacher.dropout = dtype, 0.3
     system = make(config)
-    step = train_step.data_parallel(
-        partial(train_step.train_step, system=system, axis_name=train_step.AXIS),
-        train_step.make_mesh(1),
+    step = parallel.data_parallel(
+        partial(train_step, system=system, axis_name=parallel.AXIS),
+        parallel.make_mesh(1),
     )
     state = jax.eval_shape(lambda: create(system, config))
     exported = jax.export.export(step, platforms=["tpu"])(state, make_batch(), jax.random.key(0))
@@ -426,9 +431,9 @@ def test_the_step_lowers_for_cuda_with_the_recurrence_as_kernels(kernels_for_cud
     config.compute_dtype, config.gru_loop = "bfloat16", "pallas"
     config.student.gru_hidden = config.teacher.gru_hidden = 16
     system = make(config)
-    step = train_step.data_parallel(
-        partial(train_step.train_step, system=system, axis_name=train_step.AXIS),
-        train_step.make_mesh(1),
+    step = parallel.data_parallel(
+        partial(train_step, system=system, axis_name=parallel.AXIS),
+        parallel.make_mesh(1),
     )
     state = jax.eval_shape(lambda: create(system, config))
     traced = step.trace(state, make_batch(), jax.random.key(0))
@@ -441,22 +446,24 @@ EIGHT_DEVICES = """
     from dataclasses import replace
     from functools import partial
     import jax, numpy as np, optax
-    from jfsed_jax import predict, train_step
-    sys.path.insert(0, "tests")
+    from jfsed_jax.inference import prediction
+    from jfsed_jax.method import parallel
+    from jfsed_jax.method.step import train_step
+    sys.path.insert(0, "tests/method")
     from test_train_step import make, make_batch, start, tiny
 
     config = tiny()
     config.loss.tau = 0.0
     # No augmentation: each device draws its own.
-    system = replace(make(config), optimiser=optax.sgd(0.05), augmentation=None)
-    step = partial(train_step.train_step, system=system, axis_name=train_step.AXIS)
+    system = replace(make(config), optimiser=optax.sgd(0.05), augment=None)
+    step = partial(train_step, system=system, axis_name=parallel.AXIS)
     batch, key = make_batch(4, 8, 4), jax.random.key(0)
     split = {name: value.reshape(8, 2, *value.shape[1:]) for name, value in batch.items()}
     assert jax.device_count() == 8
     runs = {
-        "one": (train_step.data_parallel(step, train_step.make_mesh(1)), batch),
-        "eight": (train_step.data_parallel(step, train_step.make_mesh(8)), batch),
-        "pmap": (jax.pmap(step, train_step.AXIS, in_axes=(None, 0, None), out_axes=None), split),
+        "one": (parallel.data_parallel(step, parallel.make_mesh(1)), batch),
+        "eight": (parallel.data_parallel(step, parallel.make_mesh(8)), batch),
+        "pmap": (jax.pmap(step, parallel.AXIS, in_axes=(None, 0, None), out_axes=None), split),
     }
     first, found = start(system, config), {}
     for name, (run, clips) in runs.items():
@@ -468,14 +475,18 @@ EIGHT_DEVICES = """
             for path, leaf in jax.tree_util.tree_leaves_with_path(getattr(state, part)):
                 values[part + jax.tree_util.keystr(path)] = np.asarray(leaf).ravel().tolist()
         found[name] = values
-    predict_fn = predict.make_predict(make(config, axis_name=None))
+    predict_fn = prediction.make_posteriors(make(config, axis_name=None).models)
+    first = {
+        "teacher": {"params": first.params["teacher"], "batch_stats": first.batch_stats["teacher"]},
+        "student": {"params": first.params["student"], "batch_stats": first.batch_stats["student"]},
+    }
     mels, by = np.concatenate([batch["mel"], batch["mel"][:3]]), set()
 
     def listened(state, mel):
         by.add(mel.sharding.shard_shape(mel.shape)[0])
         return predict_fn(state, mel)
 
-    shared = predict.predict_clips(listened, first, mels)
+    shared = prediction.clip_posteriors(listened, first, mels)
     assert by == {2}, by  # of 16 clips, two a device
     for name, output in ("shared", shared), ("alone", predict_fn(first, mels)):
         found[name] = {k: np.ravel(v).tolist() for k, v in output._asdict().items()}
@@ -487,7 +498,7 @@ EIGHT_DEVICES = """
 def eight_devices():
     # Without optimisation: it compiles in half the time.
     flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-    if "xla_cpu_use_fusion_emitters" in memory.frugal_options(train_step.make_mesh()):
+    if "xla_cpu_use_fusion_emitters" in parallel.frugal_options(parallel.make_mesh()):
         flags += " --xla_cpu_use_fusion_emitters=false"  # as data_parallel does: pmap rounds alike
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     code = textwrap.dedent(EIGHT_DEVICES)

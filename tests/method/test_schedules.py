@@ -1,23 +1,16 @@
-"""Schedules at hand-worked steps, and the moving average of the parameters against a loop."""
+"""Schedules at hand-worked steps."""
 
 import math
 from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 import pytest
 from jfsed_jax.configs import pts_tfd_afl_esp
 
-from jfsed_jax.method import step as train_step
-from jfsed_jax.method.state import (
-    Schedules,
-    TrainState,
-    averaged_params,
-    make_optimiser,
-    parameter_ema,
-)
+from jfsed_jax.errors import InputError
+from jfsed_jax.method.schedules import Schedules, learning_rate
 
 PAPER = Schedules(
     steps_per_epoch=450,
@@ -28,9 +21,6 @@ PAPER = Schedules(
     beta_max=1.0,
     beta_rampup_epochs=100.0,
     tau=15.0,
-    learning_rate=1.8e-3,
-    decay=0.8,
-    decay_epochs=10.0,
 )
 
 
@@ -95,7 +85,8 @@ def test_the_second_stage_begins_with_epoch_tau():
     ],
 )
 def test_rate(epoch, offset, rate):
-    assert at_epoch(PAPER.rate, epoch, offset) == pytest.approx(rate, rel=1e-5)
+    found = learning_rate(pts_tfd_afl_esp.get_config().optimiser, 450)
+    assert at_epoch(found, epoch, offset) == pytest.approx(rate, rel=1e-5)
 
 
 def test_consistency_has_full_weight_or_a_ramp():
@@ -106,45 +97,26 @@ def test_consistency_has_full_weight_or_a_ramp():
 
 
 def test_the_papers_config_has_the_papers_schedules():
-    config = pts_tfd_afl_esp.get_config()
-    system = train_step.make_system(config, num_classes=10, steps_per_epoch=450, axis_name=None)
-    assert system.schedules == PAPER
+    assert Schedules.of(pts_tfd_afl_esp.get_config(), 450) == PAPER
 
 
-def test_the_average_is_that_of_a_loop():
-    decay, steps = 0.7, 6
-    chain = optax.chain(optax.sgd(0.5), parameter_ema(decay))
-    params = {"w": jnp.array([1.0, -2.0]), "b": jnp.array(3.0)}
-    state = chain.init(params)
-    assert jax.tree.all(jax.tree.map(np.array_equal, ema_of(state), params))
-    gradients = np.random.default_rng(0).normal(size=(steps, 3)).astype(np.float32)
-
-    plain, mean = np.array([1.0, -2.0, 3.0]), np.array([1.0, -2.0, 3.0])
-    for n, gradient in enumerate(gradients, start=1):
-        tree = {"w": jnp.asarray(gradient[:2]), "b": jnp.asarray(gradient[2])}
-        updates, state = jax.jit(chain.update)(tree, state, params)
-        params = optax.apply_updates(params, updates)
-        plain = plain - 0.5 * gradient
-        d = min(decay, 1 - 1 / (n + 1))  # 1/2, 2/3, then 0.7
-        mean = d * mean + (1 - d) * plain
-        np.testing.assert_allclose(np.append(params["w"], params["b"]), plain, rtol=1e-6)
-        ema = ema_of(state)
-        np.testing.assert_allclose(np.append(ema["w"], ema["b"]), mean, rtol=1e-5)
+def test_a_schedule_of_optax_counts_epochs_and_scales_the_rate():
+    page = pts_tfd_afl_esp.get_config().optimiser
+    page.schedule, page.learning_rate = "warmup_cosine_decay_schedule", 2e-3
+    page.schedule_arguments = dict(init_value=0.0, peak_value=1.0, warmup_steps=4, decay_steps=20)
+    rate = learning_rate(page, 450)
+    in_epochs = optax.warmup_cosine_decay_schedule(0.0, 1.0, 4, 20)
+    assert at_epoch(rate, 0) == 0
+    assert at_epoch(rate, 2) == pytest.approx(1e-3, rel=1e-6)  # half of the warm-up
+    assert at_epoch(rate, 4) == pytest.approx(2e-3, rel=1e-6)
+    assert at_epoch(rate, 12) == pytest.approx(1e-3, rel=1e-5)  # half of the cosine
+    for epoch, offset in ((7, 100), (19, 449)):
+        expected = float(2e-3 * in_epochs(epoch + offset / 450))
+        assert at_epoch(rate, epoch, offset) == pytest.approx(expected, rel=1e-4, abs=1e-9)
 
 
-def ema_of(opt_state):
-    return averaged_params(TrainState(jnp.int32(0), None, None, opt_state))
-
-
-def test_an_optimiser_without_an_average_says_so():
-    params = {"w": jnp.ones(3)}
-    assert ema_of(make_optimiser(PAPER, 0.0).init(params)) is None
-    assert ema_of(make_optimiser(PAPER, 0.999).init(params)).keys() == {"w"}
-
-
-def test_adam_uses_the_schedules_rate():
-    """The first step of Adam has the size of the rate, whatever the gradient."""
-    optimiser = make_optimiser(PAPER, 0.0)
-    params = {"w": jnp.array([1.0, 1.0])}
-    updates, _ = optimiser.update({"w": jnp.array([4.0, -0.01])}, optimiser.init(params), params)
-    np.testing.assert_allclose(updates["w"], [-1.8e-3, 1.8e-3], rtol=1e-4)
+def test_a_schedule_that_does_not_exist_is_named():
+    page = pts_tfd_afl_esp.get_config().optimiser
+    page.schedule = "stairs"
+    with pytest.raises(InputError, match="config.optimiser.schedule is 'stairs'.*optax"):
+        learning_rate(page, 450)

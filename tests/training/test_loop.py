@@ -1,7 +1,8 @@
 """What the loop promises without training: bad losses stop it, workdirs and logs stay apart."""
 
 import json
-import threading
+import os
+import signal
 from types import SimpleNamespace
 
 import jax.numpy as jnp
@@ -9,69 +10,90 @@ import numpy as np
 import pytest
 from jfsed_jax.configs import pts_tfd_afl_esp
 
+from jfsed_jax.datasets.selection import split_data
 from jfsed_jax.errors import InputError
-from jfsed_jax.method import step as train_step
-from jfsed_jax.training import log as run_log
-from jfsed_jax.training import loop as train
+from jfsed_jax.method import parallel
+from jfsed_jax.runs.workdir import Workdir
+from jfsed_jax.training.feed import Feed, make_feed
+from jfsed_jax.training.interrupt import Stop, stop_on_signals
+from jfsed_jax.training.log import MetricsLog, RunLog
+from jfsed_jax.training.loop import Steps, run_steps
+from jfsed_jax.training.plan import check_values
 
 
 def log_of(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
-    config = pts_tfd_afl_esp.get_config("tiny")
-    losses = iter([1.0, float("nan"), 1.0])
-    saved = []
+def run_stub(tmp_path, step, saved, *, stop=None, num_seeds=1, scores=None, **changes):
+    """`run_steps` with a stub of a step; ``saved`` gets (step, selection) of every checkpoint."""
+    values = dict(total_steps=3, steps_per_epoch=3, evaluate_every=3, checkpoint_every=500)
+    step_fns = step if isinstance(step, dict) else {1: step}
+    log = RunLog(Workdir(tmp_path), 0, num_seeds)
+    steps = Steps(
+        feed=changes.pop("feed", Feed(int, int)),
+        step_fns=step_fns,
+        validate=scores or (lambda state: [{"selection": 0.0}]),
+        save=lambda step, state, selection=None: saved.append((step, selection)),
+        log=log,
+        batch_size=2,
+        num_seeds=num_seeds,
+        where=tmp_path / "checkpoints",
+        **{**values, **changes},
+    )
+    try:
+        return run_steps({"step": 0}, 0, steps, stop or Stop())
+    finally:
+        log.close()
 
-    def step(state, batch, key):
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    losses, saved = iter([1.0, float("nan"), 1.0]), []
+
+    def step(state, batch):
         return state, {"loss": jnp.asarray(next(losses)), "student/weak": jnp.asarray(0.5)}
 
-    manager = SimpleNamespace(
-        directory=tmp_path, all_steps=list, wait_until_finished=lambda: None,
-        save=lambda step, **_: saved.append(step),
-    )  # fmt: skip
-    log = run_log.RunLog(tmp_path, 0, [tmp_path])
     with pytest.raises(InputError, match=r"step 2: loss not finite .*student/weak 0.5.*step 0 of"):
-        train._loop(
-            {}, 0, 3, 3, lambda count: {"mel": np.zeros((2, 1))}, dict, {1: step}, None, log,
-            config=config, manager=manager, meta={},
-            stop=threading.Event(), evaluate=lambda state: [{"selection": 0.0}],
-        )  # fmt: skip
-    log.close()
+        run_stub(tmp_path, step, saved)
     assert not saved
 
 
 def test_of_several_seeds_the_failing_one_is_named_and_means_are_logged(tmp_path):
-    config = pts_tfd_afl_esp.get_config("tiny")
-    config.num_seeds = 2
-    losses = iter([[1.0, 3.0], [1.0, float("nan")]])
-    manager = SimpleNamespace(
-        directory=tmp_path, all_steps=list, wait_until_finished=lambda: None,
-        save=lambda step, metrics, **_: selections.append(metrics["selection"]),
-    )  # fmt: skip
-    selections = []
-    folders = [train.seed_folder(tmp_path, config, k) for k in range(2)]
-    for folder in folders:
-        folder.mkdir(parents=True)
-    log = run_log.RunLog(tmp_path, 0, folders)
+    losses, saved = iter([[1.0, 3.0], [1.0, float("nan")]]), []
     with pytest.raises(InputError, match=r"step 2, seed 1: loss not finite"):
-        train._loop(
-            {}, 0, 3, 1, lambda count: {}, dict,
-            {1: lambda *_: ({}, {"loss": jnp.array(next(losses))})}, None, log,
-            config=config, manager=manager, meta={}, stop=threading.Event(),
-            evaluate=lambda state: [
+        run_stub(
+            tmp_path,
+            lambda *_: ({}, {"loss": jnp.array(next(losses))}),
+            saved,
+            num_seeds=2,
+            steps_per_epoch=1,
+            evaluate_every=1,
+            scores=lambda state: [
                 {"at_f1": 10.0, "event_f1": None, "selection": 10.0},
                 {"at_f1": 20.0, "event_f1": 4.0, "selection": 24.0},
             ],
-        )  # fmt: skip
-    log.close()
-    assert selections == [17.0]  # the mean, by which the seeds' common checkpoint is chosen
+        )
+    assert saved == [(1, 17.0)]  # the mean, by which the seeds' common checkpoint is chosen
     logs = [log_of(folder) for folder in (tmp_path, tmp_path / "seeds/0", tmp_path / "seeds/1")]
     assert [rows[0]["loss"] for rows in logs] == [2.0, 1.0, 3.0]
     assert [rows[1]["at_f1"] for rows in logs] == [15.0, 10.0, 20.0]
     assert [rows[1]["event_f1"] for rows in logs] == [None, None, 4.0]
     assert [rows[1]["selection"] for rows in logs] == [17.0] * 3
+
+
+def test_a_signal_ends_the_run_after_its_step_is_saved(tmp_path):
+    saved = []
+
+    def step(state, batch):
+        if state["step"] == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return {"step": state["step"] + 1}, {"loss": jnp.asarray(1.0)}
+
+    with stop_on_signals() as stop:
+        assert run_stub(tmp_path, step, saved, stop=stop, total_steps=9, evaluate_every=9) == 2
+    assert stop.signum == signal.SIGTERM
+    assert saved == [(2, None)]
+    assert [row["step"] for row in log_of(tmp_path)] == [1, 2]
 
 
 class Clips:
@@ -105,13 +127,14 @@ def test_seeds_see_the_clips_of_their_single_runs(share_batch, in_memory):
     prepared = SimpleNamespace(
         splits=splits, classes=("a", "b"), front_end=SimpleNamespace(frame_rate=1.0)
     )
-    mesh = train_step.make_mesh(1)
+    mesh = parallel.make_mesh(1)
 
     def clips(config, count):
         """Numbers of the clips of some steps, first of one and then of two at once."""
-        data = [train.split_data(prepared, config, k) for k in range(config.num_seeds)]
+        data = [split_data(prepared, config, k) for k in range(config.num_seeds)]
         held = [own.held["weak"].filenames for own in data]
-        draw, place = train._feed(data, prepared, config, mesh, 2)
+        plan = SimpleNamespace(config=config, prepared=prepared, data=data)
+        draw, place = make_feed(plan, mesh, 2)
         drawn = [np.asarray(place(draw(1))["mel"])[..., 0, 0] for _ in range(count)]
         if in_memory:
             drawn += list(np.asarray(place(draw(2))["mel"])[..., 0, 0])
@@ -134,30 +157,24 @@ def test_seeds_see_the_clips_of_their_single_runs(share_batch, in_memory):
 @pytest.mark.parametrize("steps_per_dispatch", [1, 3, 7])
 def test_no_dispatch_crosses_a_checkpoint_or_an_evaluation(tmp_path, steps_per_dispatch):
     """13 steps, an evaluation every 5, a checkpoint every 4; every step is logged."""
-    config = pts_tfd_afl_esp.get_config("tiny")
-    config.steps_per_dispatch = steps_per_dispatch
-    config.evaluation.every_epochs = 1
-    config.checkpoint_every_steps = 4
-    saved, dispatched = [], []
+    saved, dispatched, evaluated = [], [], []
 
-    def step(state, count, key):
+    def step(state, count):
         dispatched.append(count)
         first = state["step"] + 1
         return {"step": state["step"] + count}, {"loss": jnp.arange(first, first + count)}
 
-    manager = SimpleNamespace(
-        directory=tmp_path, all_steps=list, wait_until_finished=lambda: None,
-        save=lambda step, **_: saved.append(step),
+    def scores(state):
+        evaluated.append(state["step"])
+        return [{"selection": 0.0}]
+
+    reached = run_stub(
+        tmp_path, {1: step, steps_per_dispatch: step}, saved, total_steps=13, steps_per_epoch=5,
+        evaluate_every=5, checkpoint_every=4, scores=scores,
     )  # fmt: skip
-    log = run_log.RunLog(tmp_path, 0, [tmp_path])
-    evaluated = []
-    assert train._loop(
-        {"step": 0}, 0, 13, 5, int, int, {1: step, steps_per_dispatch: step}, None, log,
-        config=config, manager=manager, meta={}, stop=threading.Event(),
-        evaluate=lambda state: evaluated.append(state["step"]) or [{"selection": 0.0}],
-    )  # fmt: skip
-    log.close()
-    assert saved == [4, 5, 8, 10, 12, 13] and evaluated == [5, 10, 13]
+    assert reached == 13
+    assert [step for step, _ in saved] == [4, 5, 8, 10, 12, 13] and evaluated == [5, 10, 13]
+    assert [selection for _, selection in saved] == [None, 0.0, None, 0.0, None, 0.0]
     expected = {1: [1] * 13, 3: [3, 1, 1, 3, 1, 1, 1, 1, 1], 7: [1] * 13}
     assert dispatched == expected[steps_per_dispatch]
     rows = [row for row in log_of(tmp_path) if row["kind"] == "train"]
@@ -171,15 +188,15 @@ def test_several_steps_a_dispatch_need_the_clips_on_the_device():
     config = pts_tfd_afl_esp.get_config("tiny")
     config.steps_per_dispatch = 3
     with pytest.raises(InputError, match=r"steps_per_dispatch is 3.*set config.data.in_memory"):
-        train.check_config(config)
+        check_values(config)
     config.data.in_memory = True
-    train.check_config(config)
+    check_values(config)
 
 
 def test_metrics_after_the_resumed_step_are_dropped(tmp_path):
     lines = [json.dumps({"kind": "train", "step": step}) for step in (1, 2, 3)]
     (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"kind": "tr']))
-    log = run_log.MetricsLog(tmp_path, 2)
+    log = MetricsLog(Workdir(tmp_path), 2)
     log.write("train", 3, {"loss": 0.5})
     log.close()
     found = log_of(tmp_path)
@@ -187,22 +204,9 @@ def test_metrics_after_the_resumed_step_are_dropped(tmp_path):
     assert found[-1]["loss"] == 0.5
 
 
-def test_a_workdir_belongs_to_one_config(tmp_path):
-    config = pts_tfd_afl_esp.get_config("tiny")
-    train.check_workdir(tmp_path, config)
-    (tmp_path / "config.json").write_text(config.to_json())
-    train.check_workdir(tmp_path, config)
-    config.loss.gamma = 3.0
-    with pytest.raises(InputError, match=r"config.loss.gamma is 2.0 there and 3.0 here"):
-        train.check_workdir(tmp_path, config)
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(InputError, match="is not JSON"):
-        train.check_workdir(tmp_path, config)
-
-
 def test_a_loop_that_does_not_exist_is_refused():
     config = pts_tfd_afl_esp.get_config("tiny")
-    train.check_config(config)
+    check_values(config)
     config.gru_loop = "triton"
     with pytest.raises(InputError, match="config.gru_loop is 'triton': expected scan or pallas"):
-        train.check_config(config)
+        check_values(config)
