@@ -572,6 +572,34 @@ def test_names_with_and_without_the_leading_letter(data, listed, there):
     assert any(line.startswith("eval: 1 clips found") for line in prepared.conventions)
 
 
+def test_of_two_files_for_a_name_the_first_is_used(data):
+    weak = data / "audio/train/weak"
+    (weak / "w0.wav").unlink()
+    for suffix in (".flac", ".ogg"):
+        write_audio(weak / f"w0{suffix}")
+    clip = folder.read_folder(data).splits["weak"].clips[0]
+    assert (clip.filename, clip.audio.path) == ("w0.wav", "audio/train/weak/w0.flac")
+
+
+def test_two_names_for_one_file_are_one_clip(data):
+    with (data / "metadata/train/weak.tsv").open("a") as file:
+        file.write("w2.flac\tCat\n")
+    split = folder.read_folder(data).splits["weak"]
+    kept = {clip.filename: clip.audio is not None for clip in split.clips}
+    # By name: the row for w2.flac comes before that for w2.wav.
+    assert kept == {"w0.wav": True, "w1.wav": True, "w2.flac": True, "w2.wav": False}
+    (problem,) = split.problems
+    assert (problem.row, problem.found) == (4, "w2.wav")
+    assert "which another row names too" in problem.reason
+
+
+def test_a_clip_is_reported_at_its_first_row(data):
+    with (data / "metadata/train/synthetic.tsv").open("a") as file:
+        file.write("s0.wav\t0.6\t0.7\tCat\n")
+    clips = folder.read_folder(data).splits["synthetic"].clips
+    assert {clip.filename: clip.row for clip in clips} == {"s0.wav": 2, "s1.wav": 3, "s2.wav": 4}
+
+
 def test_some_sets_may_be_absent(data):
     for name in ("train/weak", "train/unlabel_in_domain", "validation/validation"):
         (data / f"metadata/{name}.tsv").unlink()
@@ -683,7 +711,8 @@ def test_half_a_shard_is_never_read(data, decoded):
     before = contents(prepared.directory)
     (shard,) = prepared.directory.glob("weak/*.array_record")
     shard.write_bytes(shard.read_bytes()[:1000])
-    (prepared.directory / "weak/00000-dead.tmp").write_bytes(b"x")
+    for left in ("weak/00000-dead.tmp", ".prepared.json.1.tmp"):
+        (prepared.directory / left).write_bytes(b"x")
     decoded.clear()
     assert contents(prepare(data).directory) == before
     assert sorted(decoded) == ["w0.wav", "w1.wav", "w2.wav"]
