@@ -221,5 +221,6 @@ def test_wav_of_unknown_length_is_not_cut_short(tmp_path):
 def test_front_end_that_cannot_work_is_refused():
     with pytest.raises(InputError, match="hop_length <= win_length"):
         defaults.front_end(win_length=4096)
-    with pytest.raises(InputError, match="fmax"):
-        defaults.front_end(sample_rate=16000)
+    for wrong in ({"sample_rate": 44000}, {"fmin": 22050.0}, {"fmin": -1.0}):
+        with pytest.raises(InputError, match="fmax"):
+            defaults.front_end(**wrong)

@@ -513,6 +513,11 @@ def test_features_folder_that_cannot_be_written_is_named(data):
     (data.parent / "file").write_text("")
     with pytest.raises(InputError, match="file/features cannot be written: .* pass --features"):
         prepare(data, features_dir=data.parent / "file/features")
+    prepared = prepare(data)
+    (prepared.directory / "prepared.json").unlink()
+    (prepared.directory / "prepared.json").mkdir()
+    with pytest.raises(InputError, match="prepared.json cannot be written: Is a directory"):
+        prepare(data)
 
 
 def test_file_names_that_are_not_text(data):
