@@ -1,3 +1,85 @@
-"""Joint framework for weakly supervised audio tagging and acoustic event detection, in JAX."""
+"""Weakly supervised sound event detection and audio tagging, in JAX.
 
-__version__ = "0.1.0"
+``import jfsed_jax as jf`` imports nothing else: each name below is looked up when it is first used.
+docs/api.md tells what each one takes and gives.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.2.0"
+
+if TYPE_CHECKING:
+    from jfsed_jax.audio.front_end import FrontEnd as FrontEnd
+    from jfsed_jax.config_files import load_config as load_config
+    from jfsed_jax.datasets.preparation import prepare as prepare
+    from jfsed_jax.errors import InputError as InputError
+    from jfsed_jax.inference.detector import Detector as Detector
+    from jfsed_jax.inference.detector import load as load
+    from jfsed_jax.inference.evaluation import evaluate as evaluate
+    from jfsed_jax.inference.prediction import (
+        Posteriors as Posteriors,
+    )
+    from jfsed_jax.inference.prediction import (
+        make_posteriors as make_posteriors,
+    )
+    from jfsed_jax.inference.recordings import detect as detect
+    from jfsed_jax.method import losses as losses
+    from jfsed_jax.method import objectives as objectives
+    from jfsed_jax.method.models import Output as Output
+    from jfsed_jax.method.objectives import Objective as Objective
+    from jfsed_jax.method.objectives import Term as Term
+    from jfsed_jax.report.run_page import write_report as write_report
+    from jfsed_jax.sed.events import Event as Event
+    from jfsed_jax.sed.postprocessing import Decode as Decode
+    from jfsed_jax.sed.postprocessing import median_decoder as median_decoder
+    from jfsed_jax.sed.scoring import score as score
+    from jfsed_jax.sed.tables import read_events as read_events
+    from jfsed_jax.sed.tables import write_events as write_events
+    from jfsed_jax.sed.window_rules import class_windows as class_windows
+    from jfsed_jax.training.interrupt import Interrupted as Interrupted
+    from jfsed_jax.training.loop import fit as fit
+
+# Where each name of `jf` lives.
+_HOMES = {
+    "Decode": "sed.postprocessing",
+    "Detector": "inference.detector",
+    "Event": "sed.events",
+    "FrontEnd": "audio.front_end",
+    "InputError": "errors",
+    "Interrupted": "training.interrupt",
+    "Objective": "method.objectives",
+    "Output": "method.models",
+    "Posteriors": "inference.prediction",
+    "Term": "method.objectives",
+    "class_windows": "sed.window_rules",
+    "detect": "inference.recordings",
+    "evaluate": "inference.evaluation",
+    "fit": "training.loop",
+    "load": "inference.detector",
+    "load_config": "config_files",
+    "losses": "method.losses",
+    "make_posteriors": "inference.prediction",
+    "median_decoder": "sed.postprocessing",
+    "objectives": "method.objectives",
+    "prepare": "datasets.preparation",
+    "read_events": "sed.tables",
+    "score": "sed.scoring",
+    "write_events": "sed.tables",
+    "write_report": "report.run_page",
+}
+__all__ = [*_HOMES, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_HOMES[name]}")
+    # `losses` and `objectives` are modules themselves.
+    value = module if _HOMES[name].endswith(f".{name}") else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

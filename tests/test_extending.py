@@ -1,70 +1,248 @@
-"""docs/extending.md, carried out: what it tells a reader to add is added and trained."""
+"""The examples: what a config names and what code hands in train to the same bits."""
 
-import re
-import shutil
+import json
+import os
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
+import jax
+import numpy as np
+import optax
+import pytest
+import soundfile
+
+import jfsed_jax as jf
+from jfsed_jax.datasets import demo
+from jfsed_jax.datasets.preparation import prepare
+from jfsed_jax.method import optimisers, schedules
+from jfsed_jax.method.objectives import Distilled, joint_terms
+from jfsed_jax.runs.workdir import read_json
+
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # where a command that is run there finds `examples`
+
+from examples import conformer, cosine_distillation, hysteresis  # noqa: E402
+
+OVERRIDES = {"epochs": 2, "steps_per_epoch": 2}
 
 
-def blocks():
-    """The first three pieces of Python of the page: the loss, the line, the config."""
-    text = (ROOT / "docs" / "extending.md").read_text()
-    return re.findall(r"```python\n(.*?)```", text, re.S)[:3]
-
-
-def test_the_documented_example(tmp_path):
-    loss, line, config = blocks()
-    package = tmp_path / "jfsed_jax"
-    shutil.copytree(ROOT / "jfsed_jax", package, ignore=shutil.ignore_patterns("__pycache__"))
-    with (package / "losses.py").open("a") as file:
-        file.write("\n\n" + loss)
-    step = (package / "train_step.py").read_text()
-    anchor = '        "dfd_mse": ('
-    assert step.count(anchor) == 1
-    (package / "train_step.py").write_text(step.replace(anchor, line + anchor))
-    (package / "configs" / "pts_dfd_cosine.py").write_text(config)
-
-    # One step of it, and the term by hand: maps that are equal but for a factor are at distance 0,
-    # opposite ones at 2.
-    script = """
-        import jax, jax.numpy as jnp, numpy as np
-        import jfsed_jax
-        from jfsed_jax import losses, train_step
-        from jfsed_jax.configs import pts_dfd_cosine
-
-        assert jfsed_jax.__file__.startswith(PLACE), jfsed_jax.__file__
-        x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 3)), jnp.float32)
-        found = losses.cosine_distance(jnp.concatenate([x, x]), jnp.concatenate([3 * x, -x]))
-        np.testing.assert_allclose(found, [0, 0, 2, 2], atol=1e-5)
-
-        config = pts_dfd_cosine.get_config("tiny")
-        few = dict(filters=(4, 4), kernels=(3, 3), convs=(1, 1), gru_layers=1)
-        config.teacher.update(few, pools=((10, 8), (10, 4)), dropout=0.0)
-        config.student.update(few, pools=((1, 8), (1, 8)))
-        config.augmentation = dict.fromkeys(config.augmentation, 0.0)
-        system = train_step.make_system(
-            config, num_classes=2, steps_per_epoch=1, axis_name=None
-        )
-        config.front_end.hop_length, config.front_end.clip_seconds = 735, 100 / 60
-        batch = {
-            "mel": np.ones((2, 100, 64), np.float16),
-            "clip_labels": np.ones((2, 2), np.float32),
-            "frame_labels": np.zeros((2, 100, 2), np.uint8),
-            "is_weak": np.zeros(2, np.float32),
-            "is_strong": np.zeros(2, np.float32),
-        }
-        state = train_step.initial_state(system, config, jax.random.key(0))
-        step = jax.jit(lambda *args: train_step.train_step(*args, system=system))
-        state, metrics = step(state, batch, jax.random.key(0))
-        assert 0 <= metrics["distillation/dfd_cosine"] <= 2, metrics
-        assert np.isfinite(metrics["loss"]), metrics
-    """
-    script = f"PLACE = {str(tmp_path)!r}\n" + textwrap.dedent(script)
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=300
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A rendered data set, its features, and a cache that the two forms of an example share."""
+    place = tmp_path_factory.mktemp("examples")
+    demo.render(
+        place / "data",
+        num_weak=6,
+        num_unlabelled=8,
+        num_strong=10,
+        num_validation=4,
+        progress=False,
     )
-    assert done.returncode == 0, done.stderr
+    noise = np.random.default_rng(0).normal(0, 0.1, 44100 * 12)
+    soundfile.write(place / "recording.wav", noise, 44100)
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", str(place / "xla"))
+    yield place
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+def config_of(name, base=None):
+    config = jf.load_config(f"{ROOT}/examples/{name}.py:tiny" if base is None else base)
+    # Fewer blocks compile in less time; shapes are not what is tested.
+    few = dict(filters=(4, 4), kernels=(3, 3), convs=(1, 1), gru_layers=1)
+    config.teacher.update(few, pools=((10, 8), (10, 4)))
+    if config.student.architecture == "CRNN":
+        config.student.update(few, pools=((1, 8), (1, 8)))
+    config.update(OVERRIDES)
+    return config
+
+
+def fit(place, workdir, config, **handed):
+    jf.fit(config, place / "data", place / workdir, features_dir=place / "features", **handed)
+    return jf.load(place / workdir, "latest", student=handed.get("student"))
+
+
+def scores_and_events(place, detector, decode=None):
+    """Scores and events of the validation clips, events of a recording."""
+    prepared = prepare(
+        place / "data", detector.front_end, features_dir=place / "features", progress=False
+    )
+    scores = jf.evaluate(detector, prepared, detector.workdir, decode=decode)
+    folder = detector.workdir.split("validation")
+    found = jf.detect(detector, place / "recording.wav", decode=decode)
+    return scores, jf.read_events(folder.events).events, found
+
+
+def assert_same(place, name, *decoders):
+    """Parameters, events, and all that both logs know are equal to the bit."""
+    detectors = [jf.load(place / f"{name}-{form}", "latest", student=student) for form, student in
+                 (("named", None), ("handed", STUDENTS.get(name)))]  # fmt: skip
+    variables = [jax.tree.leaves(detector.variables) for detector in detectors]
+    for a, b in zip(*variables, strict=True):
+        np.testing.assert_array_equal(b, a)
+    logs = []
+    for detector in detectors:
+        rows = map(json.loads, detector.workdir.metrics.read_text().splitlines())
+        speed = {"clips_per_second", "data_wait"}
+        logs.append([{k: v for k, v in row.items() if k not in speed} for row in rows])
+    known = [{k: v for k, v in row.items() if k in other} for row, other in zip(*logs, strict=True)]
+    assert known == logs[1]
+    decoders = decoders or (None, None)
+    named, handed = (
+        scores_and_events(place, detector, decode)
+        for detector, decode in zip(detectors, decoders, strict=True)
+    )
+    for scores in (named[0], handed[0]):
+        scores.pop("info")
+    assert named == handed
+    return logs[0]
+
+
+STUDENTS = {"conformer": conformer.Conformer(classes=10, width=8, layers=1, time_stride=4)}
+
+
+def test_a_loss(place):
+    config = config_of("cosine_distillation")
+    fit(place, "cosine_distillation-named", config)
+
+    plain = config_of(None, "pts:tiny")
+
+    def terms(teacher, student, params, batch, step):
+        weights = schedules.Schedules.of(plain, OVERRIDES["steps_per_epoch"])
+        cosine = Distilled("cosine", cosine_distillation.cosine, 1.0)
+        return joint_terms(
+            teacher, student, params, batch, step, schedules=weights, distillation=(cosine,)
+        )
+
+    joint = jf.objectives.joint(plain, OVERRIDES["steps_per_epoch"])
+    objective = jf.Objective(terms, joint.init, joint.weights)
+    fit(place, "cosine_distillation-handed", plain, objective=objective)
+    log = assert_same(place, "cosine_distillation")
+    values = [row["distillation/cosine"] for row in log if row["kind"] == "train"]
+    assert len(values) == 4 and all(0 < value < 2 for value in values)
+
+
+def test_the_angle_is_that_of_the_maps():
+    maps = np.zeros((2, 4, 3), np.float32)
+    maps[..., 0] = 2.0
+    turned = np.zeros_like(maps)
+    turned[0, :, 1] = 5.0  # a right angle
+    turned[1, :, 0] = -1.0  # opposite
+    labels = np.zeros((2, 8, 5), np.float32)
+    labels[0, :4, 1] = labels[1, 6:, 0] = 1  # half and a quarter of the frames
+    batch = {"frame_labels": labels, "is_strong": np.array([1.0, 0.0])}
+    value, clips = cosine_distillation.cosine(maps, turned, batch)
+    np.testing.assert_allclose(value, [0.5 * 1, 0.25 * 2], atol=1e-6)
+    np.testing.assert_array_equal(clips, [1, 0])
+    same, _ = cosine_distillation.cosine(maps, 3 * maps, batch)
+    np.testing.assert_allclose(same, [0, 0], atol=1e-6)
+
+
+def test_a_model(place):
+    detector = fit(place, "conformer-named", config_of("conformer"))
+    assert detector.variables["student"]["batch_stats"] == {}
+    assert detector.frame_rate == 15 and detector.time_stride == 4
+    fit(place, "conformer-handed", config_of("conformer"), student=STUDENTS["conformer"])
+    assert_same(place, "conformer")
+
+
+def test_an_optimiser(place):
+    config = config_of("adamw")
+    fit(place, "adamw-named", config)
+    plain = config_of(None, "pts:tiny")
+    rate = schedules.learning_rate(config.optimiser, OVERRIDES["steps_per_epoch"])
+    fit(place, "adamw-handed", plain, optimiser=optax.adamw(rate, weight_decay=1e-2))
+    log = assert_same(place, "adamw")
+    rates = [row["learning_rate"] for row in log if row["kind"] == "train"]
+    # The cosine from 0.2 epochs of 2 on, at steps 0 to 3 of 4.
+    shape = optax.warmup_cosine_decay_schedule(0.0, 1.0, 0.2, 2.0)
+    np.testing.assert_allclose(rates, [3e-3 * float(shape(n / 2)) for n in range(4)], rtol=1e-5)
+
+
+def test_a_run_loads_where_its_optimiser_is_unknown(place):
+    """Of its optimiser the config knows nothing; another process labels a recording with it."""
+    lion = optax.inject_hyperparams(optax.lion)(learning_rate=lambda step: 1e-3 * 0.5**step)
+    optimiser = optax.chain(optax.clip_by_global_norm(1.0), lion)
+    detector = fit(place, "lion", config_of(None, "pts:tiny"), optimiser=optimiser)
+    expected = detector.posteriors(list(np.zeros((2, 600, 64), np.float32)))
+    code = """
+import sys, numpy as np, jfsed_jax as jf
+found = jf.load(sys.argv[1], "latest").posteriors(list(np.zeros((2, 600, 64), np.float32)))
+np.savez(sys.argv[2], clip=found.clip, frames=found.frames)
+jf.detect(jf.load(sys.argv[1]), sys.argv[3])
+"""
+    subprocess.run(
+        [sys.executable, "-c", code, place / "lion", place / "found.npz", place / "recording.wav"],
+        check=True,
+        cwd=place,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    with np.load(place / "found.npz") as found:
+        np.testing.assert_allclose(found["clip"], expected.clip, atol=1e-6)
+        np.testing.assert_allclose(found["frames"], expected.frames, atol=1e-6)
+
+
+def test_the_logged_rate_is_the_true_one_or_none(place):
+    """Injected hyperparameters are found; an optimiser that keeps its rate to itself has none."""
+    for name, expected in (("lion", [1e-3, 5e-4, 2.5e-4, 1.25e-4]), ("adamw-handed", [None] * 4)):
+        rows = map(json.loads, (place / name / "metrics.jsonl").read_text().splitlines())
+        rates = [row.get("learning_rate") for row in rows if row["kind"] == "train"]
+        assert rates == pytest.approx(expected)
+
+
+def test_a_post_processing(place):
+    config = config_of("hysteresis")
+    detector = fit(place, "hysteresis-named", config)
+    windows = detector.windows()
+    durations = read_json(detector.workdir.meta)["durations"]
+    shortest = [min(lengths, default=0) for lengths in durations.values()]
+    expected = [max(1, round(0.5 * length * 60)) if length else 5 for length in shortest]
+    assert windows.tolist() == expected
+    decode = hysteresis.hysteresis(windows, classes=detector.classes, frame_rate=60.0)
+    plain = config_of(None, "pts:tiny")
+    fit(place, "hysteresis-handed", plain, decode=decode)
+    assert_same(place, "hysteresis", None, decode)
+
+
+def test_events_touch_the_threshold_and_last_above_the_lower_one():
+    frames = np.zeros((1, 12, 2), np.float32)
+    frames[0, :, 0] = [0, 0.4, 0.6, 0.4, 0, 0.4, 0.4, 0, 0.9, 0, 0, 0]
+    frames[0, :, 1] = 0.9
+    decode = hysteresis.hysteresis([2, 1], classes=("a", "b"), frame_rate=2.0)
+    # 5 and 6 never exceed 0.5; frame 8 alone is shorter than the window.
+    expected = [jf.Event("x", 0.5, 2.0, "a")]
+    assert decode(np.array([[0.9, 0.4]]), frames, ["x"]) == expected
+    both = [*expected, jf.Event("x", 0.0, 6.0, "b")]
+    assert decode(None, frames, ["x"]) == both
+
+
+def test_the_command_of_an_example(place):
+    """As its docstring has it, from the root of the clone; then events of a recording."""
+
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "jfsed_jax", *arguments],
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+            env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(place / "xla")},
+        ).stdout
+
+    workdir = f"--workdir={place / 'command'}"
+    run(
+        "train", "--config", "examples/hysteresis.py:tiny", f"--data={place / 'data'}", workdir,
+        f"--features={place / 'features'}", "--config.epochs=1", "--config.steps_per_epoch=1",
+    )  # fmt: skip
+    found = run("predict", workdir, str(place / "recording.wav"))
+    assert found.startswith("filename\tonset\toffset\tevent_label")
+
+
+@pytest.mark.parametrize("name", ["cosine_distillation", "conformer", "adamw", "hysteresis"])
+def test_an_example_is_short(name):
+    text = (ROOT / "examples" / f"{name}.py").read_text()
+    code = text.split('"""', 2)[2].splitlines()
+    assert len([line for line in code if line.strip()]) <= 40
+    config = jf.load_config(f"{ROOT}/examples/{name}.py:small")
+    assert optimisers.from_config(config.optimiser, lambda step: 0.1)

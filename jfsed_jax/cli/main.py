@@ -176,8 +176,9 @@ def _run(argv: list[str]) -> int:
     process.log_to_stderr()
     process.import_from_here()
     if args.parser.config:
-        from jfsed_jax.cli.config_file import change_config, read_config
+        from jfsed_jax.cli.config_file import change_config
+        from jfsed_jax.config_files import load_config
 
-        args.config = read_config(args.config)
+        args.config = load_config(args.config)
         refuse_positional(change_config(args.config, overrides))
     return args.run(args)

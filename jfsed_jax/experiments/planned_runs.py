@@ -4,12 +4,12 @@ Rows that differ in post-processing only share a run: systems 8 and 9, both side
 table 2's first and ``tau = 15, gamma = 2`` rows are runs of table 1 too.
 """
 
-import importlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jfsed_jax.config_files import load_config
 from jfsed_jax.errors import InputError
 from jfsed_jax.experiments import paper
 from jfsed_jax.experiments.paper import PublishedScores
@@ -46,9 +46,9 @@ class PlannedRun(NamedTuple):
     rules: tuple[str, ...]
 
 
-def load_config(name: str, size: str, epochs: int | None = None):
+def _config(name: str, size: str, epochs: int | None = None):
     """The config ``configs/NAME.py`` at a size, with another number of epochs if given."""
-    config = importlib.import_module(f"jfsed_jax.configs.{name}").get_config(size)
+    config = load_config(f"{name}:{size}")
     if epochs is not None:
         config.epochs = epochs
     return config
@@ -90,7 +90,7 @@ def plan_rows(
     def make(lead: tuple[str, ...], run: str, config, scores: PublishedScores) -> PlannedRow:
         rule = config.postprocess.rule
         for name in _SHARED:
-            shared = load_config(name, size, epochs)
+            shared = _config(name, size, epochs)
             if training_identity(config) == training_identity(shared):
                 run, config = name, shared
         return PlannedRow(lead, run, config, rule, scores)
@@ -102,7 +102,7 @@ def plan_rows(
         make(
             (str(system.number), system.title),
             system.config,
-            load_config(system.config, size, epochs),
+            _config(system.config, size, epochs),
             system.scores,
         )
         for system in (paper.SYSTEMS[number] for number in sorted(set(numbers)))
@@ -115,10 +115,10 @@ def _focal_rows(
     """Lead, run, config and the paper's scores of each row of table 2."""
     for tau, gamma, scores in paper.FOCAL:
         if tau is None or gamma is None:
-            config = load_config("pts_tfd", size, epochs)
+            config = _config("pts_tfd", size, epochs)
             yield ("never", "–"), "pts_tfd", config, scores
             continue
-        config = load_config("pts_tfd_afl", size, epochs)
+        config = _config("pts_tfd_afl", size, epochs)
         # In proportion to system 8's, which is 15 of the paper's 200 epochs, so that its own row
         # is its run at every size and length.
         config.loss.tau = float(config.loss.tau * (tau / paper.TAU))

@@ -9,7 +9,7 @@ Training restores the whole state (`restore_state`); everyone else reads the var
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import jax
@@ -135,8 +135,8 @@ def read_variables(
     def target(leaf):
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
 
-    with _readable(manager, step), ocp.PyTreeCheckpointer() as checkpointer:
-        saved = checkpointer.metadata(directory).item_metadata.tree
+    with _readable(manager, step), closing(ocp.PyTreeCheckpointHandler()) as handler:
+        saved = handler.metadata(directory).tree
         wanted = ["params", "batch_stats"]
         if use_average or "teacher" not in saved["params"]:
             wanted.append("opt_state")
@@ -146,7 +146,7 @@ def read_variables(
             restore_args=ocp.checkpoint_utils.construct_restore_args(item),
             partial_restore=True,
         )
-        state = checkpointer.restore(directory, args=arguments)
+        state = handler.restore(directory, args=arguments)
         if saved["step"].shape:  # of several seeds
             state = jax.tree.map(lambda leaf: leaf[seed], state)
         average = next(_averages(state.get("opt_state")), None)

@@ -19,7 +19,8 @@ from jfsed_jax.cli import main as cli
 from jfsed_jax.datasets import demo
 from jfsed_jax.errors import InputError
 from jfsed_jax.experiments import paper, reproduction, trained_runs
-from jfsed_jax.experiments.planned_runs import load_config, plan_rows, plan_runs, score_folder
+from jfsed_jax.config_files import load_config
+from jfsed_jax.experiments.planned_runs import plan_rows, plan_runs, score_folder
 from jfsed_jax.experiments.reproduction import reproduce
 from jfsed_jax.experiments.result_table import RunScores
 from jfsed_jax.inference.focal_weights import class_weight_sums
@@ -147,7 +148,7 @@ def test_rows_that_train_alike_are_one_run(size, epochs):
 def test_tau_is_in_proportion_to_that_of_system_8(size):
     rows = plan_rows(2, size)
     tau = [row.config.loss.tau for row in rows]
-    system_8 = load_config("pts_tfd_afl", size).loss.tau
+    system_8 = load_config(f"pts_tfd_afl:{size}").loss.tau
     assert tau[0] < 0
     np.testing.assert_allclose(tau[1:], np.array([10, 15, 30, 15, 15]) / 15 * system_8)
     assert [row.config.loss.gamma for row in rows[1:]] == [2, 2, 2, 1, 3]
