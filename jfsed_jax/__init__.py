@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from jfsed_jax.inference.detector import Detector as Detector
     from jfsed_jax.inference.detector import load as load
     from jfsed_jax.inference.evaluation import evaluate as evaluate
+    from jfsed_jax.inference.evaluation import prepare_for as prepare_for
     from jfsed_jax.inference.prediction import (
         Posteriors as Posteriors,
     )
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from jfsed_jax.sed.tables import read_events as read_events
     from jfsed_jax.sed.tables import write_events as write_events
     from jfsed_jax.sed.window_rules import class_windows as class_windows
+    from jfsed_jax.sed.window_rules import durations_by_class as durations_by_class
+    from jfsed_jax.sed.window_rules import rule_options as rule_options
     from jfsed_jax.training.interrupt import Interrupted as Interrupted
     from jfsed_jax.training.loop import fit as fit
 
@@ -54,6 +57,7 @@ _HOMES = {
     "Term": "method.objectives",
     "class_windows": "sed.window_rules",
     "detect": "inference.recordings",
+    "durations_by_class": "sed.window_rules",
     "evaluate": "inference.evaluation",
     "fit": "training.loop",
     "load": "inference.detector",
@@ -63,7 +67,9 @@ _HOMES = {
     "median_decoder": "sed.postprocessing",
     "objectives": "method.objectives",
     "prepare": "datasets.preparation",
+    "prepare_for": "inference.evaluation",
     "read_events": "sed.tables",
+    "rule_options": "sed.window_rules",
     "score": "sed.scoring",
     "write_events": "sed.tables",
     "write_report": "report.run_page",

@@ -6,21 +6,27 @@ Invariants: a run that was killed and resumed ends in the same bits as an uninte
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 import soundfile
 
 from jfsed_jax.audio.host import log_mel
 from jfsed_jax.cli import main as cli
 from jfsed_jax.datasets import demo
-from jfsed_jax.inference.detector import load_detector, make_listen
+from jfsed_jax.inference.detector import load
+from jfsed_jax.inference.recordings import make_listen
+from jfsed_jax.runs import checkpoints
+from jfsed_jax.runs.workdir import Workdir
 from jfsed_jax.sed import tables
 
 ROOT = Path(__file__).parents[1]
@@ -88,9 +94,19 @@ def log_of(workdir):
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
+def whole_state(run):
+    """Everything in the latest checkpoint, the optimiser's state too, as it was saved."""
+    with checkpoints.open_manager(Workdir(run)) as manager:
+        folder = manager.directory / str(checkpoints.choose_step(manager, "latest")) / "state"
+    with closing(ocp.PyTreeCheckpointHandler()) as handler:
+        as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
+        arguments = jax.tree.map(lambda _: as_numpy, handler.metadata(folder).tree)
+        return handler.restore(folder, args=ocp.args.PyTreeRestore(restore_args=arguments))
+
+
 def assert_same_run(expected, found):
     """State and log, but for times, are the same to the bit."""
-    states = [load_detector(run, "latest").state for run in (expected, found)]
+    states = [whole_state(run) for run in (expected, found)]
     for a, b in zip(*map(jax.tree.leaves, states), strict=True):
         np.testing.assert_array_equal(np.asarray(b), np.asarray(a))
     assert_same_log(expected, found)
@@ -135,7 +151,7 @@ def test_a_run_logs_every_step_and_selects(workdir):
     for entry in validation:
         assert entry["selection"] == pytest.approx(entry["event_f1"] + entry["at_f1"])
     best = max(validation, key=lambda entry: (entry["selection"], entry["step"]))
-    assert load_detector(workdir, "best").step == best["step"]
+    assert load(workdir, "best").step == best["step"]
     assert any((workdir / "tensorboard").iterdir())
 
 
@@ -254,6 +270,25 @@ def test_evaluate_report_and_score_agree(place, workdir, capsys):
     capsys.readouterr()
 
 
+def test_a_copied_run_finds_the_data_that_were_copied_with_it(place, workdir, tmp_path, capsys):
+    copy = tmp_path / "elsewhere"
+    for name in ("run", "data", "features"):
+        shutil.copytree(place / name, copy / name)
+    table = copy / "data/metadata/validation/validation.tsv"
+    first = table.read_text().splitlines()[1].split("\t")[0]
+    kept = [line for line in table.read_text().splitlines() if not line.startswith(first)]
+    table.write_text("\n".join(kept) + "\n")
+    next((copy / "data").rglob(f"validation/**/{first}")).unlink()
+    assert cli.main(["evaluate", f"--workdir={copy / 'run'}"]) == 0
+    assert "3 clips of validation" in capsys.readouterr().out
+    meta = (copy / "run/meta.json").read_text()
+    assert str(place) not in meta
+
+    shutil.rmtree(copy / "data")
+    assert cli.main(["evaluate", f"--workdir={copy / 'run'}"]) == 2
+    assert f"not in {copy / 'data'} any more" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("rate", "channels", "seconds"), [(16000, 1, 3.3), (22050, 2, 27.0)])
 def test_predict_labels_any_recording(place, workdir, rate, channels, seconds, tmp_path):
     noise = np.random.default_rng(0).normal(size=(int(rate * seconds), channels)) * 0.1
@@ -268,9 +303,9 @@ def test_predict_labels_any_recording(place, workdir, rate, channels, seconds, t
 
 
 def test_waveform_to_posteriors_in_one_program(workdir):
-    detector = load_detector(workdir)
+    detector = load(workdir)
     waveforms = np.random.default_rng(0).normal(0, 0.1, (2, 10 * RATE)).astype(np.float32)
-    found = make_listen(detector)(detector.state, waveforms)
+    found = make_listen(detector)(detector.variables, waveforms)
     mels = [log_mel(waveform, detector.front_end) for waveform in waveforms]
     for ours, expected in zip(found, detector.posteriors(mels), strict=True):
         np.testing.assert_allclose(ours, expected, atol=1e-3)

@@ -38,9 +38,8 @@ def define_evaluate(parser: CommandParser) -> None:
 def run_evaluate(args: argparse.Namespace) -> int:
     """Scores one seed of a run, or each of them."""
     process.start_jax_as_trained(args.workdir)
-    from jfsed_jax.datasets.preparation import prepare
     from jfsed_jax.inference.detector import load
-    from jfsed_jax.inference.evaluation import evaluate
+    from jfsed_jax.inference.evaluation import evaluate, prepare_for
     from jfsed_jax.inference.focal_weights import write_adaptive_weights
     from jfsed_jax.inference.seeds import write_seeds
     from jfsed_jax.sed import score_text
@@ -48,15 +47,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     detector = load(args.workdir, args.checkpoint, args.model, args.seed or 0)
     workdir, num_seeds = detector.workdir, detector.config.num_seeds
     seeds = range(num_seeds) if args.seed is None else [args.seed]
-    features = args.features
-    if not args.data and not features:
-        features = workdir.remembered(detector.meta["features_dir"])
-    prepared = prepare(
-        args.data or workdir.remembered(detector.meta["data_dir"]),
-        detector.front_end,
-        features_dir=features or None,
-        classes=detector.classes,
-    )
+    prepared = prepare_for(detector, args.data or None, args.features or None)
     all_scores = []
     for k in seeds:
         if k != detector.seed:

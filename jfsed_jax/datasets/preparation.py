@@ -175,9 +175,12 @@ def _check_owner(directory: Path, data_dir: Path, front_end: FrontEnd) -> None:
                 f"{directory} is not a folder of features, it holds {strangers[0]!r}; "
                 "pass --features with an empty folder or a new one"
             )
-        _write_json(path, owner, indent=1)
+        # Relative, so that both folders can be copied together.
+        beside = os.path.relpath(owner["data"], directory.resolve())
+        _write_json(path, owner | {"data": beside}, indent=1)
         return
     found = json.loads(path.read_bytes())
+    found["data"] = os.path.normpath(directory.resolve() / found["data"])
     if found == owner:
         return
     differs = [

@@ -14,6 +14,7 @@ import numpy as np
 
 from jfsed_jax.datasets.clips import Prepared
 from jfsed_jax.datasets.examples import example_clips
+from jfsed_jax.datasets.preparation import prepare
 from jfsed_jax.datasets.selection import KINDS, Mels, split_data
 from jfsed_jax.errors import InputError
 from jfsed_jax.inference.detector import Detector
@@ -25,6 +26,37 @@ from jfsed_jax.sed.score_files import write_score_files
 from jfsed_jax.sed.thresholds import tune_thresholds
 
 _EXAMPLES = 6  # clips whose log-mel is kept for the report
+
+
+def prepare_for(
+    detector: Detector,
+    data_dir: str | Path | None = None,
+    features_dir: str | Path | None = None,
+) -> Prepared:
+    """Labelled clips for `evaluate`, with the detector's front end and classes.
+
+    Args:
+      detector: a trained system.
+      data_dir: where the clips are; those of training if None.
+      features_dir: see `preparation.prepare`; those of training if both are None and they are
+        still there.
+
+    Raises:
+      InputError: the data of training are not where they were.
+    """
+    workdir, meta = detector.workdir, detector.meta
+    if data_dir is None:
+        data_dir = workdir.remembered(meta["data_dir"])
+        if not data_dir.is_dir():
+            raise InputError(
+                f"the data that {workdir.path} was trained on are not in {data_dir} any more: name "
+                "their folder, or that of other labelled clips, with --data"
+            )
+        remembered = workdir.remembered(meta["features_dir"])
+        features_dir = features_dir or (remembered if remembered.is_dir() else None)
+    return prepare(
+        data_dir, detector.front_end, features_dir=features_dir, classes=detector.classes
+    )
 
 
 def evaluate(
