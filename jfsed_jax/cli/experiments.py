@@ -51,9 +51,6 @@ def run_reproduce(args: argparse.Namespace) -> int:
         epochs=args.epochs,
         features_dir=Path(args.features) if args.features else None,
     )
-    if not outcome.done:
-        print("stopped: the same command goes on where it is")
-        return process.INTERRUPTED
     print(f"{outcome.markdown.read_text(encoding='utf-8')}\n{outcome.page}")
     if outcome.failures:
         raise InputError(f"failed: {', '.join(outcome.failures)}; the table says why")

@@ -11,9 +11,7 @@ from pathlib import Path
 
 from absl import flags, logging
 
-# Exit statuses as a shell has them for a signal: after Ctrl-C, and of a program before `head`.
-INTERRUPTED = 128 + signal.SIGINT
-PIPE_CLOSED = 128 + signal.SIGPIPE
+PIPE_CLOSED = 128 + signal.SIGPIPE  # the status that a shell sees of a program before `head`
 
 _PACKAGE = str(Path(__file__).parents[1])
 

@@ -15,13 +15,14 @@ from jfsed_jax.errors import InputError
 from jfsed_jax.experiments.planned_runs import plan_rows, plan_runs, run_folder
 from jfsed_jax.experiments.result_files import write_files
 from jfsed_jax.experiments.result_table import Measurements, make_table
-from jfsed_jax.experiments.trained_runs import check_run, score_run, train_run
+from jfsed_jax.experiments.trained_runs import score_run
+from jfsed_jax.runs.workdir import Workdir, check_config
+from jfsed_jax.training.loop import fit
 
 
 class Outcome(NamedTuple):
-    """Whether all was done (else: interrupted), runs that failed with why, the files."""
+    """Runs that failed with why, and the files."""
 
-    done: bool
     failures: dict[str, str]
     markdown: Path
     page: Path
@@ -53,31 +54,33 @@ def reproduce(
 
     Raises:
       InputError: the arguments are wrong, or a run of another config lies where one is to be.
+      Interrupted: Ctrl-C or SIGTERM; run and table are saved, and the same call goes on.
     """
     rows = plan_rows(table, size, epochs=epochs, systems=systems)
     runs = plan_runs(rows, seeds)
     for run in runs:  # before hours of training, not after
-        check_run(run, run_folder(workdir, run.name))
+        check_config(Workdir(run_folder(workdir, run.name)), run.config)
     measured = Measurements(table, size, data_dir.resolve().name, seeds, rows)
 
-    def outcome(done: bool) -> Outcome:
-        files = write_files(make_table(measured), measured, workdir)
-        return Outcome(done, measured.failures, *files)
+    def outcome() -> Outcome:
+        return Outcome(measured.failures, *write_files(make_table(measured), measured, workdir))
 
     for number, run in enumerate(runs, 1):
         logging.info("run %d of %d: %s", number, len(runs), run.name)
         folder = run_folder(workdir, run.name)
         features = features_dir / _front_end_name(run.config) if features_dir else None
         try:
-            if not train_run(run, data_dir, folder, features):
-                return outcome(False)
+            fit(run.config, data_dir, folder, features_dir=features)
             measured.scores[run.name] = score_run(folder, data_dir, run.rules, features)
         except InputError as error:
             logging.error("%s: %s", run.name, error)
             measured.failures[run.name] = str(error)
+        except KeyboardInterrupt:
+            outcome()
+            raise
         jax.clear_caches()  # the next run compiles its own programs
-        outcome(False)
-    return outcome(True)
+        outcome()
+    return outcome()
 
 
 def _front_end_name(config) -> str:

@@ -1,7 +1,4 @@
-"""A planned run trained, and scored with every rule that a row wants: the slow part of a table.
-
-A run is a workdir like any other, ``W/runs/NAME-seedS``: what is trained or scored already stays.
-"""
+"""A trained run, scored with every rule that a row wants; what is scored already stays."""
 
 import json
 from collections.abc import Sequence
@@ -13,7 +10,7 @@ import numpy as np
 from jfsed_jax.datasets.clips import Prepared
 from jfsed_jax.datasets.preparation import prepare
 from jfsed_jax.errors import InputError
-from jfsed_jax.experiments.planned_runs import SPLITS, PlannedRun, score_folder
+from jfsed_jax.experiments.planned_runs import SPLITS, score_folder
 from jfsed_jax.experiments.result_table import RunScores
 from jfsed_jax.inference import detector as detectors
 from jfsed_jax.inference.detector import Detector
@@ -21,30 +18,7 @@ from jfsed_jax.inference.evaluation import describe_scores, evaluate
 from jfsed_jax.inference.focal_weights import write_adaptive_weights
 from jfsed_jax.inference.prediction import Posteriors
 from jfsed_jax.report import run_page
-from jfsed_jax.runs.workdir import SplitFolder, Workdir, check_config
-from jfsed_jax.training.interrupt import Interrupted
-from jfsed_jax.training.loop import fit
-
-
-def check_run(run: PlannedRun, folder: Path) -> None:
-    """Raises an `InputError` if a run of another config lies in `folder`."""
-    check_config(Workdir(folder), run.config)
-
-
-def train_run(run: PlannedRun, data_dir: Path, folder: Path, features_dir: Path | None) -> bool:
-    """Trains a run to its end or goes on with it; whether it is done (else: interrupted).
-
-    Args:
-      run: the plan.
-      data_dir: a folder in the DCASE 2019 layout.
-      folder: the run's workdir.
-      features_dir: see `preparation.prepare`.
-    """
-    try:
-        fit(run.config, data_dir, folder, features_dir=features_dir)
-    except Interrupted:
-        return False
-    return True
+from jfsed_jax.runs.workdir import SplitFolder
 
 
 def score_run(

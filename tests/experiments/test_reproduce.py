@@ -1,6 +1,6 @@
 """Tables of the paper: which runs they share, what is trained when, and what the files say.
 
-All but the last test train nothing: `train_run` and `score_run` are replaced by ones that count.
+All but the last test train nothing: `fit` and `score_run` are replaced by ones that count.
 """
 
 import csv
@@ -16,10 +16,10 @@ import pytest
 from html_page import ParsedPage
 
 from jfsed_jax.cli import main as cli
+from jfsed_jax.config_files import load_config
 from jfsed_jax.datasets import demo
 from jfsed_jax.errors import InputError
-from jfsed_jax.experiments import paper, reproduction, trained_runs
-from jfsed_jax.config_files import load_config
+from jfsed_jax.experiments import paper, reproduction
 from jfsed_jax.experiments.planned_runs import plan_rows, plan_runs, score_folder
 from jfsed_jax.experiments.reproduction import reproduce
 from jfsed_jax.experiments.result_table import RunScores
@@ -42,26 +42,22 @@ class FakeRuns:
       failing: names of runs whose training raises an InputError.
     """
 
-    def __init__(self, stop_at="", stop=KeyboardInterrupt, failing=()):
+    def __init__(self, stop_at="", stop=None, failing=()):
         self.trained, self.scored = [], []
         self.stop_at, self.stop, self.failing = stop_at, stop, failing
 
-    def train_run(self, run, data_dir, folder, features_dir):
-        name = run.name
-        assert folder.name == name
+    def fit(self, config, data_dir, folder, features_dir):
+        name = folder.name
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(run.config.to_json())
+        (folder / "config.json").write_text(config.to_json())
         if (folder / "done").exists():
-            return True
+            return
         if name == self.stop_at:
-            if self.stop is KeyboardInterrupt:
-                raise KeyboardInterrupt
-            return False
+            raise self.stop
         if name in self.failing:
             raise InputError(EVIL)
         self.trained.append(name)
         (folder / "done").touch()
-        return True
 
     def score_run(self, folder, data_dir, rules, features_dir):
         """Event-F1 is 40 plus the seed, 10 more with a run's second rule; all else is 50."""
@@ -89,7 +85,7 @@ def _score(value):
 def fake(monkeypatch):
     def install(**options):
         runs = FakeRuns(**options)
-        monkeypatch.setattr(reproduction, "train_run", runs.train_run)
+        monkeypatch.setattr(reproduction, "fit", runs.fit)
         monkeypatch.setattr(reproduction, "score_run", runs.score_run)
         return runs
 
@@ -164,25 +160,24 @@ def data_folders(tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, False])
-def test_killed_and_started_again_trains_nothing_twice(tmp_path, fake, stop):
+STOPS = [KeyboardInterrupt(), Interrupted("saved: the same command goes on", signal.SIGTERM)]
+
+
+@pytest.mark.parametrize("stop", STOPS, ids=["at once", "after saving"])
+def test_stopped_and_started_again_trains_nothing_twice(tmp_path, fake, stop):
     arguments = (Path("data"), tmp_path)
     options = {"size": "tiny", "systems": [3, 8, 9], "seeds": 2}
     first = fake(stop_at="pts-seed1", stop=stop)
-    if stop:
-        with pytest.raises(KeyboardInterrupt):
-            reproduce(1, *arguments, **options)
-    else:
-        outcome = reproduce(1, *arguments, **options)
-        assert not outcome.done
+    with pytest.raises(type(stop)):
+        reproduce(1, *arguments, **options)
     assert first.trained == ["pts-seed0", "pts_tfd_afl-seed0"]
     assert "1 of 2" in (tmp_path / "table1.md").read_text()  # readable before all is done
 
     second = fake()
-    assert reproduce(1, *arguments, **options).done
+    assert not reproduce(1, *arguments, **options).failures
     assert second.trained == ["pts-seed1", "pts_tfd_afl-seed1"]
     # The other tables on the same workdir train what is left of them.
-    assert reproduce(3, *arguments, size="tiny", seeds=2).done
+    reproduce(3, *arguments, size="tiny", seeds=2)
     assert second.trained == ["pts-seed1", "pts_tfd_afl-seed1"]
     third = fake()
     reproduce(2, *arguments, size="tiny")
@@ -190,25 +185,12 @@ def test_killed_and_started_again_trains_nothing_twice(tmp_path, fake, stop):
 
 
 def test_an_interrupted_command_says_that_it_goes_on(tmp_path, fake, capsys):
-    fake(stop_at="pts-seed0", stop=False)
+    fake(stop_at="pts-seed0", stop=STOPS[1])
     status = cli.main(
         ["reproduce", "--table=1", "--systems=3", "--data=d", f"--workdir={tmp_path}"]
     )
-    assert status == 130
-    assert "the same command goes on" in capsys.readouterr().out
-
-
-def test_a_run_that_a_signal_stops_is_not_done(tmp_path, monkeypatch):
-    stopped = [signal.SIGINT]
-
-    def fit(config, data_dir, workdir, *, features_dir):
-        if stopped:
-            raise Interrupted("saved", stopped.pop())
-
-    monkeypatch.setattr(trained_runs, "fit", fit)
-    run = plan_runs(plan_rows(1, "tiny", systems=[3]), 1)[0]
-    assert not trained_runs.train_run(run, tmp_path, tmp_path, None)
-    assert trained_runs.train_run(run, tmp_path, tmp_path, None)
+    assert status == 128 + signal.SIGTERM
+    assert "the same command goes on" in capsys.readouterr().err
 
 
 def test_a_run_that_fails_is_in_its_row_and_stops_no_other(tmp_path, fake, capsys):
