@@ -119,7 +119,7 @@ def get_config(size: str = "paper") -> ConfigDict:
         gamma=2.0,  # [paper]
         focal_form="paper",  # 1 - p^gamma; "lin" is (1 - p)^gamma
     )
-    # [ours] the paper trains without. A function of method/augmentation.py, or
+    # [ours] the paper trains without. A name of augmentation.AUGMENTATIONS, or
     # package.module:function, and its arguments.
     config.augmentation = dict(
         function="augment", time_shift=0.0, mix=0.0, gain_db=0.0, filter_db=0.0

@@ -1,23 +1,25 @@
-"""What a config names: a value of this package by its name, anyone's as ``package.module:name``."""
+"""Functions and classes that a config names, anyone's as ``package.module:name``."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from jfsed_jax.errors import InputError
 
+T = TypeVar("T")
+
 
 def resolve(name: str, known: Mapping[str, Any] | ModuleType, what: str) -> Any:
-    """The value that a config's `name` stands for.
+    """The function or class that a config's `name` stands for.
 
     Args:
       name: a key of `known`, or ``package.module:name`` of a module that Python finds.
-      known: values by name, or a module whose attributes they are.
-      what: the config's value, for the message of an error, such as ``config.scheme``.
+      known: functions by name, or a module that has them.
+      what: where the name stands, such as ``config.scheme``, for the message of an error.
 
     Raises:
-      InputError: there is no such value, or its module cannot be imported.
+      InputError: there is no such function, or its module cannot be imported.
     """
     module_name, colon, attribute = name.partition(":")
     if colon:
@@ -36,10 +38,24 @@ def resolve(name: str, known: Mapping[str, Any] | ModuleType, what: str) -> Any:
                 f"{what} is {name!r}, but {module.__file__} defines no {attribute!r}"
             ) from error
     values = vars(known) if isinstance(known, ModuleType) else known
-    if name not in values or name.startswith("_"):
-        listed = f"; there are {', '.join(values)}" if isinstance(known, Mapping) else ""
-        raise InputError(
-            f"{what} is {name!r}: expected a name of {getattr(known, '__name__', 'this list')}"
-            f"{listed}, or package.module:name"
+    value = None if name.startswith("_") else values.get(name)
+    if not callable(value):
+        expected = (
+            f"one of {', '.join(known)}"
+            if isinstance(known, Mapping)
+            else f"a function of {known.__name__}"
         )
-    return values[name]
+        raise InputError(f"{what} is {name!r}: expected {expected}, or package.module:name")
+    return value
+
+
+def call(function: Callable[..., T], what: str, **arguments: Any) -> T:
+    """What a function that a config names makes of its arguments, which the config has too.
+
+    Raises:
+      InputError: they do not fit. `what` names them in the config.
+    """
+    try:
+        return function(**arguments)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what}: {getattr(function, '__name__', function)}: {error}") from error

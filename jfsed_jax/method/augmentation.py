@@ -97,3 +97,7 @@ def augment(
     if mix:
         batch = _mix(mix_key, batch, mix)
     return batch
+
+
+# By the names that ``config.augmentation.function`` can have.
+AUGMENTATIONS = {"augment": augment}

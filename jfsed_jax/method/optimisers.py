@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from jfsed_jax.method.schedules import Schedule
-from jfsed_jax.seams import resolve
+from jfsed_jax.seams import call, resolve
 
 
 class ParameterEmaState(NamedTuple):
@@ -53,7 +53,8 @@ def from_config(page, rate: Schedule) -> optax.GradientTransformation:
       rate: the learning rate of a step.
     """
     make = resolve(page.name, optax, "config.optimiser.name")
-    optimiser = make(learning_rate=rate, **page.arguments)
+    arguments = {"learning_rate": rate, **page.arguments}
+    optimiser = call(make, "config.optimiser.arguments", **arguments)
     return optax.chain(optimiser, parameter_ema(page.ema_decay)) if page.ema_decay else optimiser
 
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jfsed_jax.seams import resolve
+from jfsed_jax.seams import call, resolve
 
 Schedule = Callable[[jax.Array], jax.Array]  # of <int32>[] steps taken so far
 
@@ -105,5 +105,5 @@ def learning_rate(page, steps_per_epoch: int) -> Schedule:
             * page.decay ** (jnp.asarray(step) // steps_per_epoch // page.decay_epochs)
         )
     make = resolve(page.schedule, optax, "config.optimiser.schedule")
-    shape = make(**page.schedule_arguments)
+    shape = call(make, "config.optimiser.schedule_arguments", **page.schedule_arguments)
     return lambda step: page.learning_rate * shape(jnp.asarray(step) / steps_per_epoch)

@@ -3,6 +3,7 @@
 A config names them (`from_config`); code may hand in any of them as a value.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,10 +14,11 @@ import jax
 import optax
 
 from jfsed_jax.audio.front_end import FrontEnd, filter_peaks
-from jfsed_jax.method import augmentation, models, objectives, optimisers, schedules
+from jfsed_jax.method import models, objectives, optimisers, schedules
+from jfsed_jax.method.augmentation import AUGMENTATIONS
 from jfsed_jax.method.objectives import Batch, Objective
 from jfsed_jax.method.schedules import Schedule
-from jfsed_jax.seams import resolve
+from jfsed_jax.seams import call, resolve
 
 Augment = Callable[[jax.Array, Batch], Batch]
 
@@ -128,7 +130,11 @@ def from_config(
     augment = handed.get("augment")
     if augment is None:
         options = dict(config.augmentation)
-        function = resolve(options.pop("function"), augmentation, "config.augmentation.function")
+        function = resolve(options.pop("function"), AUGMENTATIONS, "config.augmentation.function")
+        # A wrong option would show in the first step, after the data are prepared.
+        call(
+            partial(inspect.signature(function).bind, None, None), "config.augmentation", **options
+        )
         augment = partial(function, **options)
     optimiser, rate = handed.get("optimiser"), None
     if optimiser is None:

@@ -72,7 +72,7 @@ def fit(
     """
     files = Workdir(Path(workdir))
     front_end = FrontEnd(**config.front_end)
-    check_values(config)
+    check_values(config, **handed)
     check_config(files, config)
     prepared = prepare(Path(data_dir), front_end, features_dir=features_dir, strict=strict)
     plan = make_plan(config, prepared, Path(data_dir), files, **handed)

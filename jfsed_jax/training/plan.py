@@ -20,8 +20,9 @@ from jfsed_jax.method.models import feature_shares, time_stride
 from jfsed_jax.method.parallel import AXIS
 from jfsed_jax.method.system import Handed, Models, System
 from jfsed_jax.runs.workdir import FORMAT, Workdir
+from jfsed_jax.seams import resolve
 from jfsed_jax.sed import window_rules
-from jfsed_jax.sed.postprocessing import Decode
+from jfsed_jax.sed.postprocessing import DECODERS, Decode
 
 
 @dataclass(frozen=True)
@@ -173,8 +174,11 @@ def check_resume(meta: Mapping[str, Any], wanted: Mapping[str, Any], workdir: Wo
             )
 
 
-def check_values(config) -> None:
+def check_values(config, **handed: Unpack[Handed]) -> None:
     """Refuses values that would fail only after hours, or not at all."""
+    systems.from_config(config, classes=1, steps_per_epoch=1, **handed)  # names and arguments
+    resolve(config.postprocess.rule, window_rules.RULES, "config.postprocess.rule")
+    resolve(config.postprocess.decoder, DECODERS, "config.postprocess.decoder")
     for needs, name in (
         (config.evaluation.average, "config.evaluation.average"),
         ("teacher" not in config, "a mean teacher"),
