@@ -1,4 +1,4 @@
-"""Posteriors of stub models whose outputs are known: whose, at which frames, from which variables."""
+"""Posteriors of stub models whose outputs are known: whose, at which frames, of which variables."""
 
 import flax.linen as nn
 import jax.numpy as jnp
