@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jfsed_jax.datasets import pipeline
+from jfsed_jax.datasets.selection import holdout_split
 from jfsed_jax.errors import InputError
 
 CLASSES, RATE = 3, 10.0
@@ -127,10 +128,10 @@ def test_too_few_clips_are_named(sources, options, message):
 
 def test_holdout_is_disjoint_and_seeded():
     clips = Clips(20)
-    train, held = pipeline.holdout_split(clips, 0.2, seed=3)
+    train, held = holdout_split(clips, 0.2, seed=3)
     assert len(held) == 4
     assert sorted(train.filenames + held.filenames) == sorted(clips.filenames)
-    assert held.filenames == pipeline.holdout_split(clips, 0.2, seed=3)[1].filenames
-    assert held.filenames != pipeline.holdout_split(clips, 0.2, seed=4)[1].filenames
-    assert len(pipeline.holdout_split(Clips(1), 0.2, seed=0)[0]) == 1
-    assert len(pipeline.holdout_split(clips, 0.0, seed=0)[1]) == 0
+    assert held.filenames == holdout_split(clips, 0.2, seed=3)[1].filenames
+    assert held.filenames != holdout_split(clips, 0.2, seed=4)[1].filenames
+    assert len(holdout_split(Clips(1), 0.2, seed=0)[0]) == 1
+    assert len(holdout_split(clips, 0.0, seed=0)[1]) == 0

@@ -10,6 +10,7 @@ import pytest
 from jax import lax
 from jfsed_jax.configs import base, guided_learning, mean_teacher
 
+from jfsed_jax.errors import InputError
 from jfsed_jax.kernels.convolution import convolve
 from jfsed_jax.kernels.dropout import Dropout
 from jfsed_jax.kernels.pooling import max_pool
@@ -119,10 +120,60 @@ def test_guided_models_have_the_parameters_of_their_layers():
     assert (teacher, student) == (338_116, 879_188)
 
 
-def test_frames_of_the_output():
-    assert models.output_frames(((2, 4), (2, 4), (2, 4)), 864) == 108
-    assert models.output_frames(((5, 4), (5, 2), (2, 2), (2, 2), (1, 1)), 600) == 6
-    assert models.output_frames(((2, 1), (2, 1)), 11) == 2  # what fills no window is dropped
+@pytest.mark.parametrize(
+    ("config", "name", "frames", "stride"),
+    [(base, "teacher", 600, 100), (base, "student", 600, 1), (mean_teacher, "student", 864, 8)],
+)
+def test_how_long_a_frame_of_the_output_lasts(config, name, frames, stride):
+    page = config.get_config()
+    model = models.from_config(
+        page[name], page.batch_norm, classes=10, dtype="float32", axis_name=None
+    )
+    assert models.time_stride(model, frames, 64) == stride
+    mel = jax.ShapeDtypeStruct((1, frames, 64), jnp.float32)
+    output, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), mel)
+    assert output.frames.shape[1] == frames // stride
+
+
+class Silent(nn.Module):
+    """A model that does not say how long its frames last; `own` frames."""
+
+    own: int
+
+    @nn.compact
+    def __call__(self, mel, train=False):
+        frames = nn.Dense(3)(mel[:, : self.own])
+        return models.Output(frames[:, 0], frames, frames)
+
+
+def test_a_model_that_does_not_say_how_long_its_frames_last_is_asked_by_its_output():
+    assert models.time_stride(Silent(150), 600, 64) == 4
+    with pytest.raises(InputError, match="Silent makes 7 frames of 600.*time_stride"):
+        models.time_stride(Silent(7), 600, 64)
+
+
+def test_a_model_gets_the_values_that_it_has_fields_for():
+    page = {"architecture": "test_models:Silent", "own": 5}
+    norm = {"momentum": 0.9, "epsilon": 1e-3}
+    model = models.from_config(page, norm, classes=3, dtype="float32", axis_name="data")
+    assert type(model).__name__ == "Silent" and model.own == 5
+    page = {"architecture": "test_models:Listed", "widths": [[1, 2], [3]]}
+    model = models.from_config(page, norm, classes=3, dtype="bfloat16", axis_name="data")
+    assert model.widths == ((1, 2), (3,))  # a module's fields must not change
+    assert (model.classes, model.dtype, model.axis_name) == (3, jnp.dtype("bfloat16"), "data")
+    assert (model.batch_norm_momentum, model.batch_norm_epsilon) == (0.9, 1e-3)
+
+
+class Listed(Silent, kw_only=True):
+    """One with a field for everything that is offered."""
+
+    own: int = 1
+    widths: tuple
+    classes: int
+    dtype: type
+    axis_name: str
+    batch_norm_momentum: float
+    batch_norm_epsilon: float
 
 
 def test_without_gru_layers_the_tagging_branch_sees_the_cnn_alone():
