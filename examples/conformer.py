@@ -4,8 +4,8 @@ jfsed-jax train --config examples/conformer.py:small --data DIR --workdir W
 """
 
 import flax.linen as nn
-from jfsed_jax.configs import pts_tfd
 
+from jfsed_jax.configs import pts_tfd
 from jfsed_jax.method.layers import AttentionPooling
 from jfsed_jax.method.models import Output
 

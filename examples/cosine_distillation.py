@@ -4,8 +4,8 @@ jfsed-jax train --config examples/cosine_distillation.py:small --data DIR --work
 """
 
 import jax.numpy as jnp
-from jfsed_jax.configs import pts
 
+from jfsed_jax.configs import pts
 from jfsed_jax.method import losses
 
 

@@ -6,9 +6,9 @@ A trained run can be evaluated and can predict with it too, see docs/extending.m
 """
 
 import numpy as np
-from jfsed_jax.configs import pts
 from scipy import ndimage
 
+from jfsed_jax.configs import pts
 from jfsed_jax.sed.events import frames_to_events
 
 

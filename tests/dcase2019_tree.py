@@ -167,7 +167,6 @@ def measure_prepare(
 def measure_pipeline(features: Path) -> dict[str, float]:
     """Batches per second of an epoch of the paper's, by threads; seconds to read all clips."""
     from jfsed_jax.configs import pts_tfd_afl_esp
-
     from jfsed_jax.datasets import load, pipeline
     from jfsed_jax.training import loop as train
 

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from jfsed_jax.configs import base
-
 from jfsed_jax.audio.front_end import FrontEnd
+from jfsed_jax.configs import base
 from jfsed_jax.sed import window_rules
 
 

@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jfsed_jax.configs import base, guided_learning, mean_teacher, pts_tfd_afl_esp
 from ml_collections import ConfigDict
 
 from jfsed_jax import experiments
 from jfsed_jax.audio.front_end import FrontEnd, mel_basis
 from jfsed_jax.audio.host import log_mel
 from jfsed_jax.cli import main as cli
+from jfsed_jax.configs import base, guided_learning, mean_teacher, pts_tfd_afl_esp
 from jfsed_jax.errors import InputError
 from jfsed_jax.experiments import benchmark_data, benchmarking, measuring
 from jfsed_jax.experiments.our_side import OurSide

@@ -18,8 +18,8 @@ import numpy as np
 import optax
 import pytest
 from flax.traverse_util import flatten_dict
-from jfsed_jax.configs import base, guided_learning, mean_teacher, pts_tfd_afl_esp
 
+from jfsed_jax.configs import base, guided_learning, mean_teacher, pts_tfd_afl_esp
 from jfsed_jax.errors import InputError
 from jfsed_jax.experiments.torch_weights import from_torch, to_torch
 from jfsed_jax.method.models import Output

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from jfsed_jax.configs import base, guided_learning, mean_teacher
 
+from jfsed_jax.configs import base, guided_learning, mean_teacher
 from jfsed_jax.errors import InputError
 from jfsed_jax.kernels.convolution import convolve
 from jfsed_jax.kernels.dropout import Dropout

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jfsed_jax.configs import pts_tfd_afl_esp
 
+from jfsed_jax.configs import pts_tfd_afl_esp
 from jfsed_jax.errors import InputError
 from jfsed_jax.method import optimisers
 from jfsed_jax.method.optimisers import averaged, parameter_ema

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 import pytest
-from jfsed_jax.configs import pts_tfd_afl_esp
 
+from jfsed_jax.configs import pts_tfd_afl_esp
 from jfsed_jax.errors import InputError
 from jfsed_jax.method.schedules import Schedules, learning_rate
 

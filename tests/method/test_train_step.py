@@ -16,8 +16,8 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
-from jfsed_jax.configs import guided_learning, mean_teacher, pts_tfd_afl_esp
 
+from jfsed_jax.configs import guided_learning, mean_teacher, pts_tfd_afl_esp
 from jfsed_jax.method import parallel
 from jfsed_jax.method import system as systems
 from jfsed_jax.method.models import Output

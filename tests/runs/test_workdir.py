@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from jfsed_jax.configs import base, mean_teacher, pts_tfd_afl_esp
 
+from jfsed_jax.configs import base, mean_teacher, pts_tfd_afl_esp
 from jfsed_jax.errors import InputError
 from jfsed_jax.runs.workdir import (
     FORMAT,

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jfsed_jax.configs import pts_tfd_afl_esp
 
+from jfsed_jax.configs import pts_tfd_afl_esp
 from jfsed_jax.datasets.selection import split_data
 from jfsed_jax.errors import InputError
 from jfsed_jax.method import parallel

@@ -1,8 +1,8 @@
 """What a config names is looked for before anything is prepared."""
 
 import pytest
-from jfsed_jax.configs import mean_teacher, pts_tfd_afl_esp
 
+from jfsed_jax.configs import mean_teacher, pts_tfd_afl_esp
 from jfsed_jax.errors import InputError
 from jfsed_jax.method.objectives import Objective
 from jfsed_jax.training.loop import fit
