@@ -115,3 +115,44 @@ def test_examples_run_as_the_page_says(tmp_path, monkeypatch, capsys):
         # Those of a run come first, and are what they are.
         assert lines[len(lines) - len(expected) :] == expected
     assert kinds == ["training", "", "run", "", ""]
+
+
+EXTENDING = blocks((ROOT / "docs" / "extending.md").read_text(encoding="utf-8"))
+
+
+def test_extending_quotes_the_examples_as_they_are():
+    quoted = [(kind, code) for kind, code in EXTENDING if kind.startswith("examples/")]
+    assert {kind for kind, _ in quoted} == {
+        f"examples/{path.name}" for path in (ROOT / "examples").glob("[!_]*.py")
+    }
+    assert [code for kind, code in quoted if code not in (ROOT / kind).read_text()] == []
+
+
+def test_what_extending_writes_itself_works():
+    """The functions of its mine.py; of the calls that train, that their names exist."""
+    mine: dict = {}
+    for kind, code in EXTENDING:
+        if kind == "mine.py":
+            exec(compile(code, "mine.py", "exec"), mine)
+        elif not kind:
+            tree = ast.parse(code)
+            used = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+            assert {name.split(".")[1] for name in used if name.startswith("jf.")} <= set(NAMES)
+
+    config = jf.load_config("pts:small")
+    objective = mine["with_entropy"](config, 160)
+    clip, frames = np.full((3, 2), 0.5, np.float32), np.full((3, 4, 2), 0.5, np.float32)
+    output = jf.Output(clip, frames, np.zeros((3, 4, 5), np.float32))
+    batch = {"clip_labels": clip, "frame_labels": frames}
+    batch |= {"is_weak": np.float32([1, 0, 0]), "is_strong": np.float32([0, 1, 0])}
+    terms = objective.terms(output, output, {"distillation": {}}, batch, 0)
+    weight, value, clips = terms["student/entropy"]
+    assert weight == 0.1 and clips.tolist() == [0, 0, 1]
+    np.testing.assert_allclose(value, np.log(2), rtol=1e-6)
+    assert {"teacher/weak", "student/strong"} < terms.keys()
+
+    mel = np.random.default_rng(0).normal(size=(3, 4, 8)).astype(np.float32)
+    hidden = mine["hidden_bands"](mine["jax"].random.key(0), batch | {"mel": mel}, bands=2, mix=0.0)
+    changed = np.asarray(hidden["mel"]) != mel
+    assert hidden["mel"].shape == mel.shape and changed.any((0, 1)).sum() == 2
+    assert np.asarray(hidden["mel"])[changed].max() == mel.min()
