@@ -144,6 +144,9 @@ def test_a_model(place):
     assert detector.variables["student"]["batch_stats"] == {}
     assert detector.frame_rate == 15 and detector.time_stride == 4
     fit(place, "conformer-handed", config_of("conformer"), student=STUDENTS["conformer"])
+    fit(place, "conformer-unnamed", config_of(None, "pts_tfd:tiny"), student=STUDENTS["conformer"])
+    with pytest.raises(jf.InputError, match=r"not those of its student, CRNN.*load\(..., student="):
+        jf.load(place / "conformer-unnamed")
     assert_same(place, "conformer")
 
 
@@ -203,6 +206,8 @@ def test_a_post_processing(place):
     plain = config_of(None, "pts:tiny")
     fit(place, "hysteresis-handed", plain, decode=decode)
     assert_same(place, "hysteresis", None, decode)
+    with pytest.raises(jf.InputError, match="tuned for the median decoder"):
+        jf.evaluate(detector, jf.prepare_for(detector), detector.workdir, tune=True)
 
 
 def test_events_touch_the_threshold_and_last_above_the_lower_one():

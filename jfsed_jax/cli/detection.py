@@ -16,8 +16,11 @@ def _define_detector(parser: CommandParser) -> None:
     parser.add("--checkpoint", meaning, choices=["best", "latest"], default="best")
     meaning = "Whose posteriors; default: the config's."
     parser.add("--model", meaning, choices=["student", "teacher", "mean"])
-    meaning = "Windows of the median filters; default: the config's."
-    parser.add("--postprocess", meaning, choices=["esp", "avg", "fixed"])
+    meaning = (
+        "Windows of the median filters: esp, avg, fixed or package.module:function; "
+        "default: the config's."
+    )
+    parser.add("--postprocess", meaning, metavar="RULE")
 
 
 def define_evaluate(parser: CommandParser) -> None:

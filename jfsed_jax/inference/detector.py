@@ -4,10 +4,12 @@ Axis letters: ``B`` clips, ``T`` frames, ``F`` mel bands, ``C`` classes.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
+import jax
 import ml_collections
 import numpy as np
 
@@ -25,7 +27,7 @@ from jfsed_jax.method.state import Variables
 from jfsed_jax.method.system import Models, models_from_config
 from jfsed_jax.runs import checkpoints
 from jfsed_jax.runs.workdir import Workdir, check_format, upgraded
-from jfsed_jax.seams import resolve
+from jfsed_jax.seams import call, resolve
 from jfsed_jax.sed.postprocessing import DECODERS, Decode
 from jfsed_jax.sed.window_rules import RULES, rule_options, window_sizes
 
@@ -123,8 +125,10 @@ def windows_of(meta, page, rule: str) -> np.ndarray:
 def make_decoder(page, windows: np.ndarray, *, classes, frame_rate, threshold=None) -> Decode:
     """The decoder that a config's ``postprocess`` page names, see `postprocessing.Decode`."""
     make = resolve(page.decoder, DECODERS, "config.postprocess.decoder")
-    options = {} if threshold is None else {"threshold": threshold}
-    return make(windows, classes=classes, frame_rate=frame_rate, **options)
+    options = {"classes": classes, "frame_rate": frame_rate}
+    if threshold is not None:
+        options["threshold"] = threshold
+    return call(partial(make, windows), "config.postprocess.decoder", **options)
 
 
 def load(
@@ -175,12 +179,14 @@ def load(
         teacher=teacher,
         student=student,
     )
+    front_end = FrontEnd(**meta["front_end"])
+    _check_variables(models, variables, (front_end.num_frames, front_end.n_mels), files)
     model = model or config.evaluation.model
     return Detector(
         workdir=files,
         config=config,
         meta=meta,
-        front_end=FrontEnd(**meta["front_end"]),
+        front_end=front_end,
         classes=classes,
         step=step,
         seed=seed,
@@ -189,3 +195,24 @@ def load(
         variables=variables,
         posteriors_of=make_posteriors(models, model),
     )
+
+
+def _check_variables(models: Models, variables: Variables, input_shape, files: Workdir) -> None:
+    """Refuses weights of other models than these."""
+    mel = jax.ShapeDtypeStruct((1, *input_shape), "float32")
+
+    def shapes(tree) -> dict[str, tuple[int, ...]]:
+        leaves = jax.tree_util.tree_leaves_with_path(tree)
+        return {jax.tree_util.keystr(path): leaf.shape for path, leaf in leaves}
+
+    for name, module in models.named().items():
+        wanted = shapes(jax.eval_shape(module.init, jax.random.key(0), mel)["params"])
+        found = shapes(variables[name]["params"])
+        if wanted != found:
+            first = min(key for key in wanted.keys() | found.keys()
+                        if wanted.get(key) != found.get(key))  # fmt: skip
+            raise InputError(
+                f"the weights of {files.path} are not those of its {name}, {type(module).__name__}:"
+                f" {first} has the shape {found.get(first)} there and {wanted.get(first)} here; "
+                f"was a {name} handed in to train it? Then hand it in here too: load(..., {name}=)"
+            )

@@ -100,6 +100,11 @@ def evaluate(
             f"{', '.join(name for name, found in prepared.splits.items() if len(found))}"
         )
     rule = rule or detector.config.postprocess.rule
+    if tune and (decode is not None or detector.config.postprocess.decoder != "median"):
+        raise InputError(
+            "thresholds are tuned for the median decoder (config.postprocess.decoder='median') and "
+            "for no other: evaluate without --tune_thresholds"
+        )
     thresholds = _tuned_thresholds(detector, prepared, rule) if tune else None
     if output is None:
         output = detector.posteriors(Mels(clips), progress=True)

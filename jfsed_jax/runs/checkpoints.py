@@ -106,9 +106,26 @@ def restore_state(manager: ocp.CheckpointManager, step: int, abstract_state, mes
         (adam, rate), average = target.opt_state
         target = target.replace(opt_state=(adam, rate, average))
     with _readable(manager, step):
+        _check_leaves(manager.directory / str(step) / "state", target)
         items = ocp.args.Composite(state=ocp.args.StandardRestore(target))
         state = manager.restore(step, args=items).state
     return state.replace(opt_state=jax.tree.unflatten(nested, jax.tree.leaves(state.opt_state)))
+
+
+def _check_leaves(directory, target) -> None:
+    """Refuses a saved state whose arrays are not those that are asked for."""
+
+    def kinds(tree) -> list[tuple]:
+        return sorted((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(tree))
+
+    with closing(ocp.PyTreeCheckpointHandler()) as handler:
+        saved = handler.metadata(directory).tree
+    for name in ("params", "batch_stats", "opt_state"):
+        if kinds(saved[name]) != kinds(getattr(target, name)):
+            raise InputError(
+                f"{directory} holds {name} of other shapes than this run has: to go on, hand in "
+                "the models, objective and optimiser that it was begun with"
+            )
 
 
 def read_variables(

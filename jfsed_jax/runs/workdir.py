@@ -199,7 +199,9 @@ def check_config(workdir: Workdir, config) -> None:
     found = read_json(workdir.config)
     if found is None:
         return
-    differences = sorted(_differences(upgraded(found), json.loads(config.to_json())))
+    wanted = json.loads(config.to_json())
+    # Both are filled up: a config may lack what its own page leaves out, too.
+    differences = sorted(_differences(upgraded(found), upgraded(wanted)))
     if differences:
         raise InputError(
             f"{workdir.path} belongs to a run of another config: {'; '.join(differences[:4])}; "

@@ -169,8 +169,9 @@ def check_resume(meta: Mapping[str, Any], wanted: Mapping[str, Any], workdir: Wo
     for key in ("classes", "clips", "steps_per_epoch", "windows", "feature_shares"):
         if meta.get(key) != wanted[key]:
             raise InputError(
-                f"{workdir.path} was trained on other data: its {key} are {meta.get(key)}, those "
-                f"of --data are {wanted[key]}; choose another --workdir, or restore the data"
+                f"{workdir.path} was trained on other data, or with another model: its {key} are "
+                f"{meta.get(key)}, now they are {wanted[key]}; choose another --workdir, or restore"
+                " the data"
             )
 
 

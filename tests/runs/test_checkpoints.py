@@ -140,3 +140,11 @@ def test_the_flat_chain_of_format_1_goes_on_nested(tmp_path):
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     for a, b in zip(*map(jax.tree.leaves, (expected, found)), strict=True):
         np.testing.assert_array_equal(b, a)
+
+
+def test_a_state_of_another_optimiser_says_what_to_hand_in(tmp_path):
+    with saved(tmp_path, make_state(optax.adam(0.1))) as manager:
+        alone = make_state(optax.adam(0.1), own_teacher=False)
+        for other, name in ((make_state(optax.sgd(0.1)), "opt_state"), (alone, "params")):
+            with pytest.raises(InputError, match=f"holds {name} of other shapes.*optimiser that"):
+                checkpoints.restore_state(manager, 7, other, make_mesh(1), 2)

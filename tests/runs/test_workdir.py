@@ -93,3 +93,13 @@ def test_json_is_written_whole_and_read_with_a_reason(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         write_json(tmp_path / "file/x.json", {})
+
+
+def test_a_page_that_a_config_replaces_is_its_own_on_a_resume(tmp_path):
+    config = pts_tfd_afl_esp.get_config("tiny")
+    config.augmentation = dict(function="mine:louder", gain=3.0)
+    Workdir(tmp_path).config.write_text(config.to_json())
+    check_config(Workdir(tmp_path), config)
+    config.augmentation.gain = 4.0
+    with pytest.raises(InputError, match="config.augmentation.gain is 3.0 there and 4.0 here"):
+        check_config(Workdir(tmp_path), config)
