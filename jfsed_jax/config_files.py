@@ -37,7 +37,7 @@ def load_config(name: str | Path) -> ConfigDict:
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         config = module.get_config(*[size] if colon else [])
-    except Exception as error:  # anyone's file may raise anything
+    except (Exception, SystemExit) as error:  # anyone's file may raise anything
         own = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
         line = f", line {own[-1].lineno}" if own else ""
         raise InputError(

@@ -8,6 +8,7 @@ value of a config exist only once its file is read; the parser leaves them to `c
 
 import argparse
 import difflib
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -126,9 +127,17 @@ def is_override(flag: str) -> bool:
 def number(
     kind: type[int] | type[float], lowest: float | None = None, highest: float | None = None
 ) -> Callable[[str], Any]:
-    """The type of a flag whose value is a number from `lowest` to `highest`."""
+    """The type of a flag whose value is a finite number from `lowest` to `highest`."""
     parser = flags.IntegerParser if kind is int else flags.FloatParser
-    return _parse_with(parser(lowest, highest))  # type: ignore[arg-type]
+    parse = _parse_with(parser(lowest, highest))  # type: ignore[arg-type]
+
+    def finite(text: str) -> Any:
+        value = parse(text)
+        if not math.isfinite(value):
+            raise argparse.ArgumentTypeError(f"{text} is not a finite number")
+        return value
+
+    return finite
 
 
 def names() -> Callable[[str], list[str]]:

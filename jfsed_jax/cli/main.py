@@ -151,14 +151,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()  # here, where a pipe that is closed can be told
         return status
     except KeyboardInterrupt as stop:
-        print(f"{name}: {str(stop) or 'interrupted'}", file=sys.stderr)
+        _say(f"{name}: {str(stop) or 'interrupted'}")
         return 128 + getattr(stop, "signum", signal.SIGINT)  # of `training.interrupt.Interrupted`
     except BrokenPipeError:
         process.close_stdout()
         return process.PIPE_CLOSED
     except (InputError, flags.Error, OSError) as error:
-        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+        _say(f"{name}: {' '.join(str(error).split())}")
         return 2
+
+
+def _say(text: str) -> None:
+    """One line on stderr, after what is buffered for stdout."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        process.close_stdout()
+    print(text, file=sys.stderr)
 
 
 def _run(argv: list[str]) -> int:
@@ -166,6 +175,8 @@ def _run(argv: list[str]) -> int:
     if not argv or argv == ["help"]:
         program.print_help()
         return 0 if argv else 2
+    if argv[0] == "help":
+        argv = [*argv[1:], "--help"]
     try:
         args, rest = program.parse_known_args(argv)
     except SystemExit:  # --help and --version have printed

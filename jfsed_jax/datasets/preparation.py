@@ -128,7 +128,7 @@ def prepare(
         _write_problems(directory, folder)
         if strict:
             _refuse_flaws(directory, folder)
-        _write_json(directory / "prepared.json", saved)
+        write_whole(directory / "prepared.json", json.dumps(saved) + "\n")
         store.remove_others(path for split in extracted.values() for path in split.shards)
     return load(directory)
 
@@ -169,19 +169,22 @@ def _check_owner(directory: Path, data_dir: Path, front_end: FrontEnd) -> None:
         "version": _FEATURES_VERSION,
     }
     if not path.exists():
-        strangers = [entry.name for entry in directory.iterdir() if entry.name != ".lock"]
+        entries = (entry.name for entry in directory.iterdir())
+        strangers = [n for n in entries if n != ".lock" and not re.fullmatch(r"\..*\.tmp", n)]
         if strangers:
             raise InputError(
                 f"{directory} is not a folder of features, it holds {strangers[0]!r}; "
                 "pass --features with an empty folder or a new one"
             )
-        # Relative, so that both folders can be copied together.
-        beside = os.path.relpath(owner["data"], directory.resolve())
-        _write_json(path, owner | {"data": beside}, indent=1)
+        _write_owner(path, owner)
         return
     found = json.loads(path.read_bytes())
     found["data"] = os.path.normpath(directory.resolve() / found["data"])
     if found == owner:
+        return
+    if not os.path.exists(found["data"]) and found | {"data": owner["data"]} == owner:
+        # Moved or copied, one of the two; each feature is still held against its own file.
+        _write_owner(path, owner)
         return
     differs = [
         f"{key} {value}"
@@ -194,11 +197,10 @@ def _check_owner(directory: Path, data_dir: Path, front_end: FrontEnd) -> None:
     )
 
 
-def _write_json(path: Path, value: object, indent: int | None = None) -> None:
-    try:
-        write_whole(path, json.dumps(value, indent=indent) + "\n")
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+def _write_owner(path: Path, owner: dict[str, Any]) -> None:
+    """``features.json``; the data folder relative to it, so that both can be copied together."""
+    beside = os.path.relpath(owner["data"], path.parent.resolve())
+    write_whole(path, json.dumps(owner | {"data": beside}, indent=1) + "\n")
 
 
 def _write_problems(directory: Path, folder: Folder) -> None:

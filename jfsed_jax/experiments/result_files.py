@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from jfsed_jax import atomic
-from jfsed_jax.errors import InputError
 from jfsed_jax.experiments.paper import Printed
 from jfsed_jax.experiments.planned_runs import (
     SPLITS,
@@ -43,10 +42,7 @@ def write_files(table: ResultTable, measured: Measurements, workdir: Path) -> tu
         confusions=_confusions(measured, workdir) if table.number == 1 else (),
     )
     for path, text in ((markdown, to_markdown(table)), (html, page)):
-        try:
-            atomic.write_whole(path, text)
-        except OSError as error:
-            raise InputError(f"{path} cannot be written: {error.strerror}") from error
+        atomic.write_whole(path, text)
     tables.write_table(stem.with_suffix(".tsv"), TSV_COLUMNS, to_tsv(table))
     return markdown, html
 

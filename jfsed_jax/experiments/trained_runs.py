@@ -71,7 +71,8 @@ def _current_scores(
     """The scores in a folder if they are those that `evaluate` would write there again."""
     try:
         scores = json.loads(folder.scores.read_text(encoding="utf-8"))
-        current = scores["info"] == describe_scores(detector, prepared, split, rule)
+        found = {"decoder": "median"} | scores["info"]  # format 1 knew no other
+        current = found == describe_scores(detector, prepared, split, rule)
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
     return scores if current else None

@@ -162,7 +162,8 @@ def describe_scores(
     thresholds: np.ndarray | None = None,
     decoder: str | None = None,
 ) -> dict[str, Any]:
-    """What was scored, and how: the ``info`` of scores.json. Equal `info`, equal scores."""
+    """What was scored, and how: the ``info`` of scores.json. Equal `info`, equal scores, unless
+    a decoder was handed in."""
     clips = prepared.splits[split]
     decoder = decoder or detector.config.postprocess.decoder
     return {

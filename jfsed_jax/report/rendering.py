@@ -14,7 +14,6 @@ import markupsafe
 
 import jfsed_jax
 from jfsed_jax.atomic import write_whole
-from jfsed_jax.errors import InputError
 from jfsed_jax.report.charts import HEIGHT, KEY_HEIGHT, KEY_WIDTH, WIDTH
 from jfsed_jax.report.listings import Bar, Code, Noted
 
@@ -56,9 +55,6 @@ def save_page(path: Path, text: str) -> Path:
     Raises:
       InputError: it cannot be written; what was there stays.
     """
-    try:
-        # A file name may hold bytes that are no text.
-        write_whole(path, text.encode("utf-8", errors="backslashreplace"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+    # A file name may hold bytes that are no text.
+    write_whole(path, text.encode("utf-8", errors="backslashreplace"))
     return path

@@ -113,11 +113,11 @@ class Workdir:
 
     def relative(self, path: Path) -> str:
         """`path` as the run remembers it: relative to its folder."""
-        return os.path.relpath(path.absolute(), self.path.absolute())
+        return os.path.relpath(path.resolve(), self.path.resolve())
 
     def remembered(self, path: str) -> Path:
         """Where a path that the run remembers lies now."""
-        return Path(os.path.normpath(self.path.absolute() / path))
+        return Path(os.path.normpath(self.path.resolve() / path))
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -126,10 +126,7 @@ def write_json(path: Path, content: Any) -> None:
     Raises:
       InputError: it cannot be written.
     """
-    try:
-        write_whole(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+    write_whole(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -84,19 +84,16 @@ def write_score_files(
       durations: seconds by file name; frames that begin after the end of a clip are left out.
     """
     directory = Path(directory)
-    try:
-        for name, values in zip(filenames, frames, strict=True):
-            end = (durations or {}).get(name, np.inf)
-            edges = np.minimum(np.arange(len(values) + 1) / frame_rate, end)
-            inside = edges[:-1] < end
-            # The shortest decimals that read back as the same float32.
-            table = pd.DataFrame(np.asarray(values, np.float32)[inside], columns=list(classes))
-            table.insert(0, "onset", edges[:-1][inside])
-            table.insert(1, "offset", edges[1:][inside])
-            text = table.to_csv(sep="\t", index=False)
-            write_whole(directory / f"{clip_name(name)}.tsv", text)
-    except OSError as error:
-        raise InputError(f"{directory} cannot be written: {error.strerror}") from error
+    for name, values in zip(filenames, frames, strict=True):
+        end = (durations or {}).get(name, np.inf)
+        edges = np.minimum(np.arange(len(values) + 1) / frame_rate, end)
+        inside = edges[:-1] < end
+        # The shortest decimals that read back as the same float32.
+        table = pd.DataFrame(np.asarray(values, np.float32)[inside], columns=list(classes))
+        table.insert(0, "onset", edges[:-1][inside])
+        table.insert(1, "offset", edges[1:][inside])
+        text = table.to_csv(sep="\t", index=False)
+        write_whole(directory / f"{clip_name(name)}.tsv", text)
 
 
 def frame_rate_of(files: ScoreFiles) -> float:

@@ -267,11 +267,8 @@ def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Sequenc
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(rows)
-    try:
-        # File names need not be text; what is not is written as \\udc.. escapes.
-        write_whole(path, text.getvalue().encode("utf-8", "backslashreplace"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+    # File names need not be text; what is not is written as \\udc.. escapes.
+    write_whole(path, text.getvalue().encode("utf-8", "backslashreplace"))
 
 
 def _read_lines(path: Path) -> tuple[list[tuple[int, str]], list[Problem]]:

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -728,12 +729,34 @@ def test_features_of_something_else_are_never_mixed(data, tmp_path):
     with pytest.raises(InputError, match="holds features of n_mels 8"):
         prepare(data, dataclasses.replace(TINY, n_mels=16))
     other = data.with_name("other")
-    data.rename(other)
+    shutil.copytree(data, other)
     with pytest.raises(InputError, match=f"holds features of data {data}"):
         prepare(other)
     with pytest.raises(InputError, match="is not a folder of features, it holds '"):
         prepare(other, features_dir=other)
     assert not (other / "features.json").exists()
+
+
+def test_features_and_data_may_move_apart_and_together(data, decoded, tmp_path):
+    """What is kept is held against the files of the data folder, wherever both are."""
+    expected = contents(prepare(data).directory)
+    del expected["features.json"]
+    decoded.clear()
+    local = tmp_path / "fast/disk/features"  # the data stay where they are
+    shutil.copytree(data.parent / "features", local)
+    together = tmp_path / "new/home"
+    for name in (data.name, "features"):
+        shutil.copytree(data.parent / name, together / name)
+    found = [prepare(data, features_dir=local), prepare(together / data.name)]
+    moved = data.with_name("moved")
+    data.rename(moved)
+    found.append(prepare(moved))
+    for prepared in found:
+        files = contents(prepared.directory)
+        assert str(tmp_path) not in files.pop("features.json").decode()
+        files["prepared.json"] = files["prepared.json"].replace(b'"moved"', b'"data"')
+        assert files == expected
+    assert not decoded
 
 
 def test_default_place_is_the_cache_and_differs_by_front_end(data, monkeypatch):

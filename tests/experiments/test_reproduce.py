@@ -298,7 +298,7 @@ def test_files_are_well_formed_and_escaped(tmp_path, fake, number):
         assert " ".join(EVIL.split()) in page.words
     rows = tsv(tmp_path, number)
     assert all(None not in row and None not in row.values() for row in rows)
-    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.rglob(".*.tmp"))
 
 
 # Figure 3 ----------------------------------------------------------------------------------------

@@ -117,7 +117,7 @@ def test_a_decoder_of_ones_own_in_place_of_the_papers(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="file cannot be written: "):
+    with pytest.raises(InputError, match="tsv cannot be written: "):
         write(tmp_path / "file", posteriors())
 
 
