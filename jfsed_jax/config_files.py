@@ -1,6 +1,7 @@
 """Configs by name or file."""
 
 import importlib.util
+import sys
 import traceback
 from pathlib import Path
 
@@ -26,15 +27,16 @@ def load_config(name: str | Path) -> ConfigDict:
     text = str(name)
     stem, colon, size = text.partition(":")
     path = Path(stem)
-    if not path.is_file():
+    if not path.is_file() and str(path.parent) in (".", "configs"):
         path = _PACKAGED / f"{path.name.removesuffix('.py')}.py"
     if not path.is_file():
         known = ", ".join(sorted(path.stem for path in _PACKAGED.glob("[!_]*.py")))
         raise InputError(f"{text} is no config file; there are configs/NAME.py[:size] of: {known}")
     try:
-        spec = importlib.util.spec_from_file_location("config_file", path)
+        spec = importlib.util.spec_from_file_location("jfsed_jax_config_file", path)
         assert spec and spec.loader
         module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # dataclasses of the file look themselves up
         spec.loader.exec_module(module)
         config = module.get_config(*[size] if colon else [])
     except (Exception, SystemExit) as error:  # anyone's file may raise anything

@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -31,12 +32,12 @@ def resolve(name: str, known: Mapping[str, Any] | ModuleType, what: str) -> Any:
                 f"({type(error).__name__}: {error}); expected package.module:name of a module on "
                 "Python's path, which holds the folder that the command is run in"
             ) from error
-        try:
-            return getattr(module, attribute)
-        except AttributeError as error:
+        value = getattr(module, attribute, None)
+        if not callable(value):
             raise InputError(
-                f"{what} is {name!r}, but {module.__file__} defines no {attribute!r}"
-            ) from error
+                f"{what} is {name!r}, but {attribute!r} is no function or class of {module_name}"
+            )
+        return value
     values = vars(known) if isinstance(known, ModuleType) else known
     value = None if name.startswith("_") else values.get(name)
     if not callable(value):
@@ -58,4 +59,5 @@ def call(function: Callable[..., T], what: str, **arguments: Any) -> T:
     try:
         return function(**arguments)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{what}: {getattr(function, '__name__', function)}: {error}") from error
+        shown = function.func if isinstance(function, partial) else function
+        raise InputError(f"{what}: {getattr(shown, '__name__', shown)}: {error}") from error

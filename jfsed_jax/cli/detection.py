@@ -100,10 +100,11 @@ def run_predict(args: argparse.Namespace) -> int:
     from jfsed_jax.sed import tables
 
     detector = load(args.workdir, args.checkpoint, args.model, args.seed)
+    decode = detector.decoder(args.postprocess)  # what fails here fails once, and not for each file
     events, read, refused = [], [], []
     for name in args.audio:
         try:
-            events += detect(detector, name, rule=args.postprocess)
+            events += detect(detector, name, decode=decode)
             read.append(name)
         except InputError as error:
             logging.error("%s", error)

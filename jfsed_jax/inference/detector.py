@@ -22,7 +22,6 @@ from jfsed_jax.inference.prediction import (
     clip_posteriors,
     make_posteriors,
 )
-from jfsed_jax.method.models import time_stride
 from jfsed_jax.method.state import Variables
 from jfsed_jax.method.system import Models, models_from_config
 from jfsed_jax.runs import checkpoints
@@ -70,8 +69,7 @@ class Detector:
     @property
     def time_stride(self) -> int:
         """Frames of the front end that one frame of the posteriors lasts."""
-        front_end = self.front_end
-        return time_stride(self.models.student, front_end.num_frames, front_end.n_mels)
+        return round(self.front_end.frame_rate / self.frame_rate)
 
     def posteriors(self, mels: ClipMels, progress: bool = False) -> Posteriors:
         """Posteriors of B log-mel clips; see `prediction.clip_posteriors`."""
@@ -206,7 +204,7 @@ def _check_variables(models: Models, variables: Variables, input_shape, files: W
         return {jax.tree_util.keystr(path): leaf.shape for path, leaf in leaves}
 
     for name, module in models.named().items():
-        wanted = shapes(jax.eval_shape(module.init, jax.random.key(0), mel)["params"])
+        wanted = shapes(jax.eval_shape(module.init, jax.random.key(0), mel).get("params", {}))
         found = shapes(variables[name]["params"])
         if wanted != found:
             first = min(key for key in wanted.keys() | found.keys()

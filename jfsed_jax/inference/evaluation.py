@@ -106,9 +106,9 @@ def evaluate(
             "for no other: evaluate without --tune_thresholds"
         )
     thresholds = _tuned_thresholds(detector, prepared, rule) if tune else None
+    handed, decode = decode, decode or detector.decoder(rule, thresholds)
     if output is None:
         output = detector.posteriors(Mels(clips), progress=True)
-    handed, decode = decode, decode or detector.decoder(rule, thresholds)
     events = decode(output.clip, output.frames, clips.filenames)
     scores = scoring.score(
         clips.reference,

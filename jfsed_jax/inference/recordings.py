@@ -92,7 +92,7 @@ def detect(
     Raises:
       InputError: the file cannot be used.
     """
+    decode = decode or detector.decoder(rule)
     waveform = load_audio(path, detector.front_end.sample_rate)
     frames = recording_posteriors(detector, waveform)
-    decode = decode or detector.decoder(rule)
     return decode(None, frames[None], [str(path)])

@@ -220,20 +220,24 @@ def time_stride(model: nn.Module, frames: int, bands: int) -> int:
     and `bands` mel bands.
 
     Raises:
-      InputError: it does not say, and the frames do not divide evenly.
+      InputError: its output is not as it says; or it does not say, and the frames do not divide
+        evenly.
     """
-    declared = getattr(model, "time_stride", None)
-    if declared is not None:
-        return int(declared)
     mel = jax.ShapeDtypeStruct((1, frames, bands), jnp.float32)
     output, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), mel)
     own = output.frames.shape[1]
-    if frames % own:
+    declared = getattr(model, "time_stride", None)
+    if declared is not None and own not in (frames // declared, -(-frames // declared)):
+        raise InputError(
+            f"{type(model).__name__} says that a frame lasts {declared} of the input, but makes "
+            f"{own} frames of {frames}: correct its time_stride"
+        )
+    if declared is None and frames % own:
         raise InputError(
             f"{type(model).__name__} makes {own} frames of {frames}: which of them one frame "
             "covers cannot be told; give it an attribute time_stride, in frames"
         )
-    return frames // own
+    return frames // own if declared is None else int(declared)
 
 
 def feature_shares(clip_labels: np.ndarray, least: float) -> tuple[float, ...]:
@@ -285,6 +289,8 @@ def from_config(
     name = options.pop("architecture")
     known = {"CRNN": CRNN, "GuidedCNN": GuidedCNN, "BaselineCRNN": BaselineCRNN}
     architecture = resolve(name, known, "config: architecture")
+    if not (isinstance(architecture, type) and issubclass(architecture, nn.Module)):
+        raise InputError(f"config: architecture is {name!r}: expected a class of linen modules")
     offered = {
         "classes": classes,
         "dtype": jnp.dtype(dtype),

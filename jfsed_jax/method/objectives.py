@@ -29,7 +29,7 @@ class Term(NamedTuple):
     """One summand of the loss; a plain pair or triple serves as well.
 
     Attributes:
-      weight: <float32>[]; with 0 the value is logged and nothing else.
+      weight: <float32>[]; with 0 the value is logged, and must be finite all the same.
       value: <float32>[B] one value a clip, or <float32>[] one for the batch.
       clips: <float32>[B] 1 for the clips over which the value is averaged, None for all. A batch
         without such clips contributes 0.

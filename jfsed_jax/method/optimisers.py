@@ -1,11 +1,13 @@
 """The optimiser that a config names, and the moving average that it keeps of the parameters."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from jfsed_jax.errors import InputError
 from jfsed_jax.method.schedules import Schedule
 from jfsed_jax.seams import call, resolve
 
@@ -53,8 +55,14 @@ def from_config(page, rate: Schedule) -> optax.GradientTransformation:
       rate: the learning rate of a step.
     """
     make = resolve(page.name, optax, "config.optimiser.name")
-    arguments = {"learning_rate": rate, **page.arguments}
-    optimiser = call(make, "config.optimiser.arguments", **arguments)
+    if "learning_rate" in page.arguments:
+        raise InputError(
+            "config.optimiser.arguments has a learning_rate: it is config.optimiser.learning_rate, "
+            "times the schedule"
+        )
+    optimiser = call(
+        partial(make, learning_rate=rate), "config.optimiser.arguments", **page.arguments
+    )
     return optax.chain(optimiser, parameter_ema(page.ema_decay)) if page.ema_decay else optimiser
 
 

@@ -18,6 +18,8 @@ from jfsed_jax.method.optimisers import rate_in
 from jfsed_jax.method.state import TrainState, teacher_params
 from jfsed_jax.method.system import System
 
+RESERVED = ("loss", "gradient_norm", "learning_rate")  # what the log has beside the terms
+
 
 def train_step(
     state: TrainState,
@@ -103,6 +105,13 @@ def weighted_sum(terms: Terms, axis_name: str | None) -> tuple[jax.Array, dict[s
     total: jax.Array | float = 0
     for name, term in terms.items():
         weight, value, clips = Term(*term)
+        value = jnp.asarray(value)
+        if name in RESERVED or value.ndim > 1 or (clips is not None and clips.shape != value.shape):
+            raise ValueError(
+                f"the term {name!r} has values of shape {value.shape} for clips of shape "
+                f"{None if clips is None else clips.shape}: expected one value a clip and one mask "
+                f"a clip, or one value; the names {', '.join(RESERVED)} are taken"
+            )
         if value.ndim:
             clips = jnp.ones_like(value) if clips is None else clips
             value = masked_mean(value, clips, axis_name)

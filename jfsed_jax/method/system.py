@@ -14,6 +14,7 @@ import jax
 import optax
 
 from jfsed_jax.audio.front_end import FrontEnd, filter_peaks
+from jfsed_jax.errors import InputError
 from jfsed_jax.method import models, objectives, optimisers, schedules
 from jfsed_jax.method.augmentation import AUGMENTATIONS
 from jfsed_jax.method.objectives import Batch, Objective
@@ -61,7 +62,8 @@ class Handed(TypedDict, total=False):
     """Values in place of those that a config names.
 
     Attributes:
-      teacher, student: linen modules ``(mel, train) -> Output``.
+      teacher, student: linen modules ``(mel, train) -> Output``. One with batch statistics has a
+        field ``axis_name`` for its batch norms, over which several devices average them.
       objective: what they minimise.
       optimiser: of all parameters; the config's ``ema_decay`` holds for it too. Its learning rate
         is logged where `optax.inject_hyperparams` keeps it.
@@ -102,9 +104,18 @@ def models_from_config(
         shares=shares,
         gru_loop=config.gru_loop,
     )
-    if teacher is None and "teacher" in config:
+    if teacher is not None:
+        teacher = _on_axis(teacher, axis_name)
+    elif "teacher" in config:
         teacher = make(config.teacher)
-    return Models(teacher, make(config.student) if student is None else student)
+    return Models(
+        teacher, make(config.student) if student is None else _on_axis(student, axis_name)
+    )
+
+
+def _on_axis(module: nn.Module, axis_name: str | None) -> nn.Module:
+    """A module that was handed in, its batch statistics averaged as those of a named one are."""
+    return module.clone(axis_name=axis_name) if hasattr(module, "axis_name") else module
 
 
 def from_config(
@@ -123,10 +134,17 @@ def from_config(
       steps_per_epoch: steps in one epoch.
       handed: in place of what the config names, see `Handed`.
     """
+    if unknown := handed.keys() - Handed.__annotations__.keys():
+        known = ", ".join(Handed.__annotations__)
+        raise TypeError(f"{', '.join(sorted(unknown))} cannot be handed in; expected {known}")
     objective = handed.get("objective")
     if objective is None:
         make = resolve(config.scheme, objectives.OBJECTIVES, "config.scheme")
-        objective = make(config, steps_per_epoch)
+        objective = call(partial(make, config, steps_per_epoch), "config.scheme")
+    if not isinstance(objective, Objective):
+        raise InputError(
+            f"the objective is {objective!r}: expected an Objective, of whose fields `terms` is one"
+        )
     augment = handed.get("augment")
     if augment is None:
         options = dict(config.augmentation)

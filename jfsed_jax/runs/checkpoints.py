@@ -118,6 +118,10 @@ def _check_leaves(directory, target) -> None:
     def kinds(tree) -> list[tuple]:
         return sorted((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(tree))
 
+    if any(
+        jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(target)
+    ):
+        return  # a random key is saved in a form of its own
     with closing(ocp.PyTreeCheckpointHandler()) as handler:
         saved = handler.metadata(directory).tree
     for name in ("params", "batch_stats", "opt_state"):

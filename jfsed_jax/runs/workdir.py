@@ -120,13 +120,13 @@ class Workdir:
         return Path(os.path.normpath(self.path.resolve() / path))
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Writes a JSON file in one piece.
+def write_json(path: Path, content: Any, *, allow_nan: bool = False) -> None:
+    """Writes a JSON file in one piece; `allow_nan`: infinity too, which a config may have.
 
     Raises:
       InputError: it cannot be written.
     """
-    write_whole(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_whole(path, json.dumps(content, indent=2, allow_nan=allow_nan) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -64,7 +64,7 @@ def fit(
       features_dir, strict: see `preparation.prepare`.
       decode: in place of the config's decoder, for the scores that select.
       handed: values in place of those that the config names, see `system.Handed`. A workdir
-        remembers the config alone: to go on, hand in the same.
+        remembers their names and no more: to go on, hand in the same.
 
     Raises:
       InputError: data, config or workdir do not fit; a loss is not finite.
@@ -78,7 +78,7 @@ def fit(
     plan = make_plan(config, prepared, Path(data_dir), files, **handed)
     mesh = parallel.make_mesh()
     files.path.mkdir(parents=True, exist_ok=True)
-    write_json(files.config, json.loads(config.to_json()))
+    write_json(files.config, json.loads(config.to_json()), allow_nan=True)
     with stop_on_signals() as stop, checkpoints.open_manager(files) as manager:
         state, start = _first_state(plan, files, manager, mesh)
         release_freed_memory()  # what compiling the initial state has used
@@ -112,7 +112,8 @@ def fit(
         manager.wait_until_finished()
     if stop.signum is not None and reached < plan.total_steps:
         raise Interrupted(
-            f"stopped and saved at step {reached} of {plan.total_steps}: the same command goes on",
+            f"stopped{' and saved' if reached else ''} at step {reached} of {plan.total_steps}: "
+            "the same command goes on",
             stop.signum,
         )
 
@@ -136,12 +137,12 @@ def _first_state(plan: Plan, files: Workdir, manager, mesh) -> tuple[TrainState,
 
 def _write_meta(plan: Plan, files: Workdir) -> None:
     """``meta.json`` of the run and, of several, what each seed has for itself."""
-    write_json(files.meta, plan.meta)
+    write_json(files.meta, plan.meta, allow_nan=True)
     num_seeds = plan.config.num_seeds
     for k in range(num_seeds if num_seeds > 1 else 0):
         own = files.seed(k, num_seeds)
-        write_json(own.config, plan.meta["config"])
-        write_json(own.meta, plan.meta | {"seed": k})
+        write_json(own.config, plan.meta["config"], allow_nan=True)
+        write_json(own.meta, plan.meta | {"seed": k}, allow_nan=True)
 
 
 def _step_fns(plan: Plan, mesh) -> dict[int, Callable]:

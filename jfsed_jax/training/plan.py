@@ -14,6 +14,7 @@ from jfsed_jax.datasets.clips import Prepared
 from jfsed_jax.datasets.selection import KINDS, TrainingData, split_data
 from jfsed_jax.errors import InputError
 from jfsed_jax.inference.detector import make_decoder, windows_of
+from jfsed_jax.inference.prediction import MODELS
 from jfsed_jax.kernels.bigru import LOOPS
 from jfsed_jax.method import system as systems
 from jfsed_jax.method.models import feature_shares, time_stride
@@ -22,7 +23,7 @@ from jfsed_jax.method.system import Handed, Models, System
 from jfsed_jax.runs.workdir import FORMAT, Workdir
 from jfsed_jax.seams import resolve
 from jfsed_jax.sed import window_rules
-from jfsed_jax.sed.postprocessing import DECODERS, Decode
+from jfsed_jax.sed.postprocessing import DECODERS, Decode, odd_windows
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ def make_plan(
     )
     meta |= {
         "steps_per_epoch": steps_per_epoch,
+        "handed": sorted(handed),
         "data_dir": workdir.relative(data_dir),
         "features_dir": workdir.relative(prepared.directory),
     }
@@ -152,6 +154,7 @@ def describe(
     rules = dict.fromkeys([*window_rules.RULES, config.postprocess.rule])
     page = config.postprocess
     meta["windows"] = {rule: windows_of(meta, page, rule).tolist() for rule in rules}
+    odd_windows(meta["windows"][page.rule])  # refuses one that is no window
     return meta
 
 
@@ -165,7 +168,16 @@ def _feature_shares(prepared: Prepared, config) -> list[float] | None:
 
 
 def check_resume(meta: Mapping[str, Any], wanted: Mapping[str, Any], workdir: Workdir) -> None:
-    """Refuses to go on with other data: classes, number of clips or windows have changed."""
+    """Refuses to go on with other data or values: classes, clips or windows have changed."""
+    if (before := meta.get("handed", [])) != wanted["handed"]:
+        raise InputError(
+            f"{workdir.path} was begun with {', '.join(before) or 'nothing'} handed in, now with "
+            f"{', '.join(wanted['handed']) or 'nothing'}: hand in the same"
+        )
+    # Of the windows, those of the rules that both know.
+    windows = {rule: found for rule, found in wanted["windows"].items() if rule in meta["windows"]}
+    known = {rule: found for rule, found in meta["windows"].items() if rule in windows}
+    meta, wanted = {**meta, "windows": known}, {**wanted, "windows": windows}
     for key in ("classes", "clips", "steps_per_epoch", "windows", "feature_shares"):
         if meta.get(key) != wanted[key]:
             raise InputError(
@@ -177,14 +189,26 @@ def check_resume(meta: Mapping[str, Any], wanted: Mapping[str, Any], workdir: Wo
 
 def check_values(config, **handed: Unpack[Handed]) -> None:
     """Refuses values that would fail only after hours, or not at all."""
-    systems.from_config(config, classes=1, steps_per_epoch=1, **handed)  # names and arguments
+    system = systems.from_config(config, classes=1, steps_per_epoch=1, **handed)
+    own_teacher = system.models.teacher is not None
+    if config.scheme == "mean_teacher" and own_teacher and "objective" not in handed:
+        raise InputError(
+            "config.scheme is 'mean_teacher', but there is a teacher: the student's average is "
+            "the teacher, so leave the config's teacher out"
+        )
+    if config.evaluation.model not in MODELS:
+        raise InputError(
+            f"config.evaluation.model is {config.evaluation.model!r}: expected one of "
+            f"{', '.join(MODELS)}"
+        )
     resolve(config.postprocess.rule, window_rules.RULES, "config.postprocess.rule")
     resolve(config.postprocess.decoder, DECODERS, "config.postprocess.decoder")
     for needs, name in (
         (config.evaluation.average, "config.evaluation.average"),
-        ("teacher" not in config, "a mean teacher"),
+        (not own_teacher, "a mean teacher"),
     ):
-        if needs and not config.optimiser.ema_decay:
+        # One that is handed in may keep an average itself.
+        if needs and not config.optimiser.ema_decay and "optimiser" not in handed:
             raise InputError(f"{name} needs a moving average: set config.optimiser.ema_decay")
     if config.compute_dtype not in ("float32", "bfloat16"):
         raise InputError(
@@ -200,7 +224,7 @@ def check_values(config, **handed: Unpack[Handed]) -> None:
         "checkpoint_every_steps": config.checkpoint_every_steps,
         "steps_per_dispatch": config.steps_per_dispatch,
         "num_seeds": config.num_seeds,
-        "optimiser.decay_epochs": config.optimiser.decay_epochs,
+        "optimiser.decay_epochs": config.optimiser.get("decay_epochs", 1),
     }
     for name, value in positive.items():
         if value <= 0:

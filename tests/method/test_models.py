@@ -152,6 +152,19 @@ def test_a_model_that_does_not_say_how_long_its_frames_last_is_asked_by_its_outp
         models.time_stride(Silent(7), 600, 64)
 
 
+class Boasting(Silent):
+    """One that says how long its frames last."""
+
+    time_stride: int = 1
+
+
+def test_what_a_model_says_of_its_frames_is_held_against_its_output():
+    assert models.time_stride(Boasting(85, 7), 600, 64) == 7  # 600 / 7 is 85.7
+    assert models.time_stride(Boasting(86, 7), 600, 64) == 7
+    with pytest.raises(InputError, match="Boasting says that a frame lasts 14 .* makes 85 frames"):
+        models.time_stride(Boasting(85, 14), 600, 64)
+
+
 def test_a_model_gets_the_values_that_it_has_fields_for():
     page = {"architecture": "test_models:Silent", "own": 5}
     norm = {"momentum": 0.9, "epsilon": 1e-3}

@@ -21,7 +21,7 @@ from jfsed_jax.configs import guided_learning, mean_teacher, pts_tfd_afl_esp
 from jfsed_jax.method import parallel
 from jfsed_jax.method import system as systems
 from jfsed_jax.method.models import Output
-from jfsed_jax.method.objectives import OBJECTIVES
+from jfsed_jax.method.objectives import OBJECTIVES, Term
 from jfsed_jax.method.state import initial_state, run_keys, state_of_seed
 from jfsed_jax.method.step import train_step, weighted_sum
 
@@ -530,3 +530,34 @@ def test_clips_that_eight_devices_share_have_the_posteriors_of_one(eight_devices
     shared, alone = eight_devices["shared"], eight_devices["alone"]
     for name, value in alone.items():
         np.testing.assert_allclose(shared[name], value, atol=1e-6, err_msg=name)
+
+
+def test_terms_are_meant_over_their_clips_and_shared_by_devices():
+    """A value a clip over the clips that count, a scalar as it is; on two devices their sum."""
+    terms = {
+        "masked": (2.0, jnp.array([1.0, 5.0, 9.0]), jnp.array([1.0, 0.0, 1.0])),
+        "all": Term(1.0, jnp.array([1.0, 2.0, 6.0])),
+        "scalar": (0.5, 4.0),
+    }
+    total, values = weighted_sum(terms, None)
+    assert {name: float(value) for name, value in values.items()} == {
+        "masked": 5.0, "all": 3.0, "scalar": 4.0
+    }  # fmt: skip
+    assert float(total) == 2 * 5 + 3 + 0.5 * 4
+    spread = jax.vmap(lambda x: weighted_sum({"x": (1.0, x), "s": (1.0, 4.0)}, "d"), axis_name="d")
+    total, values = spread(jnp.array([[1.0, 2.0], [3.0, 6.0]]))
+    assert values["x"].tolist() == [0.75, 2.25] and values["s"].tolist() == [2.0, 2.0]
+    assert float(total.sum()) == 3 + 4
+
+
+@pytest.mark.parametrize(
+    ("name", "term"),
+    [
+        ("loss", (1.0, 2.0)),
+        ("wide", (1.0, np.ones((3, 3)), np.ones(3))),
+        ("short", (1.0, np.ones(3), np.ones(2))),
+    ],
+)
+def test_a_term_that_is_none_is_named(name, term):
+    with pytest.raises(ValueError, match=f"the term '{name}' has values of shape"):
+        weighted_sum({name: term}, None)

@@ -1,0 +1,113 @@
+"""Scores that select a checkpoint: of stub posteriors, and of whose variables they are."""
+
+from types import SimpleNamespace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from stub_detector import CLASSES, ByMel, StubClips, active, make_prepared
+
+from jfsed_jax.datasets.selection import Subset, TrainingData
+from jfsed_jax.inference.prediction import Posteriors
+from jfsed_jax.method.optimisers import ParameterEmaState
+from jfsed_jax.method.state import TrainState
+from jfsed_jax.method.system import Models
+from jfsed_jax.sed.events import Event
+from jfsed_jax.sed.postprocessing import median_decoder
+from jfsed_jax.training import loop
+from jfsed_jax.training.validation import validate
+
+
+def held_out():
+    """Two of three strong and two of three weak clips of 20 frames, 10 a second; and the data."""
+    strong = StubClips(
+        [active(20), active(20, (2, 8)), active(20, (5, 15), label=1)],
+        reference=[
+            Event("0.wav", 0.0, 1.0, "Cat"),  # of a clip that is trained on
+            Event("1.wav", 0.2, 0.8, "Cat"),
+            Event("2.wav", 0.5, 1.5, "Dog"),
+        ],
+    )
+    weak = StubClips(
+        [active(20, (0, 3)), active(20), active(20, (4, 9), label=1)],
+        labels=[[1, 0], [0, 0], [0, 1]],
+    )
+    held = {"strong": Subset(strong, [1, 2]), "weak": Subset(weak, [0, 2])}
+    return TrainingData({}, held), make_prepared(synthetic=strong, weak=weak)
+
+
+def posteriors_of(variables, mel):
+    """The log-mel is the posterior; ``inverted`` is 1 minus it."""
+    frames = np.asarray(mel, np.float32)
+    clip = frames.max(axis=1)
+    return Posteriors(1 - clip, 1 - frames) if variables["inverted"] else Posteriors(clip, frames)
+
+
+def scores(*, inverted, data=None):
+    own, prepared = held_out()
+    decode = median_decoder(np.array([1, 1]), classes=CLASSES, frame_rate=10)
+    return validate(posteriors_of, {"inverted": inverted}, data or own, prepared, decode)
+
+
+def test_posteriors_that_are_the_labels_score_everything():
+    found = scores(inverted=False)
+    assert found["event_f1"] == pytest.approx(100)
+    assert found["segment_f1"] == pytest.approx(100)
+    assert found["at_f1"] == pytest.approx(100)
+    assert found["selection"] == pytest.approx(200)
+
+
+def test_posteriors_that_are_their_opposite_score_nothing():
+    found = scores(inverted=True)
+    assert (found["event_f1"], found["at_f1"], found["selection"]) == (0, 0, 0)
+
+
+def test_selection_is_by_what_is_held_out():
+    data, _ = held_out()
+    weak = scores(inverted=False, data=TrainingData({}, {"weak": data.held["weak"]}))
+    assert weak == {"at_f1": pytest.approx(100), "selection": pytest.approx(100)}
+    strong = scores(inverted=False, data=TrainingData({}, {"strong": data.held["strong"]}))
+    assert strong.keys() == {"event_f1", "segment_f1", "selection"}
+    assert strong["selection"] == pytest.approx(100)
+
+
+def two_seeds():
+    """Parameters 1 to 4, their averages 10 times that, statistics 100 times."""
+
+    def leaves(factor):
+        models = {"teacher": [1.0, 2.0], "student": [3.0, 4.0]}
+        return {name: {"w": factor * jnp.array(values)} for name, values in models.items()}
+
+    return TrainState(
+        step=jnp.zeros(2, jnp.int32),
+        params=leaves(1),
+        batch_stats=leaves(100),
+        opt_state=((), (jnp.zeros(2, jnp.int32), ParameterEmaState(leaves(10)))),
+    )
+
+
+@pytest.mark.parametrize(("average", "factor"), [(True, 10), (False, 1)])
+def test_each_seed_is_validated_with_its_own_variables_and_clips(monkeypatch, average, factor):
+    calls = []
+
+    def spy(posteriors, variables, data, prepared, decode):
+        calls.append((variables, data, prepared, decode))
+        return {"selection": float(len(calls))}
+
+    monkeypatch.setattr(loop, "validate", spy)
+    page = SimpleNamespace(model="student", average=average)
+    plan = SimpleNamespace(
+        config=SimpleNamespace(evaluation=page),
+        models=Models(ByMel(), ByMel()),
+        data=["clips of 0", "clips of 1"],
+        prepared="prepared",
+        decoder=lambda: "the config's",
+    )
+    assert loop._validation(plan, None)(two_seeds()) == [{"selection": 1.0}, {"selection": 2.0}]
+    for k, (variables, *rest) in enumerate(calls):
+        assert rest == [f"clips of {k}", "prepared", "the config's"]
+        for name, first in (("teacher", 1), ("student", 3)):
+            assert float(variables[name]["params"]["w"]) == factor * (first + k)
+            assert float(variables[name]["batch_stats"]["w"]) == 100 * (first + k)
+    loop._validation(plan, "handed in")(two_seeds())
+    assert calls[-1][-1] == "handed in"
