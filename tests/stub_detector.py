@@ -48,9 +48,10 @@ def constant(clip, frames):
 
 
 def make_detector(
-    workdir, posteriors_of=by_mel, *, num_frames=20, stride=1, seed=0, meta=None, **changes: Any
+    workdir, posteriors_of=by_mel, *, num_frames=20, stride=1, k=0, meta=None, **changes: Any
 ) -> Detector:
-    """A detector of clips of `num_frames` frames, 60 a second; `changes` are of the config."""
+    """A detector of clips of `num_frames` frames, 60 a second; `k` is its seed's number, `changes` are
+    of the config."""
     config = load_config("pts:tiny")
     config.update_from_flattened_dict(changes)
     return Detector(
@@ -66,7 +67,7 @@ def make_detector(
         front_end=front_end(clip_seconds=num_frames / 60),
         classes=CLASSES,
         step=20,
-        seed=seed,
+        seed=k,
         model="student",
         models=Models(None, ByMel(stride)),
         variables={"teacher": {}, "student": {}},

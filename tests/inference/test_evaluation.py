@@ -1,0 +1,117 @@
+"""Scores of a split, of stub posteriors: the rule, the thresholds and the seed that were asked."""
+
+import json
+
+import numpy as np
+import pytest
+from stub_detector import StubClips, active, make_detector, make_prepared
+
+from jfsed_jax.errors import InputError
+from jfsed_jax.inference import evaluation
+from jfsed_jax.inference.evaluation import evaluate
+from jfsed_jax.inference.focal_weights import write_adaptive_weights
+from jfsed_jax.sed.events import Event
+from jfsed_jax.sed.tables import read_events
+
+SHORT = Event("0.wav", 3 / 60, 5 / 60, "Cat")  # which windows of 5 frames remove
+LONG = Event("1.wav", 6 / 60, 14 / 60, "Dog")
+FAINT = Event("2.wav", 2 / 60, 10 / 60, "Cat")  # of frames of 0.3 where the tag is 0.9
+
+
+def validation_clips():
+    faint = active(20, (2, 10), level=0.3)
+    faint[15, 0] = 0.9
+    mels = [active(20, (3, 5)), active(20, (6, 14), label=1), faint]
+    return StubClips(mels, reference=[LONG, FAINT])
+
+
+def numbered(count, scale):
+    """Clip i has ``i / scale`` everywhere, and is labelled with cats alone."""
+    mels = [np.full((20, 2), i / scale) for i in range(count)]
+    reference = [Event(f"{i}.wav", 0.0, 20 / 60, "Cat") for i in range(count)]
+    return StubClips(mels, reference, labels=[[1, 0]] * count)
+
+
+def held_by(seed, count=10):
+    """A fifth of the clips, as the generator of `seed` deals them."""
+    return sorted(np.random.default_rng(seed).permutation(count)[: count // 5])
+
+
+def test_events_and_scores_are_of_the_rule_that_is_asked(tmp_path):
+    detector = make_detector(tmp_path)
+    prepared = make_prepared(validation=validation_clips())
+    scores = evaluate(detector, prepared, detector.workdir, rule="fixed")
+    folder = detector.workdir.split("validation")
+    found = read_events(folder.events)
+    assert found.events == [LONG]
+    assert sorted(found.filenames) == ["0.wav", "1.wav", "2.wav"]
+    assert read_events(folder.reference).events == [LONG, FAINT]
+    assert scores["info"]["postprocess"] == "fixed" and scores["info"]["windows"] == [5, 5]
+    assert json.loads(folder.scores.read_text()) == scores
+    # Dogs are all found. Cats: tagged in 0 and 2, and only in 2 are there any.
+    assert scores["event_f1"]["classwise"] == {"Cat": 0, "Dog": pytest.approx(100)}
+    assert scores["at_f1"]["classwise"] == pytest.approx({"Cat": 200 / 3, "Dog": 100})
+    with np.load(folder.posteriors) as saved:
+        np.testing.assert_array_equal(saved["clip_reference"], [[0, 0], [0, 1], [1, 0]])
+        np.testing.assert_allclose(saved["clip"], [[0.9, 0], [0, 0.9], [0.9, 0]], rtol=1e-3)
+
+
+def test_without_a_rule_the_configs_windows_are_used(tmp_path):
+    detector = make_detector(tmp_path)
+    evaluate(detector, make_prepared(validation=validation_clips()), detector.workdir)
+    found = read_events(detector.workdir.split("validation").events).events
+    assert found == [SHORT, LONG, Event("2.wav", 15 / 60, 16 / 60, "Cat")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "generator"),
+    [({}, 0 + 1 + 2), ({"seed": 7}, 7 + 1 + 2), ({"seeds_share_batch": True}, 0 + 2)],
+)
+def test_thresholds_are_tuned_on_what_the_seed_held_out_with_the_windows_of_the_rule(
+    tmp_path, monkeypatch, changes, generator
+):
+    strong = numbered(10, scale=16)
+    prepared = make_prepared(weak=numbered(10, 16), synthetic=strong, validation=validation_clips())
+    detector = make_detector(tmp_path, k=1, **{"num_seeds": 2, **changes})
+    held = held_by(generator)
+    assert held != held_by(generator - 1)
+    calls = []
+
+    def spy(clip, frames, windows, reference, **options):
+        calls.append((clip, frames, windows, reference, options))
+        return np.array([0.2, 0.95]), None
+
+    monkeypatch.setattr(evaluation, "tune_thresholds", spy)
+    scores = evaluate(detector, prepared, detector.workdir, rule="fixed", tune=True)
+    ((clip, frames, windows, reference, options),) = calls
+    assert options["filenames"] == [f"{i}.wav" for i in held]
+    assert reference == [strong.reference[i] for i in held]
+    np.testing.assert_array_equal(windows, [5, 5])
+    np.testing.assert_allclose(clip[:, 0], np.array(held) / 16)
+    np.testing.assert_allclose(frames[:, 19, 1], np.array(held) / 16)
+    assert scores["info"]["thresholds"] == [0.2, 0.95]
+    # Cats above 0.2, dogs above 0.95.
+    assert read_events(detector.workdir.split("validation").events).events == [FAINT]
+
+
+def test_thresholds_are_tuned_for_the_median_decoder_alone(tmp_path):
+    detector = make_detector(tmp_path)
+    prepared = make_prepared(validation=validation_clips())
+    with pytest.raises(InputError, match="tuned for the median decoder"):
+        evaluate(detector, prepared, detector.workdir, tune=True, decode=lambda *_: [])
+
+
+def test_adaptive_weights_are_of_what_the_seed_held_out(tmp_path):
+    prepared = make_prepared(weak=numbered(10, 16), synthetic=numbered(10, 32))
+    changes = {"num_seeds": 2, "loss.tau": 1.0, "loss.gamma": 2.0, "loss.focal_form": "paper"}
+    meta = {"clips": {"weak": 8, "strong": 8}}
+    detector = make_detector(tmp_path, k=1, meta=meta, **changes)
+    write_adaptive_weights(detector, prepared, detector.workdir)
+    found = json.loads(detector.workdir.weights.read_text())
+    assert found["clips"] == {"weak": 2, "strong": 2}
+    assert (found["epoch"], found["step"]) == (2, 20)
+    levels = np.concatenate([np.array(held_by(0 + 1)) / 16, np.array(held_by(0 + 1 + 2)) / 32])
+    # Cats are in all clips, dogs in none.
+    p = np.stack([levels, 1 - levels])
+    np.testing.assert_allclose(found["probability"], p.sum(1))
+    np.testing.assert_allclose(found["weight"], (1 - p**2).sum(1), rtol=1e-6)
