@@ -1,0 +1,142 @@
+"""A trained system restored: its windows, its decoder, and what a checkpoint gives back."""
+
+import json
+from dataclasses import asdict
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from defaults import front_end
+from stub_detector import CLASSES, make_detector
+
+from jfsed_jax.config_files import load_config
+from jfsed_jax.errors import InputError
+from jfsed_jax.inference.detector import load
+from jfsed_jax.method.optimisers import ParameterEmaState
+from jfsed_jax.method.state import TrainState
+from jfsed_jax.method.system import models_from_config
+from jfsed_jax.runs import checkpoints
+from jfsed_jax.runs.workdir import FORMAT, Workdir
+from jfsed_jax.sed.events import Event
+
+
+def one_window(lengths, *, frame_rate, options):
+    """A rule of one's own: the longest event, in frames."""
+    return int(lengths.max() * frame_rate)
+
+
+def test_windows_are_those_of_the_rule(tmp_path):
+    detector = make_detector(tmp_path)
+    assert detector.windows().tolist() == [1, 1]  # the config's rule is avg
+    assert detector.windows("fixed").tolist() == [5, 5]
+    own = f"{__name__}:one_window"
+    assert detector.windows(own).tolist() == [60, 60]
+    assert make_detector(tmp_path, stride=2).windows(own).tolist() == [30, 30]
+
+
+def test_the_decoder_has_the_windows_of_the_rule(tmp_path):
+    frames = np.zeros((1, 20, 2))
+    frames[0, 4:6, 1] = 0.9
+    detector = make_detector(tmp_path, stride=2)
+    assert detector.decoder()(None, frames, ["a"]) == [Event("a", 4 / 30, 6 / 30, "Dog")]
+    assert detector.decoder("fixed")(None, frames, ["a"]) == []
+
+
+@pytest.mark.parametrize(
+    ("threshold", "labels"),
+    [(None, []), (0.2, ["Cat", "Dog"]), (np.array([0.4, 0.2]), ["Dog"]), (0.3, [])],
+)
+def test_the_decoder_has_the_threshold(tmp_path, threshold, labels):
+    decode = make_detector(tmp_path).decoder(threshold=threshold)
+    events = decode(None, np.full((1, 12, 2), 0.3), ["a"])
+    assert events == [Event("a", 0.0, 0.2, label) for label in labels]
+
+
+@pytest.mark.parametrize("stride", [1, 4])
+def test_the_time_stride_is_front_end_frames_to_a_posterior(tmp_path, stride):
+    detector = make_detector(tmp_path, stride=stride)
+    assert (detector.frame_rate, detector.time_stride) == (60 / stride, stride)
+
+
+SHARES = [0.25, 1.0]
+
+
+def save_run(path, **changes):
+    """A run of Guided Learning with two seeds: parameters are 1 and 2, their averages 3 and 4."""
+    config = load_config("guided_learning:tiny")
+    config.front_end.clip_seconds = 2.0  # 100 frames, the least that the teacher pools
+    config.num_seeds = 2
+    config.update_from_flattened_dict(changes)
+    front = front_end(**config.front_end)
+    models = models_from_config(config, classes=2, shares=SHARES).named()
+    mel = jax.ShapeDtypeStruct((1, front.num_frames, front.n_mels), "float32")
+    shapes = {
+        name: jax.eval_shape(model.init, jax.random.key(0), mel) for name, model in models.items()
+    }
+
+    def filled(collection, first):
+        values = jnp.array([first, first + 1], jnp.float32)
+        return {
+            name: jax.tree.map(
+                lambda leaf: jnp.broadcast_to(
+                    values.reshape(2, *[1] * len(leaf.shape)), (2, *leaf.shape)
+                ),
+                found[collection],
+            )
+            for name, found in shapes.items()
+        }
+
+    state = TrainState(
+        step=jnp.full(2, 3, jnp.int32),
+        params=filled("params", 1),
+        batch_stats=filled("batch_stats", 5),
+        opt_state=(ParameterEmaState(filled("params", 3)),),
+    )
+    meta = {
+        "format": FORMAT,
+        "config": json.loads(config.to_json()),
+        "classes": list(CLASSES),
+        "front_end": asdict(front),
+        "frame_rate": front.frame_rate,
+        "feature_shares": SHARES,
+    }
+    with checkpoints.open_manager(Workdir(path)) as manager:
+        checkpoints.save(manager, 3, state, meta, selection=1.0)
+        manager.wait_until_finished()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("run")
+    save_run(path)
+    return path
+
+
+def test_a_restored_model_has_the_feature_shares_of_its_training(run):
+    detector = load(run)
+    assert list(detector.models.student.shares) == SHARES
+    assert list(detector.models.teacher.shares) == SHARES
+    assert (detector.step, detector.seed, detector.classes) == (3, 0, CLASSES)
+    assert (detector.model, detector.time_stride) == ("student", 1)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_restored_are_the_averages_of_the_seed_where_the_config_says_so(run, seed):
+    variables = load(run, seed=seed, model="teacher").variables
+    for name in ("teacher", "student"):
+        for leaf in jax.tree.leaves(variables[name]["params"]):
+            np.testing.assert_array_equal(leaf, 3 + seed)
+        for leaf in jax.tree.leaves(variables[name]["batch_stats"]):
+            np.testing.assert_array_equal(leaf, 5 + seed)
+
+
+def test_restored_are_the_parameters_themselves_where_the_config_says_so(tmp_path):
+    save_run(tmp_path, **{"evaluation.average": False})
+    leaves = jax.tree.leaves(load(tmp_path, seed=1).variables["student"]["params"])
+    assert leaves and all(np.all(np.asarray(leaf) == 2) for leaf in leaves)
+
+
+def test_a_seed_that_was_not_trained_is_refused(run):
+    with pytest.raises(InputError, match="num_seeds = 2; expected 0 to 1"):
+        load(run, seed=2)
