@@ -50,8 +50,10 @@ def constant(clip, frames):
 def make_detector(
     workdir, posteriors_of=by_mel, *, num_frames=20, stride=1, k=0, meta=None, **changes: Any
 ) -> Detector:
-    """A detector of clips of `num_frames` frames, 60 a second; `k` is its seed's number, `changes` are
-    of the config."""
+    """A detector of clips of `num_frames` frames, 60 a second.
+
+    `k` is the number of its seed; `changes` are of the config.
+    """
     config = load_config("pts:tiny")
     config.update_from_flattened_dict(changes)
     return Detector(
