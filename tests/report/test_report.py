@@ -14,11 +14,12 @@ from html_page import ParsedPage
 
 from jfsed_jax.cli import main as cli
 from jfsed_jax.errors import InputError
+from jfsed_jax.report import run_figures, run_scores
 from jfsed_jax.report import run_page as report
 from jfsed_jax.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Series, line_chart
 from jfsed_jax.report.clip_pictures import Lane, clip_picture
 from jfsed_jax.report.formatting import tick_labels
-from jfsed_jax.report.heat_maps import confusion_matrix
+from jfsed_jax.report.heat_maps import confusion_map, confusion_matrix
 from jfsed_jax.report.listings import Bar, Code, Listing, Noted
 from jfsed_jax.report.rendering import environment
 from jfsed_jax.runs import saved_run as run_files
@@ -241,6 +242,17 @@ def test_headline_scores_are_those_of_the_file(workdir, text):
     assert shown == expected
 
 
+def test_rates_end_in_the_averages_of_the_file(tmp_path):
+    rates = {"precision": {"macro": 10.0, "micro": 20.0}, "recall": {"macro": 30.0, "micro": 40.0}}
+    (tmp_path / "eval/validation").mkdir(parents=True)
+    _write_json(tmp_path / "meta.json", {"classes": ["Dog"]})
+    event_f1 = {"macro": 15.0, "micro": 80 / 3, "classwise": {"Dog": 15.0}, **rates}
+    _write_json(tmp_path / "eval/validation/scores.json", {"event_f1": event_f1})
+    (scores,) = run_scores.class_scores(run_files.read_run(tmp_path))
+    assert scores.rates.columns == ["Class", "Event, precision", "Event, recall"]
+    assert scores.rates.footer == [["Macro", "10.0", "30.0"], ["Micro", "20.0", "40.0"]]
+
+
 def test_self_contained(text):
     for tag, attributes in ParsedPage(text).tags:
         assert tag not in ("script", "link", "iframe", "object", "base")
@@ -409,6 +421,19 @@ def test_confusion_matrix_by_hand():
     )
 
 
+def test_confusion_map_by_hand():
+    # Clips: A, right; A taken for B; B, nothing, twice; none, tagged A.
+    reference = np.array([[1, 0], [1, 0], [0, 1], [0, 1], [0, 0]], bool)
+    tagged = np.array([[1, 0], [0, 1], [0, 0], [0, 0], [1, 0]], bool)
+    drawn_map = confusion_map(["A", "B"], reference, tagged, caption="t")
+    assert [[cell.text for cell in row.cells] for row in drawn_map.rows] == [
+        ["50", "50", ""],
+        ["", "", "100"],
+    ]
+    assert [row.clips for row in drawn_map.rows] == [2, 2]
+    assert drawn_map.note == "Not shown: 1 clips without a true class."
+
+
 def test_confusion_rows_sum_to_the_clips_of_a_class():
     rng = np.random.default_rng(0)
     reference, predicted = rng.random((2, 50, 7)) < 0.3
@@ -416,20 +441,42 @@ def test_confusion_rows_sum_to_the_clips_of_a_class():
     np.testing.assert_allclose(matrix.sum(axis=1), reference.sum(axis=0))
 
 
-def test_duration_figure_marks_mean_knee_and_window(tmp_path):
-    # 9 events of 1 s and one of 9 s: the knee is at 1 s after 9 events, the mean is 1.8 s.
-    durations = {"Dog": np.array([0.9] + [1.0] * 8 + [9.0])}
+@pytest.mark.parametrize(("tau", "marked"), [(2.0, True), (-1.0, False)])
+def test_the_focal_stage_is_marked_where_a_run_has_one(tmp_path, tau, marked):
+    path = make_workdir(tmp_path, splits={"validation": 3}, examples=0, num_epochs=4)
+    _write_json(path / "config.json", {"epochs": 4, "loss": {"tau": tau}})
+    text = report.write_report(path).read_text(encoding="utf-8")
+    assert ("focal from here" in text) == ('<path class="mark stage"' in text) == marked
+
+
+def _write_durations(path: Path, durations: dict[str, np.ndarray]) -> None:
+    """The meta.json of a run with strong labels of these durations in seconds."""
     options = {"frame_rate": RATE, "options": defaults.rule_options()}
     windows = window_rules.class_windows(durations, **options)
     _write_json(
-        tmp_path / "meta.json",
+        path,
         {
-            "classes": ["Dog"],
+            "classes": list(durations),
             "frame_rate": RATE,
             "window_details": [window._asdict() for window in windows],
             "durations": {label: times.tolist() for label, times in durations.items()},
         },
     )
+
+
+@pytest.mark.parametrize(("count", "first"), [(12, "c0"), (13, "c12")])
+def test_of_many_classes_the_commonest_is_shown_first(tmp_path, count, first):
+    # Class i has i + 1 events.
+    durations = {f"c{i}": np.linspace(1.0, 2.0, i + 1) for i in range(count)}
+    _write_durations(tmp_path / "meta.json", durations)
+    found = run_figures.class_durations(run_files.read_run(tmp_path))
+    assert found.charts[0].title == first
+    assert [row[0] for row in found.listing.rows] == list(durations)
+
+
+def test_duration_figure_marks_mean_knee_and_window(tmp_path):
+    # 9 events of 1 s and one of 9 s: the knee is at 1 s after 9 events, the mean is 1.8 s.
+    _write_durations(tmp_path / "meta.json", {"Dog": np.array([0.9] + [1.0] * 8 + [9.0])})
     text = report.write_report(tmp_path).read_text(encoding="utf-8")
     words = ParsedPage(text).words
     assert "knee 1.00 s (9 of 10)" in words
@@ -451,6 +498,12 @@ def test_clip_lanes_share_the_time_axis():
     assert 'class="event predicted" style="left:90.00%;width:10.00%"' in figure
     assert 'd="M0 100V100H2V0H3V50H4V100Z"' in figure
     assert "Dog: reference 2.50–5.00 s; predicted 9.00–12.00 s" in figure
+
+
+def test_events_outside_the_clip_have_no_width():
+    lane = Lane("Dog", [(-2.0, -1.0)], [(11.0, 12.0)])
+    (drawn_lane,) = clip_picture("a.wav", None, [lane], seconds=10.0).lanes
+    assert [event.width for event in drawn_lane.events] == ["0.00", "0.00"]
 
 
 def test_many_classes_are_folded(tmp_path):
