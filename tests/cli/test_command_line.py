@@ -1,5 +1,6 @@
-"""The command line: help, errors in one line, exit statuses; not what commands do."""
+"""The command line: help, flags, errors in one line, exit statuses; not what commands do."""
 
+import json
 import logging
 import os
 import re
@@ -13,10 +14,11 @@ from pathlib import Path
 import absl.logging
 import pytest
 
-from jfsed_jax import __version__
+from jfsed_jax import __version__, datasets
 from jfsed_jax.cli import config_file, process
 from jfsed_jax.cli import main as cli
 from jfsed_jax.config_files import load_config
+from jfsed_jax.datasets import preparation
 from jfsed_jax.errors import InputError
 from jfsed_jax.training import loop
 from jfsed_jax.training.interrupt import Interrupted
@@ -202,6 +204,36 @@ def test_flags_come_from_a_file_too(tmp_path):
     (tmp_path / "flags").write_text("--data=d\n--strict\n")
     args = parse("prepare", f"--flagfile={tmp_path / 'flags'}")
     assert (args.data, args.strict) == ("d", True)
+
+
+@pytest.mark.parametrize(("flags", "workers"), [([], None), (["--workers=3"], 3)])
+def test_prepare_decodes_with_the_processes_asked_for(flags, workers, monkeypatch):
+    asked = []
+    monkeypatch.setattr(datasets, "prepare", lambda *args, **kwargs: asked.append(kwargs))
+    monkeypatch.setattr(preparation, "format_summary", str)
+    assert cli.main(["prepare", "--data=d", *flags]) == 0
+    assert [kwargs["workers"] for kwargs in asked] == [workers]
+
+
+@pytest.mark.parametrize(("rate", "window"), [(60, 19), (30, 9)])
+def test_windows_are_in_frames_of_the_rate(rate, window, tmp_path, capsys):
+    # One second is 60 or 30 frames; 0.333 of that is 19.98 or 9.99, cut.
+    strong = tmp_path / "strong.tsv"
+    strong.write_text("filename\tonset\toffset\tevent_label\na.wav\t1\t2\tDog\n")
+    assert cli.main(["windows", f"--strong={strong}", f"--frame_rate={rate}"]) == 0
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"Windows in frames of 1/{rate} s")
+    assert last.split()[-3:] == ["5", str(window), str(window)]  # fixed, avg, esp
+
+
+@pytest.mark.parametrize(("resamples", "drawn"), [(10, 1000), (1001, 1001)])
+def test_two_systems_are_compared_with_a_thousand_resamples(resamples, drawn, tmp_path):
+    events, out = tmp_path / "events.tsv", tmp_path / "scores.json"
+    events.write_text("filename\tonset\toffset\tevent_label\na.wav\t1\t2\tDog\n")
+    command = ["score", f"--reference={events}", f"--estimates={events}", f"--json={out}"]
+    for flags, expected in ([f"--compare={events}"], drawn), ([], resamples):
+        assert cli.main([*command, f"--bootstrap={resamples}", *flags]) == 0
+        assert json.loads(out.read_text())["info"]["num_resamples"] == expected
 
 
 # Bad input ---------------------------------------------------------------------------------------
