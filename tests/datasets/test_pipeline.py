@@ -96,6 +96,16 @@ def test_a_pass_sees_every_clip_once_and_the_next_in_another_order():
     assert first != second
 
 
+def test_kinds_of_equal_size_have_their_own_orders():
+    # 9 clips of each kind, 3 a batch: a pass is 3 batches.
+    sources = {kind: Clips(9) for kind in COMPOSITION}
+    stream = pipeline.positions(sources, dict.fromkeys(COMPOSITION, 3), seed=1)
+    batches = np.stack(list(itertools.islice(stream, 3))).reshape(3, 3, 3)
+    orders = [(batches[:, i] - 9 * i).ravel().tolist() for i in range(3)]
+    assert [sorted(order) for order in orders] == [list(range(9))] * 3
+    assert len(set(map(tuple, orders))) == 3
+
+
 def test_processes_share_the_clips():
     composition = {"weak": 0, "unlabelled": 8, "strong": 0}
     parts = [
