@@ -265,6 +265,15 @@ def test_flawed_events_are_cleaned_for_training_and_kept_for_scoring(data):
     assert {key: counts[key] for key in wanted} == wanted
 
 
+def test_an_event_that_begins_where_the_clip_ends_is_dropped(data):
+    text = STRONG + "v0.wav\t0.2\t0.4\tDog\nv0.wav\t1.0\t1.2\tCat\nv1.wav\t\t\t\n"
+    write_text(data / "metadata/validation/validation.tsv", text)
+    prepared = prepare(data)
+    assert prepared.splits["validation"].events == [Event("v0.wav", 0.2, 0.4, "Dog")]
+    assert prepared.summary["validation"]["dropped"] == 1
+    assert only_problem(prepared)[1:3] == ["3", "1.0 1.2"]
+
+
 @pytest.mark.parametrize(
     "row, reason",
     [
