@@ -91,6 +91,21 @@ def test_clips_of_different_lengths(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("step", [1, -1])
+def test_events_come_in_the_order_of_the_files(tmp_path, step):
+    # The second clip is the shorter one, in either order of the two.
+    names = NAMES[::step]
+    found = score_files.read_score_files(
+        write(tmp_path, np.full((2, 60, 2), 0.9), durations={names[1]: 0.5})
+    )
+    files = score_files.ScoreFiles(
+        CLASSES, found.clips[::step], found.times[::step], found.scores[::step]
+    )
+    decode = postprocess.median_decoder(np.array([3, 3]), classes=CLASSES, frame_rate=1.0)
+    events = score_files.decode_files(files, decode, filenames=names)
+    assert [(e.filename, e.offset) for e in events] == [(names[0], 1.0)] * 2 + [(names[1], 0.5)] * 2
+
+
 def test_a_decoder_of_ones_own_in_place_of_the_papers(tmp_path):
     files = score_files.read_score_files(
         write(tmp_path, np.full((2, 60, 2), 0.9), durations={NAMES[0]: 0.5})
