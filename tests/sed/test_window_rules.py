@@ -172,6 +172,13 @@ def test_a_clear_knee_exceeds_the_height_that_was_asked_for():
     assert (window.clear_knee, window.knee_index, window.knee) == (False, 5, 11.0)
 
 
+def test_a_knee_of_just_the_height_that_was_asked_for_is_not_clear():
+    # CDF points (0, 0), (.125, .25), (.25, .5), (.5, .75), (1, 1): .5 - .25 above the chord.
+    durations = {"a": np.array([1, 2, 3, 5, 9.0])}
+    (window,) = class_windows(durations, clear_knee=0.25)
+    assert (window.height, window.clear_knee, window.knee_index) == (0.25, False, 5)
+
+
 def test_the_knee_that_the_options_name_is_used():
     # Dense at 1 s, and bent at 2 s, after 90 of 100.
     lengths = np.sort(np.concatenate([np.full(50, 1.0), np.linspace(1, 2, 40), np.full(10, 9.0)]))
