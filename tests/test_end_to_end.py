@@ -207,7 +207,8 @@ def test_several_seeds_are_their_single_runs_resume_and_are_scored_each(
     assert logs[0][0]["loss"] != logs[1][0]["loss"]
 
     features = f"--features={place / 'features'}"
-    assert cli.main(["evaluate", f"--workdir={runs[0]}", features]) == 0
+    files = tmp_path / "score_files"
+    assert cli.main(["evaluate", f"--workdir={runs[0]}", features, f"--score_files={files}"]) == 0
     assert "AT-F1 (events)     macro  mean" in capsys.readouterr().out
     summary = json.loads((runs[0] / "seeds" / "validation.json").read_text())
     own = [runs[0] / "seeds" / str(k) / "eval" / "validation" for k in range(2)]
@@ -215,6 +216,12 @@ def test_several_seeds_are_their_single_runs_resume_and_are_scored_each(
     assert summary["event_f1"]["macro"]["values"] == [s["event_f1"]["macro"] for s in scores]
     posteriors = [np.load(folder / "posteriors.npz")["clip"] for folder in own]
     assert not np.array_equal(*posteriors)
+    assert sorted(path.name for path in files.iterdir()) == ["seed0", "seed1"]
+    written = [
+        {path.name: path.read_text() for path in (files / f"seed{k}").iterdir()} for k in (0, 1)
+    ]
+    assert len(written[0]) == 4 and written[0].keys() == written[1].keys()
+    assert not written[0].items() & written[1].items()
     assert cli.main(["report", f"--workdir={runs[0] / 'seeds' / '1'}"]) == 0
 
     assert cli.main(["evaluate", f"--workdir={runs[1]}", features, "--seed=1"]) == 0
