@@ -1,21 +1,23 @@
 """Shared by tests of several modules."""
 
 import pytest
+from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
 
 @pytest.fixture
-def kernels_for_cuda():
-    """Of a traced function: how many Pallas kernels it has when it is lowered for CUDA."""
+def h100():
+    """The device that kernels are lowered for: from JAX 0.11 on, one that is here or one named."""
+    return AbstractDevice(device_kind="NVIDIA H100 80GB HBM3", num_cores=None, platform="gpu")
 
-    def count(traced) -> int:
-        try:
-            text = traced.lower(lowering_platforms=("cuda",)).as_text()
-        except RuntimeError as error:
-            # From JAX 0.11 on; before, no device is needed.
-            if "No supported GPU devices found" not in str(error):
-                raise
-            pytest.skip("this JAX lowers Pallas kernels only where a GPU is")
-        return text.count("@__gpu$xla.gpu.triton")
+
+@pytest.fixture
+def kernels_for_cuda(h100):
+    """Of a jitted function and its arguments: its Pallas kernels when it is lowered for CUDA."""
+
+    def count(function, *arguments) -> int:
+        with use_abstract_mesh(AbstractMesh((), (), abstract_device=h100)):
+            lowered = function.trace(*arguments).lower(lowering_platforms=("cuda",))
+        return lowered.as_text().count("@__gpu$xla.gpu.triton")
 
     return count
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
 from jfsed_jax.configs import guided_learning, mean_teacher, pts_tfd_afl_esp
 from jfsed_jax.method import parallel
@@ -426,19 +426,22 @@ def test_the_step_lowers_for_tpu(dtype):
     assert ("bf16" in text) == (dtype == "bfloat16")
 
 
-def test_the_step_lowers_for_cuda_with_the_recurrence_as_kernels(kernels_for_cuda):
+def test_the_step_lowers_for_cuda_with_the_recurrence_as_kernels(
+    kernels_for_cuda, h100, monkeypatch
+):
+    # They are asked of a device that compiles; here nothing is compiled.
+    monkeypatch.setattr(parallel, "frugal_options", lambda mesh: {})
     config = tiny()
     config.compute_dtype, config.gru_loop = "bfloat16", "pallas"
     config.student.gru_hidden = config.teacher.gru_hidden = 16
     system = make(config)
     step = parallel.data_parallel(
         partial(train_step, system=system, axis_name=parallel.AXIS),
-        parallel.make_mesh(1),
+        AbstractMesh((1,), (parallel.AXIS,), (AxisType.Auto,), abstract_device=h100),
     )
     state = jax.eval_shape(lambda: create(system, config))
-    traced = step.trace(state, make_batch(), jax.random.key(0))
     # One layer of two models, forward and backward.
-    assert kernels_for_cuda(traced) == 4
+    assert kernels_for_cuda(step, state, make_batch(), jax.random.key(0)) == 4
 
 
 EIGHT_DEVICES = """
