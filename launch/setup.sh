@@ -1,19 +1,33 @@
-# Sourced by the launchers beside it: makes .venv at the root of the project and installs into it.
-# POSIX sh, on Linux or macOS.
+# Sourced by the launchers beside it: makes an environment and installs the project into it.
+# POSIX sh, on Linux or macOS. Where `uv` is on the PATH it installs, and fetches a Python if none
+# suits; otherwise pip does.
 #
-#   PYTHON=/path/to/python3.12   the interpreter to use (default: the first that runs of python3.12,
-#                                python3.11, python3)
+#   PYTHON=/path/to/python3.13   the interpreter to use (default: the first that runs of python3.13,
+#                                python3.12, python3.11, python3)
+#   JFSED_CONSTRAINTS=FILE       the versions to install (default: launch/constraints/, those that
+#                                were tested; nothing: the newest that setup.cfg allows)
 #   JFSED_TORCH=1                also install a CPU build of PyTorch if one is on offer; without it
 #                                the tests that compare with PyTorch are skipped
+#
+# The environment is .venv at the root of the project. Where that cannot be written to (the project
+# is another user's, or on a read-only disk), it lies in the user's cache.
 
 root=$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd) || exit 1
+name=launch/$(basename -- "$0")
 cd "$root" || exit 1
-venv=$root/.venv
+if [ -w "$root" ]; then
+    home=$root
+else
+    home=${XDG_CACHE_HOME:-$HOME/.cache}/jfsed_jax/$(printf '%s' "$root" | cksum | cut -d' ' -f1)
+fi
+venv=$home/.venv
 
 fail() {
-    printf '%s: %s\n' "launch/$(basename -- "$0")" "$1" >&2
+    printf '%s: %s\n' "$name" "$1" >&2
     exit 1
 }
+
+has_uv() { uv --version >/dev/null 2>&1; }
 
 # Prints the version of an interpreter, or nothing if it does not run (a shim may exist and fail).
 version_of() {
@@ -22,7 +36,7 @@ version_of() {
 
 suits() {
     case $(version_of "$1") in
-    3.11 | 3.12) return 0 ;;
+    3.1[1-9] | 3.[2-9][0-9]) return 0 ;;
     *) return 1 ;;
     esac
 }
@@ -31,49 +45,86 @@ find_python() {
     if [ -n "${PYTHON:-}" ]; then
         suits "$PYTHON" && return 0
         found=$(version_of "$PYTHON")
-        fail "needs Python 3.11 or 3.12; PYTHON=$PYTHON is ${found:-not an interpreter that runs}."
+        fail "needs Python 3.11 or later; PYTHON=$PYTHON is ${found:-not an interpreter that runs}."
     fi
     seen=
-    for PYTHON in python3.12 python3.11 python3; do
+    for PYTHON in python3.13 python3.12 python3.11 python3; do
         suits "$PYTHON" && return 0
         found=$(version_of "$PYTHON")
         [ -n "$found" ] && seen="$seen $PYTHON is $found."
     done
-    fail "needs Python 3.11 or 3.12.${seen:- No python3 runs here.} Install one, or name it: PYTHON=/path/to/python3.12 launch/$(basename -- "$0")"
+    if has_uv; then
+        PYTHON=3.13
+        echo "No Python 3.11 or later runs here: uv fetches $PYTHON."
+        return 0
+    fi
+    fail "needs Python 3.11 or later.${seen:- No python3 runs here.} Install one, or uv, which brings its own; or name one: PYTHON=/path/to/python3.13 $name"
 }
 
-# set_up EXTRAS: `.venv` with the project (editable) and its extras, e.g. `set_up '[test]'`.
-set_up() {
-    if ! suits "$venv/bin/python"; then
-        find_python
-        "$PYTHON" -c 'import venv, ensurepip' 2>/dev/null ||
-            fail "$PYTHON ($(version_of "$PYTHON")) comes without venv or pip; install them (on Debian and Ubuntu: apt install python3-venv), then run this again."
-        "$PYTHON" -m venv --clear "$venv" || fail "could not make $venv with $PYTHON."
+make_venv() {
+    if has_uv; then
+        uv venv --quiet --seed --clear --python "$PYTHON" "$venv" && return 0
+        fail "uv could not make $venv with Python $PYTHON (see above)."
     fi
-    # The second time nothing is installed, unless the package's metadata changed.
+    "$PYTHON" -c 'import venv, ensurepip' 2>/dev/null ||
+        fail "$PYTHON ($(version_of "$PYTHON")) comes without venv or pip; install them (on Debian and Ubuntu: apt install python3-venv), or uv, then run this again."
+    "$PYTHON" -m venv --clear "$venv" || fail "could not make $venv with $PYTHON."
+}
+
+install() {
+    if has_uv; then
+        uv pip install --quiet --python "$venv/bin/python" "$@"
+    else
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+    fi
+}
+
+# set_up EXTRAS: the environment with the project and its extras, e.g. `set_up '[test]'`.
+set_up() {
+    if ! suits "$venv/bin/python" || {
+        [ -n "${PYTHON:-}" ] && [ "$(version_of "$PYTHON")" != "$(version_of "$venv/bin/python")" ]
+    }; then
+        find_python
+        make_venv
+    fi
+    version=$(version_of "$venv/bin/python")
+    constraints=${JFSED_CONSTRAINTS-$root/launch/constraints/$version.txt}
+    if [ -z "${JFSED_CONSTRAINTS-}" ] && [ ! -e "$constraints" ]; then
+        echo "Python $version: the newest packages that setup.cfg allows, not versions that were tested."
+        constraints=/dev/null
+    fi
+    [ -r "$constraints" ] || fail "JFSED_CONSTRAINTS=$constraints cannot be read."
+
+    # The second time nothing is installed, unless what would be installed changed.
     stamp=$venv/installed$1${JFSED_TORCH:+-torch}
-    metadata=$(cat setup.cfg pyproject.toml | cksum)
-    [ "$(cat "$stamp" 2>/dev/null)" = "$root $metadata" ] && return 0
-    echo "Installing jfsed_jax$1 into .venv: once, a minute or two ..."
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e ".$1" ||
-        fail "the installation failed (see above); once that is mended, run this again."
+    sources='setup.cfg pyproject.toml'
+    [ "$home" = "$root" ] || sources="$sources jfsed_jax configs"
+    state="$root $(find $sources -type f ! -name '*.py[co]' -exec cat {} + | cat - "$constraints" | cksum)"
+    [ "$(cat "$stamp" 2>/dev/null)" = "$state" ] && return 0
+    echo "Installing jfsed_jax$1 into $venv: once, a minute or two ..."
+    if [ "$home" = "$root" ]; then
+        install --constraint "$constraints" --editable ".$1"
+    else
+        # Building writes beside the sources, so it is done in a copy.
+        copy=$(mktemp -d) && cp -R README.md LICENSE $sources "$copy" &&
+            chmod -R u+w "$copy" && install --constraint "$constraints" "$copy$1"
+    fi || fail "the installation failed (see above); once that is mended, run this again. If a version of $constraints cannot be had here, JFSED_CONSTRAINTS= $name takes the newest that setup.cfg allows."
+    if [ -n "${copy:-}" ]; then rm -rf "$copy"; fi
     if [ -n "${JFSED_TORCH:-}" ]; then
-        # '+cpu' builds are small and never on PyPI: this cannot fetch gigabytes of CUDA. It asks
-        # for setuptools too, and a newer one would break sed_eval (setup.cfg says why).
+        # '+cpu' builds are small and never on PyPI: this cannot fetch gigabytes of CUDA.
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-            'torch==2.13.0+cpu' 'setuptools<81' 2>/dev/null ||
+            --constraint "$constraints" 'torch==2.13.0+cpu' 2>/dev/null ||
             echo "No CPU build of PyTorch on offer: the tests that compare with it are skipped."
     fi
-    printf '%s\n' "$root $metadata" >"$stamp"
+    printf '%s\n' "$state" >"$stamp"
 }
 
 # set_up_accelerator PLATFORM EXTRA: jax's own extra for it, at the version of jax that is installed.
 set_up_accelerator() {
     sees() { "$venv/bin/python" -c "import jax; jax.devices('$1')" >/dev/null 2>&1; }
     sees "$1" && return 0
-    echo "Installing jax[$2] into .venv: once ..."
-    version=$("$venv/bin/python" -c 'import jax; print(jax.__version__)') || exit 1
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "jax[$2]==$version" ||
-        fail "jax[$2] could not be installed (see above)."
+    echo "Installing jax[$2] into $venv: once ..."
+    installed=$("$venv/bin/python" -c 'import jax; print(jax.__version__)') || exit 1
+    install "jax[$2]==$installed" || fail "jax[$2] could not be installed (see above)."
     sees "$1" || fail "jax finds no $1 on this machine; '$venv/bin/python -c \"import jax; jax.devices()\"' says more."
 }

@@ -8,8 +8,11 @@ its scores itself; beside them every clip's counts are kept, from which `uncerta
 Axis letters: `B` clips, `C` event classes.
 """
 
+import contextlib
+import importlib
+import sys
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -214,7 +217,7 @@ def sed_eval_scores(
     classes: Sequence[str],
 ) -> tuple[Scores, Counts]:
     """The entries and counts of `score_clips` that sed_eval computes: of those that are named."""
-    sound_event, container = _sed_eval()
+    sound_event, container = load_sed_eval()
     # dcase_util reads a label "none" as no label, so sed_eval is given numbers for labels.
     labels = [str(c) for c in range(len(classes))]
     both = {
@@ -241,13 +244,33 @@ def sed_eval_scores(
     return scores, counts
 
 
-def _sed_eval() -> tuple[ModuleType, type]:
+def load_sed_eval() -> tuple[ModuleType, type]:
     """sed_eval's metrics and its event list; imported late because it takes a second."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _pkg_resources():
         warnings.simplefilter("ignore")
         import dcase_util
         from sed_eval import sound_event
     return sound_event, dcase_util.containers.MetaDataContainer
+
+
+@contextlib.contextmanager
+def _pkg_resources() -> Iterator[None]:
+    """Within, `pkg_resources` can be imported.
+
+    dcase_util imports it for functions that nothing here calls; setuptools 81 dropped it. Where it
+    is gone an empty module stands in, so that no environment has to keep an old setuptools.
+    """
+    name = "pkg_resources"
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError:
+        sys.modules[name] = ModuleType(name)
+        try:
+            yield
+        finally:
+            del sys.modules[name]
+    else:
+        yield
 
 
 def _class_counts(metric: Any) -> list[tuple[float, float, float]]:

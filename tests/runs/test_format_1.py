@@ -107,7 +107,7 @@ def test_it_goes_on_to_the_parameters_that_it_had(workdir, data, tmp_path, expec
             # The gradient of a bias before a batch norm is rounding alone, which Adam magnifies.
             if "Conv_" in name and name.endswith("['bias']"):
                 continue
-            np.testing.assert_allclose(leaf, expected[name], atol=2e-5, err_msg=name)
+            np.testing.assert_allclose(leaf, expected[name], atol=5e-5, err_msg=name)
 
 
 def test_a_copy_without_its_data_says_what_to_name(workdir, capsys):

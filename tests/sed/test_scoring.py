@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -16,10 +18,7 @@ from jfsed_jax.sed import score_text, scoring, tables, uncertainty
 from jfsed_jax.sed.events import Event
 from jfsed_jax.sed.thresholds import tune_thresholds
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    import sed_eval
-
+SOUND_EVENT, _ = scoring.load_sed_eval()
 DESED = Path(__file__).parents[3] / "shared/data/reference/desed_validation"
 needs_desed = pytest.mark.skipif(not DESED.exists(), reason=f"no reference predictions: {DESED}")
 CLASSES = ("Cat", "Dog", "Speech")
@@ -30,15 +29,13 @@ def sed_eval_results(reference, estimates):
     """sed_eval the way the official baseline calls it: one file after the other."""
     labels = list(CLASSES)
     metrics = {
-        "event_f1": sed_eval.sound_event.EventBasedMetrics(
+        "event_f1": SOUND_EVENT.EventBasedMetrics(
             event_label_list=labels,
             t_collar=0.2,
             percentage_of_length=0.2,
             empty_system_output_handling="zero_score",
         ),
-        "segment_f1": sed_eval.sound_event.SegmentBasedMetrics(
-            event_label_list=labels, time_resolution=1.0
-        ),
+        "segment_f1": SOUND_EVENT.SegmentBasedMetrics(event_label_list=labels, time_resolution=1.0),
     }
     for name in CLIPS:
         of_clip = [
@@ -167,6 +164,29 @@ def test_labels_that_dcase_util_would_drop():
     events = [Event("a.wav", 0.0, 1.0, "none"), Event("a.wav", 2.0, 3.0, " padded ")]
     scores = scoring.score(events, events, filenames=["a.wav"], classes=["none", " padded "])
     assert scores["event_f1"]["micro"] == scores["segment_f1"]["micro"] == 100
+
+
+WITHOUT_PKG_RESOURCES = """
+import sys
+import types
+
+def find_spec(name, path=None, target=None):
+    if name == "pkg_resources":
+        raise ModuleNotFoundError(f"No module named {name!r}")
+
+sys.meta_path.insert(0, types.SimpleNamespace(find_spec=find_spec))
+from jfsed_jax.sed import events, scoring
+dog = [events.Event("a.wav", 0.0, 1.0, "Dog")]
+print(scoring.score(dog, dog, filenames=["a.wav"], classes=["Dog"])["event_f1"]["macro"])
+assert "pkg_resources" not in sys.modules
+"""
+
+
+def test_scores_need_no_pkg_resources():
+    """Which dcase_util imports, and setuptools 81 dropped."""
+    command = [sys.executable, "-c", WITHOUT_PKG_RESOURCES]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "100.0\n"), done.stderr
 
 
 def test_unknown_clips_and_labels_are_named():
