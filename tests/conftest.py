@@ -1,5 +1,7 @@
 """Shared by tests of several modules."""
 
+import warnings
+
 import pytest
 from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
@@ -13,11 +15,18 @@ def h100():
 @pytest.fixture
 def kernels_for_cuda(h100):
     """Of a jitted function and its arguments: its Pallas kernels when it is lowered for CUDA."""
+    call = {"triton": "@__gpu$xla.gpu.triton", "mosaic": "@mosaic_gpu"}
 
-    def count(function, *arguments) -> int:
-        with use_abstract_mesh(AbstractMesh((), (), abstract_device=h100)):
+    def count(function, *arguments, backend="triton") -> int:
+        mesh = AbstractMesh((), (), abstract_device=h100)
+        with use_abstract_mesh(mesh), warnings.catch_warnings():
+            # Known: without Triton the kernels' loops are scans (`jfsed_jax.kernels.bigru`).
+            warnings.filterwarnings("ignore", "The Pallas Triton backend is deprecated")
             lowered = function.trace(*arguments).lower(lowering_platforms=("cuda",))
-        return lowered.as_text().count("@__gpu$xla.gpu.triton")
+        text = lowered.as_text()
+        found = {name: text.count(target) for name, target in call.items()}
+        assert sum(found.values()) == found[backend], found
+        return found[backend]
 
     return count
 

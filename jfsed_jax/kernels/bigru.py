@@ -3,13 +3,16 @@
 Whatever does not wait for the frame before is done for all frames at once: before the loop the
 projection of the input, and in the backward pass the gates, their derivatives and the weights'
 gradients. What is left to a loop is one small matrix product a turn, for both directions together.
-There are two implementations of the two `Loops`: a scan, in `jfsed_jax.kernels.gru`, and one kernel
-for all frames on a GPU, in `jfsed_jax.kernels.gru_gpu`.
+The two `Loops` are a scan, in `jfsed_jax.kernels.gru`, or one kernel each for all frames on a GPU,
+in `jfsed_jax.kernels.gru_gpu`.
 
 Axis letters and the order of the gates as in `jfsed_jax.kernels.gru`.
 """
 
-from functools import partial
+import importlib
+import warnings
+from functools import cache, partial
+from types import ModuleType
 
 import jax
 import jax.numpy as jnp
@@ -18,26 +21,41 @@ from jax import lax
 from jfsed_jax.kernels.gru import SCAN, Loops, gates, split_gates
 
 
-def _kernel_or_scan(which, *arguments):
+@cache
+def _kernels(backend) -> ModuleType | None:
+    """The module with the kernels for a backend of Pallas; None, said once, if JAX lacks it."""
+    # Here, so that nobody who does not ask for the kernels needs Pallas.
+    try:
+        return importlib.import_module(f"jfsed_jax.kernels.gru_{backend}")
+    except ImportError as error:
+        warnings.warn(
+            f"The GRU runs as a scan, slower and with the same numbers: JAX {jax.__version__} lacks"
+            f" what its {backend} kernels need ({error}).",
+            stacklevel=2,
+        )
+        return None
+
+
+def _kernel_or_scan(backend, which, *arguments):
     """The kernel's loop on a CUDA device, if the kernel is made for this H; elsewhere the scan's.
 
     The platform is known only when the program is compiled: a checkpoint of a run on a GPU predicts
     on any machine.
     """
-    # Here, so that nobody who does not ask for the kernel needs Pallas.
-    from jfsed_jax.kernels import gru_gpu
-
     scan = getattr(SCAN, which)
-    if not gru_gpu.fits(hidden=arguments[-1].shape[-1] // 3):
+    kernels = _kernels(backend)
+    if kernels is None or not kernels.fits(hidden=arguments[-1].shape[-1] // 3):
         return scan(*arguments)
-    kernel = getattr(gru_gpu, f"{which}_loop")
-    return lax.platform_dependent(*arguments, cuda=kernel, default=scan)
+    return lax.platform_dependent(*arguments, cuda=getattr(kernels, f"{which}_loop"), default=scan)
 
 
-PALLAS = Loops(partial(_kernel_or_scan, "forward"), partial(_kernel_or_scan, "backward"))
+def _compiled_by(backend) -> Loops:
+    return Loops(*(partial(_kernel_or_scan, backend, which) for which in Loops._fields))
 
 
-LOOPS = {"scan": SCAN, "pallas": PALLAS}  # by the names that config.gru_loop can have
+# By the names that config.gru_loop can have. Mosaic GPU, which JAX keeps, is no default: nobody has
+# run its kernels on a GPU.
+LOOPS = {"scan": SCAN, "pallas": _compiled_by("triton"), "mosaic": _compiled_by("mosaic")}
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))

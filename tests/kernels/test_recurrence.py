@@ -1,5 +1,8 @@
 """The hand-written gradient against that of a plain loop; the GPU's kernels against the scan."""
 
+import importlib
+import sys
+import warnings
 from functools import partial
 
 import jax
@@ -7,14 +10,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jfsed_jax.kernels import gru_gpu
-from jfsed_jax.kernels.bigru import PALLAS, recurrence
+from jfsed_jax.kernels import bigru
+from jfsed_jax.kernels.bigru import LOOPS, recurrence
 from jfsed_jax.kernels.gru import SCAN, Loops
 
-INTERPRETED = Loops(
-    partial(gru_gpu.forward_loop, interpret=True),
-    partial(gru_gpu.backward_loop, interpret=True),
-)
+VERSION = tuple(map(int, jax.__version__.split(".")[:2]))
+# Mosaic GPU has what the kernels need from JAX 0.12 on.
+BACKENDS = {"pallas": "triton"} | ({"mosaic": "mosaic"} if VERSION >= (0, 12) else {})
+
+
+def interpreted(backend):
+    """The loops as kernels, run as JAX operations."""
+    module = importlib.import_module(f"jfsed_jax.kernels.gru_{backend}")
+    return Loops(
+        *(partial(getattr(module, f"{which}_loop"), interpret=True) for which in Loops._fields)
+    )
+
+
+every_backend = pytest.mark.parametrize("backend", BACKENDS.values())
 
 
 def plain(forward, backward, kernel, bias):
@@ -91,60 +104,122 @@ def distance(found, expected):
 
 
 # Less than a tile of clips, one more than a tile, whole tiles.
+@every_backend
 @pytest.mark.parametrize(("frames", "clips", "hidden"), [(7, 3, 16), (3, 17, 32), (12, 32, 64)])
-def test_the_kernels_are_the_scan(frames, clips, hidden):
+def test_the_kernels_are_the_scan(frames, clips, hidden, backend):
     arrays = make(frames, clips, hidden)
-    found, expected = (states_and_gradients(loops, *arrays) for loops in (INTERPRETED, SCAN))
-    for ours, theirs in zip(found, expected, strict=True):
+    with jax.default_matmul_precision("highest"):
+        found = states_and_gradients(interpreted(backend), *arrays)
+    for ours, theirs in zip(found, states_and_gradients(SCAN, *arrays), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=2e-6 * np.abs(theirs).max(), rtol=1e-6)
 
 
-def test_the_kernels_in_bfloat16_are_no_further_from_float32_than_the_scan():
+@every_backend
+def test_without_highest_precision_the_kernels_are_closer_than_tf32(backend):
+    """A CPU has no TF32 for Triton's products; Mosaic's are those of two bfloat16 a number."""
+    arrays = make(12, 32, 64)
+    found, expected = (states_and_gradients(x, *arrays) for x in (interpreted(backend), SCAN))
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-5 * np.abs(theirs).max())
+
+
+@every_backend
+def test_the_kernels_in_bfloat16_are_no_further_from_float32_than_the_scan(backend):
     """They carry the state in float32, the scan in bfloat16."""
     wide = make(40, 5, 16)
     narrow = jax.tree.map(lambda array: array.astype(jnp.bfloat16), wide)
     exact = states_and_gradients(SCAN, *wide)
-    scan, found = (states_and_gradients(loops, *narrow) for loops in (SCAN, INTERPRETED))
+    loops = interpreted(backend)
+    scan, found = (states_and_gradients(loops, *narrow) for loops in (SCAN, loops))
     for ours, theirs, true in zip(found, scan, exact, strict=True):
         assert distance(ours, true) < min(0.02, 1.1 * distance(theirs, true))
-    states = jax.eval_shape(partial(recurrence, loops=INTERPRETED), *narrow[0])
+    states = jax.eval_shape(partial(recurrence, loops=loops), *narrow[0])
     assert {array.dtype for array in states} == {jnp.dtype(jnp.bfloat16)}
 
 
-def gradient(hidden):
+def gradient(loops, hidden, dtype="float32"):
     """The gradient with the kernels asked for, jitted, and its arguments."""
-    arguments, cotangents = make(6, 5, hidden)
+    arguments, cotangents = make(6, 5, hidden, dtype)
 
     def run(*arguments):
-        return jax.vjp(lambda *arguments: recurrence(*arguments, PALLAS), *arguments)[1](cotangents)
+        return jax.vjp(lambda *arguments: recurrence(*arguments, loops), *arguments)[1](cotangents)
 
     return jax.jit(run), *arguments
 
 
-@pytest.mark.parametrize(("hidden", "kernels"), [(64, 2), (5, 0), (128, 0)])
-def test_the_kernels_are_for_the_sizes_they_fit(hidden, kernels, kernels_for_cuda):
-    assert kernels_for_cuda(*gradient(hidden)) == kernels
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("hidden", [16, 32, 64, 5, 128])
+@pytest.mark.parametrize(("name", "backend"), BACKENDS.items())
+def test_the_kernels_are_for_the_sizes_they_fit(name, backend, hidden, dtype, kernels_for_cuda):
+    found = kernels_for_cuda(*gradient(LOOPS[name], hidden, dtype), backend=backend)
+    assert found == (2 if hidden in (16, 32, 64) else 0)
 
 
+@pytest.mark.parametrize(("name", "backend"), BACKENDS.items())
+def test_the_kernels_lower_for_the_highest_precision(name, backend, kernels_for_cuda):
+    with jax.default_matmul_precision("highest"):
+        assert kernels_for_cuda(*gradient(LOOPS[name], 64), backend=backend) == 2
+
+
+@pytest.mark.parametrize("name", BACKENDS)
 @pytest.mark.parametrize("platform", ["cpu", "tpu"])
-def test_other_platforms_lower_to_the_scan(platform):
-    run, *arguments = gradient(64)
+def test_other_platforms_lower_to_the_scan(platform, name):
+    run, *arguments = gradient(LOOPS[name], 64)
     text = run.trace(*arguments).lower(lowering_platforms=(platform,)).as_text()
     assert text.count("stablehlo.while") == 2 and "custom_call" not in text
 
 
-def test_asking_for_the_kernels_elsewhere_gives_the_scan():
+@pytest.mark.parametrize("name", BACKENDS)
+def test_asking_for_the_kernels_elsewhere_gives_the_scan(name):
     arrays = make(4, 2, 16)
-    found, expected = (states_and_gradients(loops, *arrays) for loops in (PALLAS, SCAN))
+    found, expected = (states_and_gradients(loops, *arrays) for loops in (LOOPS[name], SCAN))
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_several_models_at_once_are_one_kernel():
+@pytest.fixture
+def unknown_backends():
+    """Nobody has asked for the kernels yet; what is found out in the test is forgotten after it."""
+    bigru._kernels.cache_clear()
+    yield
+    bigru._kernels.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "backend", "module"),
+    [("pallas", "triton", "triton"), ("mosaic", "mosaic", "mosaic_gpu")],
+)
+def test_without_its_backend_the_loop_is_the_scan_and_says_so_once(
+    name, backend, module, unknown_backends, kernels_for_cuda, monkeypatch
+):
+    """As when JAX will have removed Triton, and before JAX 0.12 with Mosaic GPU."""
+    monkeypatch.setitem(sys.modules, f"jax.experimental.pallas.{module}", None)
+    monkeypatch.delitem(sys.modules, f"jfsed_jax.kernels.gru_{backend}", raising=False)
+    arrays = make(4, 2, 16)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = states_and_gradients(LOOPS[name], *arrays)
+        assert kernels_for_cuda(*gradient(LOOPS[name], 16)) == 0
+    (said,) = [str(one.message) for one in caught if one.category is UserWarning]
+    assert said.startswith("The GRU runs as a scan") and f"lacks what its {backend} kernels" in said
+    for ours, theirs in zip(found, states_and_gradients(SCAN, *arrays), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_no_backend_is_missing_where_jax_has_it(unknown_backends):
+    for backend in ("triton", "mosaic"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert (bigru._kernels(backend) is not None) == (backend in BACKENDS.values())
+
+
+@every_backend
+def test_several_models_at_once_are_one_kernel(backend):
     """Seeds trained as one program: `jax.vmap` adds an axis to the grid."""
     one, cotangents = make(5, 3, 16)
     two = [jnp.stack([array, -array]) for array in one]
-    states = jax.vmap(lambda *arguments: recurrence(*arguments, INTERPRETED))(*two)
+    with jax.default_matmul_precision("highest"):
+        states = jax.vmap(partial(recurrence, loops=interpreted(backend)))(*two)
     for i in range(2):
         expected = recurrence(*(array[i] for array in two), SCAN)
         for ours, theirs in zip(states, expected, strict=True):
