@@ -3,7 +3,7 @@
 # suits; otherwise pip does.
 #
 #   PYTHON=/path/to/python3.13   the interpreter to use (default: the first that runs of python3.13,
-#                                python3.12, python3.11, python3)
+#                                python3.12, python3.11, python3.14, python3)
 #   JFSED_CONSTRAINTS=FILE       the versions to install (default: launch/constraints/, those that
 #                                were tested; nothing: the newest that setup.cfg allows)
 #   JFSED_TORCH=1                also install a CPU build of PyTorch if one is on offer; without it
@@ -48,7 +48,7 @@ find_python() {
         fail "needs Python 3.11 or later; PYTHON=$PYTHON is ${found:-not an interpreter that runs}."
     fi
     seen=
-    for PYTHON in python3.13 python3.12 python3.11 python3; do
+    for PYTHON in python3.13 python3.12 python3.11 python3.14 python3; do
         suits "$PYTHON" && return 0
         found=$(version_of "$PYTHON")
         [ -n "$found" ] && seen="$seen $PYTHON is $found."

@@ -76,7 +76,7 @@ def source_archive(folder, clone):
 @pytest.fixture(scope="module")
 def unpacked(folder, source_archive):
     """The folder into which the source archive unpacks."""
-    shutil.unpack_archive(source_archive, folder / "unpacked")
+    shutil.unpack_archive(source_archive, folder / "unpacked", filter="data")
     (unpacked,) = (folder / "unpacked").iterdir()
     return unpacked
 

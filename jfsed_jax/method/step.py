@@ -79,7 +79,7 @@ def train_step(
         # Each device holds its share of the masked means, so shares are summed, not averaged.
         gradients, metrics = lax.psum((gradients, metrics), axis_name)
     # A gradient can overflow where the loss does not; it must be seen before it is saved.
-    metrics["gradient_norm"] = optax.global_norm(gradients)
+    metrics["gradient_norm"] = optax.tree.norm(gradients)
     updates, opt_state = system.optimiser.update(gradients, state.opt_state, state.params)
     metrics |= system.objective.weights(state.step)
     rate = system.rate(state.step) if system.rate is not None else rate_in(opt_state)

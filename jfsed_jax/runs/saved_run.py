@@ -173,7 +173,8 @@ def _read_arrays(path: Path, required: Sequence[str]) -> dict[str, np.ndarray] |
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # NumPy leaves a file open that it opened itself and found damaged.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is damaged: expected arrays in NumPy's .npz format") from error

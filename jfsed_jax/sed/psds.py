@@ -5,15 +5,15 @@ thresholds; from operating points (one list of events per threshold), psds_eval 
 DCASE baselines do. PSDS are shares from 0 to 1, as they are published; F1 is in percent.
 """
 
+import importlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import pandas as pd
-
 from jfsed_jax.errors import InputError
 from jfsed_jax.sed.events import Event, merge_overlaps
 from jfsed_jax.sed.score_files import ScoreFiles, clip_name, steps_of_events
+from jfsed_jax.sed.scoring import load_sed_eval
 
 # The two scenarios of DCASE 2021 task 4: react fast, and do not confuse classes.
 SCENARIOS: dict[str, dict[str, Any]] = {
@@ -67,7 +67,7 @@ def psds_of_operating_points(
     points: Sequence[Iterable[Event]], reference: Iterable[Event], durations: Mapping[str, float]
 ) -> dict[str, Any]:
     """PSDS 1 and 2 of lists of events, one per threshold; see `psds_of_scores`."""
-    evaluator = _library("psds_eval").PSDSEval
+    evaluator, pd = _library("psds_eval").PSDSEval, _library("pandas")
     # psds_eval's own constructor asks for a cross-trigger tolerance even where none counts.
     truth = pd.DataFrame(reference, columns=Event._fields)
     clips = pd.DataFrame({"filename": list(durations), "duration": list(durations.values())})
@@ -143,8 +143,7 @@ def format_psds(result: Mapping[str, Any]) -> str:
 
 
 def _library(name: str) -> Any:
-    import importlib
-
+    load_sed_eval()  # which sed_scores_eval imports too, without the care that it needs
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -178,9 +177,9 @@ def _ground_truth(
     return truth
 
 
-def _frame(edges: Any, scores: Any, classes: Sequence[str]) -> pd.DataFrame:
+def _frame(edges: Any, scores: Any, classes: Sequence[str]) -> Any:
     """sed_scores_eval's table of one clip."""
-    table = pd.DataFrame(scores, columns=list(classes))
+    table = _library("pandas").DataFrame(scores, columns=list(classes))
     table.insert(0, "onset", edges[:-1])
     table.insert(1, "offset", edges[1:])
     return table

@@ -6,17 +6,17 @@ in seconds, then one column per class. Each row is a segment; a segment ends whe
 Axis letters: `B` clips, `T` frames (segments), `C` event classes.
 """
 
+import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from jfsed_jax.atomic import write_whole
 from jfsed_jax.errors import InputError
 from jfsed_jax.sed.events import Event
 from jfsed_jax.sed.postprocessing import Decode
+from jfsed_jax.sed.tables import write_table
 
 EDGE = 1e-3  # seconds; times with three decimals lie up to half of that beside the true ones
 
@@ -87,13 +87,13 @@ def write_score_files(
     for name, values in zip(filenames, frames, strict=True):
         end = (durations or {}).get(name, np.inf)
         edges = np.minimum(np.arange(len(values) + 1) / frame_rate, end)
-        inside = edges[:-1] < end
-        # The shortest decimals that read back as the same float32.
-        table = pd.DataFrame(np.asarray(values, np.float32)[inside], columns=list(classes))
-        table.insert(0, "onset", edges[:-1][inside])
-        table.insert(1, "offset", edges[1:][inside])
-        text = table.to_csv(sep="\t", index=False)
-        write_whole(directory / f"{clip_name(name)}.tsv", text)
+        # A float32 prints as the shortest decimals that read back as the same float32.
+        scores = np.asarray(values, np.float32)[edges[:-1] < end]
+        rows = (
+            (onset, offset, *row)
+            for onset, offset, row in zip(edges.tolist(), edges[1:].tolist(), scores, strict=False)
+        )
+        write_table(directory / f"{clip_name(name)}.tsv", ("onset", "offset", *classes), rows)
 
 
 def frame_rate_of(files: ScoreFiles) -> float:
@@ -163,21 +163,22 @@ def steps_of_events(
 def _read_score_file(path: Path) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
     """Classes, edges <float64>[T + 1] in seconds and scores <float64>[T, C] of one file."""
     try:
-        table = pd.read_csv(path, sep="\t", float_precision="round_trip")
-    except (OSError, ValueError) as error:  # pandas' errors of parsing and decoding are ValueErrors
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not a score file: {error}") from error
-    columns = list(table.columns)
-    if columns[:2] != ["onset", "offset"] or len(columns) < 3 or not len(table):
+    columns, *rows = [row for row in csv.reader(lines, delimiter="\t") if row] or [[]]
+    named = columns[:2] == ["onset", "offset"] and len(set(columns)) == len(columns) > 2
+    if not named or not rows:
         raise InputError(
             f"{path}: expected rows and the columns onset, offset and one per class; "
-            f"found {len(table)} rows of {' '.join(map(str, columns))[:80]}"
+            f"found {len(rows)} rows of {' '.join(columns)[:80]!r}"
         )
-    values = table.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
-    bad = ~np.isfinite(values).all(axis=1)
+    values = np.array([_finite(row, len(columns)) for row in rows])
+    bad = np.isnan(values).all(axis=1)
     if bad.any():
         row = int(np.argmax(bad))
         raise InputError(
-            f"{path}, row {row + 2}: expected numbers only; found {table.iloc[row].tolist()}"
+            f"{path}, row {row + 2}: expected {len(columns)} numbers; found {' '.join(rows[row])!r}"
         )
     edges = np.append(values[:, 0], values[-1, 1])
     broken = (np.abs(values[1:, 0] - values[:-1, 1]) > 1e-6) | (np.diff(edges)[:-1] <= 0)
@@ -188,3 +189,12 @@ def _read_score_file(path: Path) -> tuple[tuple[str, ...], np.ndarray, np.ndarra
             f"found {values[row, 0]:g} to {values[row, 1]:g}"
         )
     return tuple(columns[2:]), edges, values[:, 2:]
+
+
+def _finite(cells: Sequence[str], count: int) -> list[float]:
+    """The numbers of a row, or as many NaN if one of them is not finite or their count differs."""
+    try:
+        numbers = [float(cell) for cell in cells]
+    except ValueError:
+        numbers = []
+    return numbers if len(numbers) == count and np.isfinite(numbers).all() else [np.nan] * count

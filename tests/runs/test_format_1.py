@@ -88,12 +88,22 @@ jf.fit(config, data, workdir, features_dir=features)
 """
 
 
-def test_it_goes_on_to_the_parameters_that_it_had(workdir, data, tmp_path, expected):
-    """To rounding: other machines and other versions of JAX order the same sums otherwise."""
+# Of steps 4 to 6, the steps after the stop. The last gradient is left out: so narrow a model is
+# unsteady by then, and one bit in some samples of the rendered audio moves it by a third.
+LOSSES = (3.6679738, 3.2810779, 3.6632793)
+GRADIENT_NORMS = (2.1518738, 1.4340291)
+
+
+def test_it_goes_on_as_it_did(workdir, data, tmp_path, expected):
+    """To rounding: other machines and versions round audio and sums otherwise."""
     command = [sys.executable, "-c", GO_ON, workdir, data, tmp_path / "features"]
     subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
-    rows = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
-    assert [row["step"] for row in rows if row["kind"] == "train"] == [1, 2, 3, 4, 5, 6]
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if row["kind"] == "train"]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert [row["loss"] for row in rows[3:]] == pytest.approx(LOSSES, rel=1e-5)
+    norms = [row["gradient_norm"] for row in rows[3:5]]
+    assert norms == pytest.approx(GRADIENT_NORMS, rel=1e-4)
     meta = read_json(Workdir(workdir).meta)
     assert meta["format"] == 2 and not Path(meta["data_dir"]).is_absolute()
     with checkpoints.open_manager(Workdir(workdir)) as manager:
@@ -107,7 +117,8 @@ def test_it_goes_on_to_the_parameters_that_it_had(workdir, data, tmp_path, expec
             # The gradient of a bias before a batch norm is rounding alone, which Adam magnifies.
             if "Conv_" in name and name.endswith("['bias']"):
                 continue
-            np.testing.assert_allclose(leaf, expected[name], atol=5e-5, err_msg=name)
+            # What one step of Adam moves, twice the learning rate.
+            np.testing.assert_allclose(leaf, expected[name], atol=2.5e-3, err_msg=name)
 
 
 def test_a_copy_without_its_data_says_what_to_name(workdir, capsys):

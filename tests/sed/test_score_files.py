@@ -1,5 +1,7 @@
 """Score files: there and back, against sed_scores_eval's own reader, and to events."""
 
+import importlib.util
+
 import defaults
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from jfsed_jax.cli import main as cli
 from jfsed_jax.errors import InputError
 from jfsed_jax.sed import postprocessing as postprocess
-from jfsed_jax.sed import score_files, tables, window_rules
+from jfsed_jax.sed import score_files, scoring, tables, window_rules
 from jfsed_jax.sed.events import Event
 
 CLASSES = ("Cat", "Dog")
@@ -47,7 +49,9 @@ def test_frames_past_the_end_of_a_clip_are_left_out(tmp_path):
 
 
 def test_sed_scores_eval_reads_ours_and_we_read_its(tmp_path):
-    pytest.importorskip("sed_scores_eval", reason="the extra psds is not installed")
+    if importlib.util.find_spec("sed_scores_eval") is None:
+        pytest.skip("the extra psds is not installed")
+    scoring.load_sed_eval()
     from sed_scores_eval import io
     from sed_scores_eval.base_modules.scores import create_score_dataframe
 
@@ -142,11 +146,13 @@ HEADER = "onset\toffset\tCat\tDog\n"
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "not a score file"),
+        ("", "expected rows and the columns"),
+        (b"onset\xff", "not a score file"),
+        (HEADER + "0\t1\t0.5\n", "row 2: expected 4 numbers; found '0 1 0.5'"),
         ("onset\toffset\n0\t1\n", "expected rows and the columns"),
         (HEADER, "expected rows and the columns"),
-        (HEADER + "0\t1\t0.5\tx\n", "row 2: expected numbers"),
-        (HEADER + "0\t1\t0.5\tnan\n", "row 2: expected numbers"),
+        (HEADER + "0\t1\t0.5\tx\n", "row 2: expected 4 numbers"),
+        (HEADER + "0\t1\t0.5\tnan\n", "row 2: expected 4 numbers"),
         (HEADER + "0\t1\t0.5\t0.5\n2\t3\t0.5\t0.5\n", "row 3: expected a segment that begins"),
         (HEADER + "0\t0\t0.5\t0.5\n", "row 2: expected a segment"),
         ("onset\toffset\tCat\tCow\n0\t1\t0.5\t0.5\n", "z.tsv: the classes are Cat Cow"),
@@ -154,7 +160,7 @@ HEADER = "onset\toffset\tCat\tDog\n"
 )
 def test_bad_score_files_are_named(tmp_path, content, message):
     write(tmp_path, posteriors())
-    (tmp_path / "z.tsv").write_text(content)
+    (tmp_path / "z.tsv").write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InputError, match=message):
         score_files.read_score_files(tmp_path)
 
