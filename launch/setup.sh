@@ -11,8 +11,11 @@
 #
 # The environment is .venv at the root of the project. Where that cannot be written to (the project
 # is another user's, or on a read-only disk), it lies in the user's cache.
+#
+# What follows runs in the root of the project; $here is where the launcher was called.
 
-root=$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd) || exit 1
+here=$(pwd)
+root=$(unset CDPATH && cd -- "$(dirname -- "$0")/.." && pwd) || exit 1
 name=launch/$(basename -- "$0")
 cd "$root" || exit 1
 if [ -w "$root" ]; then
@@ -26,6 +29,16 @@ fail() {
     printf '%s: %s\n' "$name" "$1" >&2
     exit 1
 }
+
+# A relative path was meant from where the launcher was called; a command's name stays one.
+case ${PYTHON:-} in
+/*) ;;
+*/*) PYTHON=$here/$PYTHON ;;
+esac
+case ${JFSED_CONSTRAINTS:-/} in
+/*) ;;
+*) JFSED_CONSTRAINTS=$here/$JFSED_CONSTRAINTS ;;
+esac
 
 has_uv() { uv --version >/dev/null 2>&1; }
 
@@ -61,16 +74,6 @@ find_python() {
     fail "needs Python 3.11 or later.${seen:- No python3 runs here.} Install one, or uv, which brings its own; or name one: PYTHON=/path/to/python3.13 $name"
 }
 
-make_venv() {
-    if has_uv; then
-        uv venv --quiet --seed --clear --python "$PYTHON" "$venv" && return 0
-        fail "uv could not make $venv with Python $PYTHON (see above)."
-    fi
-    "$PYTHON" -c 'import venv, ensurepip' 2>/dev/null ||
-        fail "$PYTHON ($(version_of "$PYTHON")) comes without venv or pip; install them (on Debian and Ubuntu: apt install python3-venv), or uv, then run this again."
-    "$PYTHON" -m venv --clear "$venv" || fail "could not make $venv with $PYTHON."
-}
-
 install() {
     if has_uv; then
         uv pip install --quiet --python "$venv/bin/python" "$@"
@@ -79,11 +82,36 @@ install() {
     fi
 }
 
+make_venv() {
+    if has_uv; then
+        # With pip, for whoever activates it. `uv venv --seed` would not look at UV_NO_INDEX.
+        uv venv --quiet --clear --python "$PYTHON" "$venv" && install pip ||
+            fail "uv could not make $venv with Python $PYTHON (see above)."
+    else
+        "$PYTHON" -c 'import venv, ensurepip' 2>/dev/null ||
+            fail "$PYTHON ($(version_of "$PYTHON")) comes without venv or pip; install them (on Debian and Ubuntu: apt install python3-venv), or uv, then run this again."
+        "$PYTHON" -m venv --clear "$venv" || fail "could not make $venv with $PYTHON (see above)."
+    fi
+    printf '%s\n' "$venv" >"$venv/place"
+}
+
+# Whether the environment that is there can be used: it runs, has the version that was asked for, has
+# what installs, and lies where it was made (the scripts of one that was moved name the old place).
+venv_suits() {
+    suits "$venv/bin/python" || return 1
+    [ -z "${PYTHON:-}" ] || [ "$(version_of "$PYTHON")" = "$(version_of "$venv/bin/python")" ] ||
+        return 1
+    has_uv || "$venv/bin/python" -m pip --version >/dev/null 2>&1 || return 1
+    [ ! -e "$venv/place" ] || [ "$(cat "$venv/place")" = "$venv" ]
+}
+
+not_installed() {
+    fail "the installation failed (see above); once that is mended, run this again. If a version of $constraints cannot be had here, JFSED_CONSTRAINTS= $name takes the newest that setup.cfg allows."
+}
+
 # set_up EXTRAS: the environment with the project and its extras, e.g. `set_up '[test]'`.
 set_up() {
-    if ! suits "$venv/bin/python" || {
-        [ -n "${PYTHON:-}" ] && [ "$(version_of "$PYTHON")" != "$(version_of "$venv/bin/python")" ]
-    }; then
+    if ! venv_suits; then
         find_python
         make_venv
     fi
@@ -99,17 +127,23 @@ set_up() {
     stamp=$venv/installed$1${JFSED_TORCH:+-torch}
     sources='setup.cfg pyproject.toml'
     [ "$home" = "$root" ] || sources="$sources jfsed_jax configs"
-    state="$root $(find $sources -type f ! -name '*.py[co]' -exec cat {} + | cat - "$constraints" | cksum)"
+    # shellcheck disable=SC2086
+    state="$root $(find $sources -type f ! -name '*.py[co]' -exec cksum {} + |
+        cat - "$constraints" | cksum)"
     [ "$(cat "$stamp" 2>/dev/null)" = "$state" ] && return 0
     echo "Installing jfsed_jax$1 into $venv: once, a minute or two ..."
     if [ "$home" = "$root" ]; then
-        install --constraint "$constraints" --editable ".$1"
+        install --constraint "$constraints" --editable ".$1" || not_installed
     else
         # Building writes beside the sources, so it is done in a copy.
-        copy=$(mktemp -d) && cp -R README.md LICENSE $sources "$copy" &&
-            chmod -R u+w "$copy" && install --constraint "$constraints" "$copy$1"
-    fi || fail "the installation failed (see above); once that is mended, run this again. If a version of $constraints cannot be had here, JFSED_CONSTRAINTS= $name takes the newest that setup.cfg allows."
-    if [ -n "${copy:-}" ]; then rm -rf "$copy"; fi
+        copy=$(mktemp -d) || exit 1
+        # shellcheck disable=SC2086
+        cp -R README.md LICENSE $sources "$copy" && chmod -R u+w "$copy" &&
+            install --constraint "$constraints" "$copy$1"
+        failed=$?
+        rm -rf "$copy"
+        [ "$failed" = 0 ] || not_installed
+    fi
     if [ -n "${JFSED_TORCH:-}" ]; then
         # '+cpu' builds are small and never on PyPI: this cannot fetch gigabytes of CUDA.
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \

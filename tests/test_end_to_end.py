@@ -66,10 +66,8 @@ def train_command(place, workdir, *overrides):
 
 
 def environment(place):
-    return os.environ | {
-        "JAX_COMPILATION_CACHE_DIR": str(place / "xla"),  # the runs share one compilation
-        "PYTHONPATH": str(ROOT),
-    }
+    # The runs share one compilation.
+    return os.environ | {"JAX_COMPILATION_CACHE_DIR": str(place / "xla")}
 
 
 def run_train(place, workdir, *overrides):

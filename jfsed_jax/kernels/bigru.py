@@ -29,8 +29,8 @@ def _kernels(backend) -> ModuleType | None:
         return importlib.import_module(f"jfsed_jax.kernels.gru_{backend}")
     except ImportError as error:
         warnings.warn(
-            f"The GRU runs as a scan, slower and with the same numbers: JAX {jax.__version__} lacks"
-            f" what its {backend} kernels need ({error}).",
+            f"The GRU runs as a scan: JAX {jax.__version__} lacks what its {backend} kernels need"
+            f" ({error}).",
             stacklevel=2,
         )
         return None

@@ -1,11 +1,12 @@
 """The kernels of `jfsed_jax.kernels.gru_gpu` for Pallas' Mosaic GPU backend, from JAX 0.12 on.
 
-Never run on a GPU: the kernels are interpreted on a CPU with a plain product in place of `mma`, and
-lowered.
+Nobody has run them on a GPU. Their lowering is tested, and their numbers with a plain product in
+place of `mma`, which JAX cannot interpret; what was done by hand is in docs/performance.md.
 
-The matrix products are those of a warp (`mma`), which every GPU since Ampere has and which take
-bfloat16. A float32 operand is the sum of two bfloat16 (16 bits, more than TF32's 11) or, when
-``jax_default_matmul_precision`` is "highest", of three; products of two small parts are left out.
+The matrix products are those of a warp (`mma`): every GPU since Ampere has them, while those of a
+warpgroup, of 64 rows, are Hopper's alone. They take bfloat16. A float32 operand is the sum of two
+bfloat16 (16 bits, more than TF32's 11) or, when ``jax_default_matmul_precision`` is "highest", of
+three; products of two small parts are left out.
 """
 
 # Type checkers may see JAX 0.10, which has less of Mosaic GPU: there, importing this module fails.

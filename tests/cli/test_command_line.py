@@ -53,7 +53,6 @@ def run(*arguments, **kwargs):
     """The command in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "jfsed_jax", *arguments],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=60,

@@ -328,10 +328,7 @@ def test_systems_8_and_9_for_real(tmp_path):
         *(f"--data={data}", f"--workdir={tmp_path}", "--size=tiny", "--epochs=1"),
         f"--features={tmp_path / 'features'}",
     ]
-    environment = os.environ | {
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "xla"),
-        "PYTHONPATH": str(ROOT),
-    }
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "xla")}
 
     def run():
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
