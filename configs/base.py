@@ -70,8 +70,8 @@ def get_config(size: str = "paper") -> ConfigDict:
     )
     config.compute_dtype = "float32"  # or bfloat16; parameters, statistics, losses stay float32
 
-    # Or "pallas", on a CUDA device one kernel for all frames: docs/performance.md. [ours] Not the
-    # default until it has been timed on one.
+    # Or, on a CUDA device, one kernel for all frames: "pallas" by Triton, "mosaic" by Mosaic GPU
+    # (docs/performance.md). [ours] Neither is the default until it has been timed on one.
     config.gru_loop = "scan"
 
     config.batch = dict(weak=16, unlabelled=32, strong=16)  # [GL] 64 in all; the split is [ours]

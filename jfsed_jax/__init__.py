@@ -7,7 +7,7 @@ docs/api.md tells what each one takes and gives.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 if TYPE_CHECKING:
     from jfsed_jax.audio.front_end import FrontEnd as FrontEnd

@@ -133,7 +133,7 @@ def decode_files(
     times = dict(zip(filenames, files.times, strict=True))
     lengths = np.array([len(scores) for scores in files.scores])
     for length in np.unique(lengths):
-        rows = np.flatnonzero(lengths == length)
+        rows = np.flatnonzero(lengths == length).tolist()
         found = decode(
             None if clip is None else np.asarray(clip)[rows],
             np.stack([files.scores[b] for b in rows]),
