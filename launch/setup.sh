@@ -84,9 +84,8 @@ install() {
 
 make_venv() {
     if has_uv; then
-        # With pip, for whoever activates it. `uv venv --seed` would not look at UV_NO_INDEX.
-        uv venv --quiet --clear --python "$PYTHON" "$venv" && install pip ||
-            fail "uv could not make $venv with Python $PYTHON (see above)."
+        uv venv --quiet --seed --clear --python "$PYTHON" "$venv" ||
+            fail "uv could not make $venv with Python $PYTHON (see above). Name another Python, 3.11 or later: PYTHON=/path/to/python3.13 $name"
     else
         "$PYTHON" -c 'import venv, ensurepip' 2>/dev/null ||
             fail "$PYTHON ($(version_of "$PYTHON")) comes without venv or pip; install them (on Debian and Ubuntu: apt install python3-venv), or uv, then run this again."
@@ -111,6 +110,8 @@ not_installed() {
 
 # set_up EXTRAS: the environment with the project and its extras, e.g. `set_up '[test]'`.
 set_up() {
+    [ -z "${JFSED_CONSTRAINTS:-}" ] || [ -r "$JFSED_CONSTRAINTS" ] ||
+        fail "JFSED_CONSTRAINTS=$JFSED_CONSTRAINTS cannot be read."
     if ! venv_suits; then
         find_python
         make_venv
@@ -121,7 +122,6 @@ set_up() {
         echo "Python $version: the newest packages that setup.cfg allows, not versions that were tested."
         constraints=/dev/null
     fi
-    [ -r "$constraints" ] || fail "JFSED_CONSTRAINTS=$constraints cannot be read."
 
     # The second time nothing is installed, unless what would be installed changed.
     stamp=$venv/installed$1${JFSED_TORCH:+-torch}
@@ -136,10 +136,10 @@ set_up() {
         install --constraint "$constraints" --editable ".$1" || not_installed
     else
         # Building writes beside the sources, so it is done in a copy.
-        copy=$(mktemp -d) || exit 1
+        copy=$venv/source
         # shellcheck disable=SC2086
-        cp -R README.md LICENSE $sources "$copy" && chmod -R u+w "$copy" &&
-            install --constraint "$constraints" "$copy$1"
+        rm -rf "$copy" && mkdir "$copy" && cp -R README.md LICENSE $sources "$copy" &&
+            chmod -R u+w "$copy" && install --constraint "$constraints" "$copy$1"
         failed=$?
         rm -rf "$copy"
         [ "$failed" = 0 ] || not_installed
