@@ -246,8 +246,7 @@ def sed_eval_scores(
 
 def load_sed_eval() -> tuple[ModuleType, type]:
     """sed_eval's metrics and its event list; imported late because it takes a second."""
-    with warnings.catch_warnings(), _pkg_resources():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"), _pkg_resources():
         import dcase_util
         from sed_eval import sound_event
     return sound_event, dcase_util.containers.MetaDataContainer

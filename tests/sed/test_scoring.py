@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 import warnings
@@ -166,18 +167,21 @@ def test_labels_that_dcase_util_would_drop():
     assert scores["event_f1"]["micro"] == scores["segment_f1"]["micro"] == 100
 
 
-WITHOUT_PKG_RESOURCES = """
+SCORES = """
+from jfsed_jax.sed import events, scoring
+dog = [events.Event("a.wav", 0.0, 1.0, "Dog")]
+print(scoring.score(dog, dog, filenames=["a.wav"], classes=["Dog"])["event_f1"]["macro"])
+"""
+WITHOUT_PKG_RESOURCES = f"""
 import sys
 import types
 
 def find_spec(name, path=None, target=None):
     if name == "pkg_resources":
-        raise ModuleNotFoundError(f"No module named {name!r}")
+        raise ModuleNotFoundError(f"No module named {{name!r}}")
 
 sys.meta_path.insert(0, types.SimpleNamespace(find_spec=find_spec))
-from jfsed_jax.sed import events, scoring
-dog = [events.Event("a.wav", 0.0, 1.0, "Dog")]
-print(scoring.score(dog, dog, filenames=["a.wav"], classes=["Dog"])["event_f1"]["macro"])
+{SCORES}
 assert "pkg_resources" not in sys.modules
 """
 
@@ -186,6 +190,14 @@ def test_scores_need_no_pkg_resources():
     """Which dcase_util imports, and setuptools 81 dropped."""
     command = [sys.executable, "-c", WITHOUT_PKG_RESOURCES]
     done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "100.0\n"), done.stderr
+
+
+def test_what_an_old_setuptools_warns_of_is_kept_from_users(tmp_path):
+    (tmp_path / "pkg_resources.py").write_text("import warnings; warnings.warn('deprecated')")
+    command = [sys.executable, "-W", "error", "-c", SCORES]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stdout) == (0, "100.0\n"), done.stderr
 
 
