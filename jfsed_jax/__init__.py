@@ -5,6 +5,9 @@ docs/api.md tells what each one takes and gives.
 """
 
 import importlib
+import importlib.util
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.3.0"
@@ -75,6 +78,27 @@ _HOMES = {
     "write_report": "report.run_page",
 }
 __all__ = [*_HOMES, "__version__"]
+
+
+def _find_configs() -> None:
+    """In a clone the configs lie beside the package, not in it as in a wheel.
+
+    An editable install finds them; sources that only hide an installed wheel, such as those of
+    ``python`` started at the root of a clone, would be without.
+    """
+    name = f"{__name__}.configs"
+    beside = Path(__file__).parents[1] / "configs/__init__.py"
+    if Path(__file__).with_name("configs").is_dir() or not beside.exists():
+        return
+    spec = importlib.util.spec_from_file_location(
+        name, beside, submodule_search_locations=[str(beside.parent)]
+    )
+    assert spec and spec.loader
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+
+_find_configs()
 
 
 def __getattr__(name: str) -> Any:

@@ -126,8 +126,20 @@ def test_the_source_archive_is_the_repository(source_archive, files):
     assert launchers["launch/test"] & 0o100  # it can be run
 
 
+def test_sources_that_hide_an_installed_wheel_find_their_configs(unpacked, installed, tmp_path):
+    """As `python` at the root of a clone imports them, after `pip install .`."""
+    show = "import jfsed_jax.configs as c, jfsed_jax as j; print(j.__file__); print(c.__file__)"
+    # -I -S: without what is installed here, where an editable install would find the configs.
+    code = f"import sys; sys.path[:0] = {[str(unpacked), str(installed)]}; {show}"
+    done = call(sys.executable, "-I", "-S", "-c", code, cwd=tmp_path)
+    assert done.stdout.split() == [
+        str(unpacked / "jfsed_jax/__init__.py"),
+        str(unpacked / "configs/__init__.py"),
+    ]
+
+
 def test_the_tests_of_the_source_archive_find_what_they_import(unpacked, installed):
-    # -P: not the package that lies there without its configs, but the installed one.
+    # -P: not the package that lies there, but the installed one.
     command = ["-P", "-m", "pytest", "--collect-only", "-qq", "-p", "no:cacheprovider"]
     call(sys.executable, *command, cwd=unpacked, PYTHONPATH=str(installed))
 
