@@ -1,4 +1,4 @@
-"""Commands about a data folder: prepare, inspect."""
+"""Commands about a data folder: prepare, inspect, openmix."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -39,6 +39,25 @@ def run_inspect(args: argparse.Namespace) -> int:
     from jfsed_jax.report.inspection import write_page
 
     print(write_page(_prepared(args), args.output))
+    return 0
+
+
+def define_openmix(parser: CommandParser) -> None:
+    """Adds the flags of `run_openmix`."""
+    meaning = "Clone of github.com/karolpiczak/ESC-10 at commit 553c8f1."
+    parser.require("--esc10", meaning, metavar="DIR")
+    meaning = "Clone of github.com/Jakobovski/free-spoken-digit-dataset."
+    parser.require("--fsdd", meaning, metavar="DIR")
+    parser.require("--out", "Where to make the data folder.", metavar="DIR")
+    meaning = "Processes that mix; by default one per core."
+    parser.add("--workers", meaning, type=number(int, 1), metavar="N")
+
+
+def run_openmix(args: argparse.Namespace) -> int:
+    """Mixes the set and prints where it is; run again, it goes on where it stopped."""
+    from jfsed_jax.datasets.openmix import mix
+
+    print(mix(args.esc10, args.fsdd, args.out, workers=args.workers))
     return 0
 
 

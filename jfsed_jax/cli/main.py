@@ -51,6 +51,12 @@ COMMANDS = {
         data.define_inspect,
         data.run_inspect,
     ),
+    "openmix": Command(
+        "Mix real recordings, which are public, into an open benchmark: minutes.",
+        "--esc10=ESC-10 --fsdd=free-spoken-digit-dataset --out=openmix",
+        data.define_openmix,
+        data.run_openmix,
+    ),
     "train": Command(
         "Train a system, or go on training it.",
         f"--config={_CONFIG} --data=DIR --workdir=W --config.epochs=20",

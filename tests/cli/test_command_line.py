@@ -32,6 +32,7 @@ FLAGS = {
     "demo": "workdir",
     "prepare": "data* features strict workers",
     "inspect": "data* features strict workers output",
+    "openmix": "esc10* fsdd* out* workers",
     "train": "config* data* workdir* features strict",
     "evaluate": (
         "workdir* checkpoint model postprocess data features seed split tune_thresholds score_files"
