@@ -20,7 +20,7 @@ Layouts differ:
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -49,8 +49,11 @@ _GRU_LEAVES = {
 _COUNTER = "num_batches_tracked"  # of every batch norm; unused as long as it has a momentum
 
 
-def _torch_names(path: tuple[str, ...]) -> list[str]:
-    """The name of one of our variables there; two names, one a direction, for a GRU's."""
+Names = Callable[[tuple[str, ...]], list[str]]
+
+
+def torch_names(path: tuple[str, ...]) -> list[str]:
+    """The name there of the variable at `path`; two names, one a direction, for a GRU's."""
     if path[0] == "distillation":
         return [".".join(path) + ".weight"]
     *modules, leaf = path
@@ -64,19 +67,19 @@ def _torch_names(path: tuple[str, ...]) -> list[str]:
     return [name]
 
 
-def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def to_torch(variables: Mapping[str, Any], names: Names = torch_names) -> dict[str, np.ndarray]:
     """A ``state_dict`` of arrays: ``{name: torch.from_numpy(array)}`` loads strictly.
 
     Args:
       variables: ``params`` with ``teacher``, ``student``, ``distillation``, and ``batch_stats``
         with ``teacher``, ``student``, as a `TrainState` holds them. Any of these may be left out.
+      names: of a variable by its path, for modules that are called otherwise.
     """
     state = {}
     for tree in variables.values():
         for path, value in flatten_dict(tree).items():
-            names = _torch_names(path)
-            value = np.asarray(value)
-            for name, part in zip(names, [value] if len(names) == 1 else value, strict=True):
+            own, value = names(path), np.asarray(value)
+            for name, part in zip(own, [value] if len(own) == 1 else value, strict=True):
                 part = part.transpose(3, 2, 0, 1) if part.ndim == 4 else part.T
                 state[name] = np.array(part, order="C")
                 if name.endswith("running_mean"):
@@ -84,12 +87,15 @@ def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return state
 
 
-def from_torch(state_dict: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
+def from_torch(
+    state_dict: Mapping[str, Any], like: Mapping[str, Any], names: Names = torch_names
+) -> dict[str, Any]:
     """Our variables with PyTorch's values.
 
     Args:
       state_dict: name -> tensor on the CPU, or array.
       like: variables of the wanted structure, see `to_torch`; only shapes and types are used.
+      names: see `to_torch`.
 
     Raises:
       InputError: a name is missing, left over, or has another shape.
@@ -107,12 +113,12 @@ def from_torch(state_dict: Mapping[str, Any], like: Mapping[str, Any]) -> dict[s
     for collection, tree in like.items():
         found = {}
         for path, wanted in flatten_dict(tree).items():
-            names = _torch_names(path)
-            parts = [take(name) for name in names]
+            own = names(path)
+            parts = [take(name) for name in own]
             value = parts[0] if len(parts) == 1 else np.stack(parts)
             if value.shape != wanted.shape:
                 raise InputError(
-                    f"{names[0]!r} has shape {value.shape} in our layout, expected {wanted.shape}: "
+                    f"{own[0]!r} has shape {value.shape} in our layout, expected {wanted.shape}: "
                     "is it of the same config?"
                 )
             found[path] = np.array(value, wanted.dtype, order="C")  # a copy: tensors share memory
