@@ -71,6 +71,7 @@ def make_detector(
         step=20,
         seed=k,
         model="student",
+        tags="student",
         models=Models(None, ByMel(stride)),
         variables={"teacher": {}, "student": {}},
         posteriors_of=posteriors_of,

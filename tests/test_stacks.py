@@ -76,9 +76,8 @@ def durations():
 
 def windows():
     """Every rule's windows, knee and its height."""
-    found = window_rules.class_windows(
-        durations(), frame_rate=FRAME_RATE, options=defaults.rule_options()
-    )
+    options = defaults.rule_options(clear_knee=0.3)  # as when they were stored
+    found = window_rules.class_windows(durations(), frame_rate=FRAME_RATE, options=options)
     return {
         "windows": np.array([[w.fixed, w.avg, w.esp, w.knee_index] for w in found]),
         "knees": np.array([[w.knee, w.height, w.mean] for w in found]),

@@ -16,6 +16,7 @@ import numpy as np
 from jfsed_jax.errors import InputError
 
 SHORTEST_SECONDS = 0.1  # less than this is not a recording
+NEPERS_PER_DB = 0.11512925  # ln(10) / 20: log-mel is a natural logarithm of magnitudes
 
 
 @dataclass(frozen=True)

@@ -25,17 +25,28 @@ from jfsed_jax.sed.events import encode_events
 Item = dict[str, np.ndarray]
 
 
-def to_arrays(item, *, num_classes: int, frame_rate: float, kind: str) -> Item:
+def to_arrays(
+    item, *, num_classes: int, frame_rate: float, kind: str, floor_labels: int = 0
+) -> Item:
     """One prepared clip as the arrays of a batch.
+
+    Args:
+      item: of a `Clips`.
+      num_classes, frame_rate: C, and frames per second of ``mel``.
+      kind: of `selection.KINDS`.
+      floor_labels: frames of ``mel`` in a frame of the labels as the DCASE 2019 baseline has them:
+        onset and offset are both floored to such frames, and an event within one is lost. 0: both
+        are rounded to the nearest frame of ``mel``, and every event has one.
 
     Returns:
       ``mel`` <float16>[T, F], ``clip_labels`` <float32>[C], ``frame_labels`` <uint8>[T, C],
       ``is_weak`` and ``is_strong`` <float32>[].
     """
+    events = item["onsets"], item["offsets"], item["labels"]
+    if floor_labels:
+        events = _floored(*events, frame_rate, floor_labels)
     frame_labels = encode_events(
-        item["onsets"],
-        item["offsets"],
-        item["labels"],
+        *events,
         num_frames=item["mel"].shape[0],
         num_classes=num_classes,
         frame_rate=frame_rate,
@@ -49,19 +60,25 @@ def to_arrays(item, *, num_classes: int, frame_rate: float, kind: str) -> Item:
     }
 
 
+def _floored(onsets, offsets, labels, frame_rate: float, frames: int):
+    """Events whose edges lie on a grid of so many frames, at or before their own."""
+    first, last = (np.floor(seconds * frame_rate) // frames for seconds in (onsets, offsets))
+    kept = last > first
+    step = frames / frame_rate
+    return first[kept] * step, last[kept] * step, labels[kept]
+
+
 def read_clips(
     sources: Sequence[tuple[str, Clips]],
     positions: Sequence[int] | np.ndarray,
-    *,
-    num_classes: int,
-    frame_rate: float,
+    **labels: Any,
 ) -> Item:
     """The arrays of `to_arrays` for several clips, with a leading axis.
 
     Args:
       sources: (kind, clips) as `sources_of_batch` lists them.
       positions: <int>[B] of clips, counted through all sources in order.
-      num_classes, frame_rate: C, and frames per second of ``mel``.
+      labels: ``num_classes``, ``frame_rate`` and the others of `to_arrays`.
     """
     ends = np.cumsum([len(source) for _, source in sources])
     arrays: Item = {}
@@ -69,9 +86,7 @@ def read_clips(
         number = int(np.searchsorted(ends, position, side="right"))
         kind, source = sources[number]
         item = source[int(position - ends[number]) + len(source)]
-        for name, value in to_arrays(
-            item, num_classes=num_classes, frame_rate=frame_rate, kind=kind
-        ).items():
+        for name, value in to_arrays(item, kind=kind, **labels).items():
             if name not in arrays:
                 arrays[name] = np.empty((len(positions), *value.shape), value.dtype)
             arrays[name][row] = value
@@ -85,13 +100,7 @@ def sources_of_batch(
     return [(kind, sources[kind]) for kind, total in composition.items() if total]
 
 
-def all_clips(
-    sources: Mapping[str, Clips],
-    composition: Mapping[str, int],
-    *,
-    num_classes: int,
-    frame_rate: float,
-) -> Item:
+def all_clips(sources: Mapping[str, Clips], composition: Mapping[str, int], **labels: Any) -> Item:
     """Every clip that batches draw from; ``arrays[name][positions]`` is that of `batches`.
 
     Args: see `batches`.
@@ -102,7 +111,7 @@ def all_clips(
     """
     listed = sources_of_batch(sources, composition)
     everything = range(sum(len(source) for _, source in listed))
-    return read_clips(listed, everything, num_classes=num_classes, frame_rate=frame_rate)
+    return read_clips(listed, everything, **labels)
 
 
 def positions_in_whole(
@@ -119,6 +128,29 @@ def positions_in_whole(
     return np.concatenate(found)
 
 
+def check_filled(
+    counts: Mapping[str, int], composition: Mapping[str, int], processes: int = 1
+) -> None:
+    """Refuses a batch with kinds of which there are no clips, and names all of them.
+
+    Args:
+      counts: training clips by kind.
+      composition: see `batches`.
+      processes: that share the clips; each needs one of every kind.
+    """
+    wanted = {kind: total for kind, total in composition.items() if total}
+    missing = [kind for kind in wanted if counts.get(kind, 0) < processes]
+    if not missing:
+        return
+    found = " and ".join(f"{counts.get(kind, 0)} {kind} training clips" for kind in missing)
+    asked = " and ".join(f"config.batch.{kind} = {wanted[kind]}" for kind in missing)
+    hint = "add such clips"
+    if len(missing) < len(wanted):
+        left_out = " ".join(f"--config.batch.{kind}=0" for kind in missing)
+        hint += f", or leave them out with {left_out}"
+    raise InputError(f"the data has {found} with audio, but {asked}: {hint}")
+
+
 def _order(
     sources: Mapping[str, Clips],
     composition: Mapping[str, int],
@@ -127,24 +159,20 @@ def _order(
     processes: int,
 ) -> grain.MapDataset:
     """Endless batches of positions <int32>[B], counted as in `read_clips`; see `batches`."""
+    for kind, total in composition.items():
+        if total % processes:
+            raise InputError(
+                f"config.batch.{kind} = {total} cannot be shared by {processes} processes: make it "
+                "a multiple"
+            )
+    check_filled({kind: len(clips) for kind, clips in sources.items()}, composition, processes)
     datasets = []
     first = 0
     for number, (kind, total) in enumerate(composition.items()):
         if not total:
             continue
-        per_process, rest = divmod(total, processes)
-        if rest:
-            raise InputError(
-                f"config.batch.{kind} = {total} cannot be shared by {processes} processes: make it "
-                "a multiple"
-            )
+        per_process = total // processes
         count = len(sources.get(kind, ()))
-        if count // processes < 1:
-            raise InputError(
-                f"the data has {count} {kind} training clips with audio, but "
-                f"config.batch.{kind} = {total}: add such clips, or leave them out with "
-                f"--config.batch.{kind}=0"
-            )
         clips = range(first, first + count)
         first += count
         dataset = grain.MapDataset.source(clips).seed(seed + number)[process::processes]
@@ -170,24 +198,23 @@ def batches(
     sources: Mapping[str, Clips],
     composition: Mapping[str, int],
     *,
-    num_classes: int,
-    frame_rate: float,
     seed: int,
     start: int = 0,
     process: int = 0,
     processes: int = 1,
     threads: int = 2,
+    **labels: Any,
 ) -> Iterator[Item]:
     """Endless batches from step `start` on.
 
     Args:
       sources: prepared clips by kind, ``weak``, ``unlabelled``, ``strong``.
       composition: clips of each kind in the batch of all processes; 0 leaves a kind out.
-      num_classes, frame_rate: C, and frames per second of ``mel``.
       seed: of the order.
       start: the step of the first batch.
       process, processes: this process's index and how many share the batch.
       threads: that read ahead.
+      labels: see `read_clips`.
 
     Yields:
       ``mel`` <float16>[B, T, F], ``clip_labels`` <float32>[B, C], ``frame_labels``
@@ -197,12 +224,7 @@ def batches(
       InputError: a kind has too few clips for its place in the batch.
     """
     order = _order(sources, composition, seed, process, processes)
-    read = partial(
-        read_clips,
-        sources_of_batch(sources, composition),
-        num_classes=num_classes,
-        frame_rate=frame_rate,
-    )
+    read = partial(read_clips, sources_of_batch(sources, composition), **labels)
     yield from _iterate(order.map(read), start, threads)
 
 

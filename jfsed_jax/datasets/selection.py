@@ -57,10 +57,12 @@ class TrainingData:
     Attributes:
       train: sources by kind (`KINDS`), without the held-out clips; kinds without clips are absent.
       held: clips to select by, likewise.
+      development: the clips of the validation split, where they select and none are held out.
     """
 
     train: dict[str, Subset]
     held: dict[str, Subset]
+    development: Clips | None = None
 
 
 def holdout_split(source: Clips, share: float, seed: int) -> tuple[Subset, Subset]:
@@ -77,8 +79,14 @@ def data_seed(config, k: int) -> int:
 
 
 def split_data(prepared: Prepared, config, k: int = 0) -> TrainingData:
-    """Holds out `evaluation.holdout` of the weak and of the strong clips, as seed `k` does."""
+    """Holds out `evaluation.holdout` of the weak and of the strong clips, as seed `k` does.
+
+    With ``evaluation.select_on = "validation"`` all are trained on, and that split selects.
+    """
     share, seed = config.evaluation.holdout, data_seed(config, k)
+    development = None
+    if config.evaluation.select_on == "validation":
+        share, development = 0.0, prepared.splits.get("validation")
     train, held = {}, {}
     for number, (kind, name) in enumerate(KINDS.items()):
         if name not in prepared.splits:
@@ -86,4 +94,5 @@ def split_data(prepared: Prepared, config, k: int = 0) -> TrainingData:
         clips = prepared.splits[name]
         kept = 0.0 if kind == "unlabelled" else share
         train[kind], held[kind] = holdout_split(clips, kept, seed + number)
-    return TrainingData(train, {kind: clips for kind, clips in held.items() if len(clips)})
+    held = {kind: clips for kind, clips in held.items() if len(clips)}
+    return TrainingData(train, held, development)

@@ -27,6 +27,7 @@ from jfsed_jax.method.system import Models, models_from_config
 from jfsed_jax.runs import checkpoints
 from jfsed_jax.runs.workdir import Workdir, check_format, upgraded
 from jfsed_jax.seams import call, resolve
+from jfsed_jax.sed.events import Event
 from jfsed_jax.sed.postprocessing import DECODERS, Decode
 from jfsed_jax.sed.window_rules import RULES, rule_options, window_sizes
 
@@ -44,6 +45,7 @@ class Detector:
       step: of the checkpoint.
       seed: which of the run's `num_seeds`, counted from 0.
       model: whose posteriors these are, of `prediction.MODELS`.
+      tags: whose clip posteriors, of the same.
       models: teacher and student.
       variables: ``teacher`` and ``student``, each with parameters and batch statistics.
       posteriors_of: ``(variables, mel [B, T, F]) -> Posteriors``.
@@ -57,6 +59,7 @@ class Detector:
     step: int
     seed: int
     model: str
+    tags: str
     models: Models
     variables: Variables
     posteriors_of: PosteriorsOf
@@ -121,12 +124,27 @@ def windows_of(meta, page, rule: str) -> np.ndarray:
 
 
 def make_decoder(page, windows: np.ndarray, *, classes, frame_rate, threshold=None) -> Decode:
-    """The decoder that a config's ``postprocess`` page names, see `postprocessing.Decode`."""
+    """The decoder that a config's ``postprocess`` page names, see `postprocessing.Decode`.
+
+    Args:
+      page: with ``gate`` off, the decoder gets no clip posteriors. ``threshold`` and ``medians``
+        are the paper's decoder's; others have their own.
+      windows: <int64>[C] median windows in frames.
+      classes, frame_rate: C labels, frames of the posteriors per second.
+      threshold: in place of the page's, one or <float>[C].
+    """
     make = resolve(page.decoder, DECODERS, "config.postprocess.decoder")
     options = {"classes": classes, "frame_rate": frame_rate}
+    if page.decoder in DECODERS:
+        options |= {"threshold": page.threshold, "medians": page.medians}
     if threshold is not None:
         options["threshold"] = threshold
-    return call(partial(make, windows), "config.postprocess.decoder", **options)
+    decode: Decode = call(partial(make, windows), "config.postprocess.decoder", **options)
+    return decode if page.gate else partial(_ungated, decode)
+
+
+def _ungated(decode: Decode, clip, frames: np.ndarray, filenames) -> list[Event]:
+    return decode(None, frames, filenames)
 
 
 def load(
@@ -180,6 +198,7 @@ def load(
     front_end = FrontEnd(**meta["front_end"])
     _check_variables(models, variables, (front_end.num_frames, front_end.n_mels), files)
     model = model or config.evaluation.model
+    tags = config.evaluation.tags if model == "student" else model
     return Detector(
         workdir=files,
         config=config,
@@ -189,9 +208,10 @@ def load(
         step=step,
         seed=seed,
         model=model,
+        tags=tags,
         models=models,
         variables=variables,
-        posteriors_of=make_posteriors(models, model),
+        posteriors_of=make_posteriors(models, model, tags),
     )
 
 

@@ -81,7 +81,7 @@ def evaluate(
       split: ``validation`` or ``eval``.
       rule: of the median windows, see `Detector.windows`; the config's if None.
       tune: take the thresholds of the frame posteriors, class by class, from the strong clips that
-        training held out, and not 0.5; never from the split that is scored.
+        training held out, and not the config's; never from the split that is scored.
       score_files: also write one TSV of posteriors a clip into this folder.
       output: the posteriors of the split's clips where they are known; computed if None.
       decode: in place of the config's decoder.
@@ -166,14 +166,19 @@ def describe_scores(
     a decoder was handed in."""
     clips = prepared.splits[split]
     decoder = decoder or detector.config.postprocess.decoder
+    page = detector.config.evaluation
     return {
         "system": detector.config.system,
         "data": prepared.data,
         "split": split,
         "model": detector.model,
+        "tags": detector.tags,
+        "selected": f"{page.select_by} on {page.select_on}",
         "reference": hashlib.sha256(repr((clips.filenames, clips.reference)).encode()).hexdigest(),
         "postprocess": rule,
         "decoder": decoder,
+        "gate": detector.config.postprocess.gate,
+        "medians": detector.config.postprocess.medians,
         "windows": detector.windows(rule).tolist(),
         "thresholds": None if thresholds is None else thresholds.tolist(),
         "checkpoint_step": detector.step,
@@ -192,13 +197,15 @@ def _tuned_thresholds(detector: Detector, prepared: Prepared, rule: str) -> np.n
         )
     output = detector.posteriors(Mels(held))
     names = set(held.filenames)
+    page = detector.config.postprocess
     thresholds, _ = tune_thresholds(
-        output.clip,
+        output.clip if page.gate else None,
         output.frames,
         detector.windows(rule),
         [e for e in prepared.splits[KINDS["strong"]].events if e.filename in names],
         filenames=held.filenames,
         classes=detector.classes,
         frame_rate=detector.frame_rate,
+        medians=page.medians,
     )
     return thresholds

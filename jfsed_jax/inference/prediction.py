@@ -39,38 +39,47 @@ class Posteriors(NamedTuple):
 PosteriorsOf = Callable[[Variables, jax.Array], Posteriors]
 
 
-def make_posteriors(models: Models, model: str = "student") -> PosteriorsOf:
+def make_posteriors(models: Models, model: str = "student", tags: str = "student") -> PosteriorsOf:
     """A jitted ``(variables, mel <float>[B, T, F]) -> Posteriors``.
 
     Args:
       models: teacher and student, without a mapped axis.
       model: whose outputs: ``student``, ``teacher``, or the ``mean`` of both. Frames are those of
         the student: a teacher's frame is repeated over the frames it covers.
+      tags: whose clip posteriors stand beside the student's frames, of the same three; where
+        `model` is another, they are its own.
 
     The variables are ``{"teacher": V, "student": V}`` with V of `state.model_variables`.
     """
-    if model not in MODELS:
-        raise InputError(f"model {model!r}: expected one of {', '.join(MODELS)}")
+    for name, chosen in (("model", model), ("tags", tags)):
+        if chosen not in MODELS:
+            raise InputError(f"{name} {chosen!r}: expected one of {', '.join(MODELS)}")
     modules = models.named()
-    wanted = ("student", "teacher") if model == "mean" else (model,)
+    members = {"student": ("student",), "teacher": ("teacher",), "mean": ("student", "teacher")}
+    frames_of = members[model]
+    clip_of = members[tags] if model == "student" else frames_of
 
     @jax.jit
     def posteriors(variables: Variables, mel: jax.Array) -> Posteriors:
         mel = mel.astype(jnp.float32)
         student = jax.eval_shape(modules["student"].apply, variables["student"], mel)
         frames = student.frames.shape[1]
-        outputs = []
-        for name in wanted:
+        clips, covered = {}, {}
+        for name in dict.fromkeys(frames_of + clip_of):
             output: Any = modules[name].apply(variables[name], mel)
+            clips[name] = output.clip
             # Frame t of the student's T' lies in frame t T'' // T' of a teacher with T''.
             own = output.frames.shape[1]
-            covered = output.frames[:, np.arange(frames) * own // frames]
-            outputs.append(Posteriors(output.clip, covered))
-        if model != "mean":
-            return outputs[0]
-        return jax.tree.map(lambda a, b: (a + b) / 2, *outputs)
+            covered[name] = output.frames[:, np.arange(frames) * own // frames]
+        return Posteriors(_mean(clips, clip_of), _mean(covered, frames_of))
 
     return posteriors
+
+
+def _mean(outputs, names):
+    """One model's output, or the mean of two."""
+    chosen = [outputs[name] for name in names]
+    return chosen[0] if len(chosen) == 1 else (chosen[0] + chosen[1]) / 2
 
 
 def clip_posteriors(

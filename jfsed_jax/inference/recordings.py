@@ -36,8 +36,8 @@ def recording_posteriors(detector: Detector, waveform: np.ndarray) -> np.ndarray
     """Gated frame posteriors of a recording of any length.
 
     A recording longer than a clip is cut into clips that overlap by half. Each clip's frames are
-    multiplied by its own tags (figure 4), then clips are cross-faded: a frame counts more the
-    closer it is to the middle of a clip.
+    multiplied by its own tags (figure 4; not where ``config.postprocess.gate`` is off), then clips
+    are cross-faded: a frame counts more the closer it is to the middle of a clip.
 
     Args:
       detector: a trained system.
@@ -60,7 +60,9 @@ def recording_posteriors(detector: Detector, waveform: np.ndarray) -> np.ndarray
     mel = log_mel(padded, front_end)
     clips = [mel[start : start + clip_frames] for start in starts]
     output = detector.posteriors(clips, progress=len(clips) > 60)
-    gated = output.frames * (output.clip > 0.5)[:, None, :]
+    gated = output.frames
+    if detector.config.postprocess.gate:
+        gated = gated * (output.clip > 0.5)[:, None, :]
 
     length = gated.shape[1]
     fade = 1 - np.abs(np.linspace(-1, 1, length + 2)[1:-1, None])

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-_NEPERS_PER_DB = 0.11512925  # ln(10) / 20: log-mel is a natural logarithm of magnitudes
+from jfsed_jax.audio.front_end import NEPERS_PER_DB
 
 
 def _shift(key, batch, share):
@@ -28,7 +28,7 @@ def _colour(key, batch, gain_db, filter_db):
     gain = jax.random.uniform(gain_key, (clips, 1), minval=-gain_db, maxval=gain_db)
     knots = jax.random.uniform(filter_key, (clips, 6), minval=-filter_db, maxval=filter_db)
     curve = jax.image.resize(knots, (clips, bands), "linear")
-    return batch | {"mel": batch["mel"] + _NEPERS_PER_DB * (gain + curve)[:, None, :]}
+    return batch | {"mel": batch["mel"] + NEPERS_PER_DB * (gain + curve)[:, None, :]}
 
 
 def _mix(key, batch, probability):

@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jfsed_jax.audio.front_end import NEPERS_PER_DB
 from jfsed_jax.kernels.bigru import LOOPS, recurrence
 from jfsed_jax.kernels.convolution import convolve
 from jfsed_jax.kernels.dropout import Dropout
@@ -137,11 +138,18 @@ class DisentangledAttention(nn.Module):
         return nn.sigmoid((pooled * kernel).sum(1) + bias), nn.sigmoid(logits)
 
 
-def normalise(mel: jax.Array, train: bool, *, affine: bool = True, **batch_norm) -> jax.Array:
+def normalise(
+    mel: jax.Array, train: bool, *, affine: bool = True, floor_db: float = 0.0, **batch_norm
+) -> jax.Array:
     """Batch norm per mel band, [B, T, F] float32; called within a module, its first layer.
 
-    One mean and variance per mel band: the normalisation that travels with the weights.
+    One mean and variance per mel band: the normalisation that travels with the weights. Before it
+    a `floor_db` above 0 raises each clip's log-mel to at least that far below the clip's peak.
     """
+    mel = mel.astype(jnp.float32)
+    if floor_db:
+        peak = mel.max((1, 2), keepdims=True)
+        mel = jnp.maximum(mel, peak - floor_db * NEPERS_PER_DB)
     # A log-mel is far from 0, where the mean of squares less the square of the mean loses digits.
     return nn.BatchNorm(
         use_running_average=not train,
@@ -150,7 +158,7 @@ def normalise(mel: jax.Array, train: bool, *, affine: bool = True, **batch_norm)
         use_bias=affine,
         name="input_norm",
         **batch_norm,
-    )(mel.astype(jnp.float32))
+    )(mel)
 
 
 class GatedBlock(nn.Module):

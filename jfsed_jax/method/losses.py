@@ -77,19 +77,21 @@ def adaptive_focal(
     return _per_clip(-adaptive_weight(p_true, gamma, form) * _log(p_true))
 
 
-def guided_consistency(p: jax.Array, guide: jax.Array) -> jax.Array:
+def guided_consistency(p: jax.Array, guide: jax.Array, scale: jax.Array | float = 1.0) -> jax.Array:
     """``L_con`` of equation 3: BCE of a model's clip output against the other's decisions.
 
     Args:
       p: <float32>[B, C] clip probabilities of the model that learns.
       guide: <float32>[B, C] clip probabilities of the model that guides; binarised at 0.5, no
         gradient (Guided Learning, arXiv 1906.02517).
+      scale: factor of both, probabilities and decisions, within the BCE: where Guided Learning's
+        released code has the weight alpha that the paper has before it.
 
     Returns:
       <float32>[B].
     """
     decisions = lax.stop_gradient(guide > 0.5).astype(p.dtype)
-    return binary_cross_entropy(p, decisions)
+    return binary_cross_entropy(scale * p, scale * decisions)
 
 
 def mean_squared_error(x: jax.Array, y: jax.Array) -> jax.Array:
@@ -113,6 +115,21 @@ def to_distillation_space(features: jax.Array, kernel: jax.Array, num_frames: in
     if num_frames % own:  # frame t of T lies in frame t T' // T
         return projected[:, np.arange(num_frames) * own // num_frames]
     return jnp.repeat(projected, num_frames // own, axis=1)
+
+
+def interpolate_frames(maps: jax.Array, num_frames: int) -> jax.Array:
+    """[B, T', E] -> [B, num_frames, E]: between the middles of frames linearly, flat beyond."""
+    return jax.image.resize(maps, (maps.shape[0], num_frames, maps.shape[2]), "linear")
+
+
+def pool_frames(maps: jax.Array, num_frames: int) -> jax.Array:
+    """[B, T, E] -> [B, num_frames, E]: means of the frames that lie in each longer one.
+
+    As in `to_distillation_space`, frame t of T lies in frame ``t num_frames // T``.
+    """
+    longer = np.arange(maps.shape[1]) * num_frames // maps.shape[1]
+    members = (longer == np.arange(num_frames)[:, None]).astype(np.float32)
+    return jnp.einsum("nt,bte->bne", members / members.sum(1, keepdims=True), maps)
 
 
 def frame_distance(teacher: jax.Array, student: jax.Array) -> jax.Array:

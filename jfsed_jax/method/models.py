@@ -42,7 +42,8 @@ class Output(NamedTuple):
     Attributes:
       clip: <float32>[B, C] probability that the class occurs in the clip (tagging branch).
       frames: <float32>[B, T', C] posterior of the class in the frame (detection branch).
-      features: <float32>[B, T', D] output of the CNN blocks, which distillation compares.
+      features: <float32>[B, T', D] output of the CNN blocks, which distillation compares; before
+        or after the last dropout, see `CNN`.
     """
 
     clip: jax.Array
@@ -61,6 +62,9 @@ class CNN(nn.Module):
       batch_norm_momentum: share of the old running statistics that a step keeps.
       axis_name: the mapped axis over which batch statistics are averaged, or None.
       dtype: the type of the computation.
+      clip_floor_db: see `layers.normalise`.
+      before_dropout: whether the features of `Output` are those before the last dropout. The
+        branches see those after it.
     """
 
     classes: int
@@ -73,27 +77,38 @@ class CNN(nn.Module):
     batch_norm_epsilon: float
     axis_name: str | None = None
     dtype: Any = jnp.float32
+    clip_floor_db: float = 0.0
+    before_dropout: bool = False
 
     @property
     def time_stride(self) -> int:
         """Frames of the input that one frame of the output lasts."""
         return math.prod(time for time, _ in self.pools)
 
-    def features(self, mel: jax.Array, train: bool) -> jax.Array:
-        """[B, T, F] -> [B, T', D]; called by the compact ``__call__`` of a subclass."""
+    def features(self, mel: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
+        """[B, T, F] -> [B, T', D], for the branches, and those of `Output` as float32.
+
+        Called by the compact ``__call__`` of a subclass.
+        """
         batch_norm: dict[str, Any] = {
             "momentum": self.batch_norm_momentum,
             "epsilon": self.batch_norm_epsilon,
             "axis_name": self.axis_name if train else None,
         }
-        x = normalise(mel, train, **batch_norm).astype(self.dtype)[..., None]
+        x = normalise(mel, train, floor_db=self.clip_floor_db, **batch_norm)
+        x = x.astype(self.dtype)[..., None]
         blocks = zip(self.filters, self.kernels, self.pools, self.convs, strict=True)
         for i, (filters, kernel, pool, convs) in enumerate(blocks):
+            # The last block's dropout comes here where features without it are asked for.
+            apart = self.before_dropout and i == len(self.filters) - 1
+            dropout = 0.0 if apart else self.dropout
             x = ConvBlock(
-                filters, kernel, pool, convs, self.dropout, batch_norm, self.dtype,
-                name=f"block_{i}",
-            )(x, train)  # fmt: skip
-        return x.reshape(*x.shape[:2], -1)
+                filters, kernel, pool, convs, dropout, batch_norm, self.dtype, name=f"block_{i}"
+            )(x, train)
+        given = x = x.reshape(*x.shape[:2], -1)
+        if self.before_dropout:
+            x = Dropout(self.dropout)(x, train)
+        return x, given.astype(jnp.float32)
 
 
 class CRNN(CNN, kw_only=True):
@@ -121,7 +136,7 @@ class CRNN(CNN, kw_only=True):
           mel: <float>[B, T, F] log-mel.
           train: batch statistics of this batch, dropout on (needs the ``dropout`` key).
         """
-        features = self.features(mel, train)
+        features, given = self.features(mel, train)
         recurrent = features
         for i in range(self.gru_layers):
             recurrent = BiGRU(self.gru_hidden, self.dtype, self.gru_loop, name=f"gru_{i}")(
@@ -137,7 +152,7 @@ class CRNN(CNN, kw_only=True):
         )
         # The paper's ten separate fully connected layers, one column of the kernel each.
         logits = nn.Dense(self.classes, name="aed_classes")(detection.astype(jnp.float32))
-        return Output(clip, nn.sigmoid(logits), features.astype(jnp.float32))
+        return Output(clip, nn.sigmoid(logits), given)
 
 
 class GuidedCNN(CNN, kw_only=True):
@@ -153,9 +168,9 @@ class GuidedCNN(CNN, kw_only=True):
     @nn.compact
     def __call__(self, mel: jax.Array, train: bool = False) -> Output:
         """As `CRNN`."""
-        features = self.features(mel, train)
+        features, given = self.features(mel, train)
         clip, frames = DisentangledAttention(self.classes, self.shares, name="pooling")(features)
-        return Output(clip, frames, features.astype(jnp.float32))
+        return Output(clip, frames, given)
 
 
 class BaselineCRNN(nn.Module):
@@ -182,6 +197,7 @@ class BaselineCRNN(nn.Module):
     axis_name: str | None = None
     dtype: Any = jnp.float32
     gru_loop: str = "scan"
+    clip_floor_db: float = 0.0
 
     @property
     def time_stride(self) -> int:
@@ -193,7 +209,8 @@ class BaselineCRNN(nn.Module):
         """As `CRNN`; ``features`` are those of the CNN."""
         options: dict[str, Any] = {"axis_name": self.axis_name if train else None}
         options["epsilon"] = self.batch_norm_epsilon
-        x = normalise(mel, train, affine=False, momentum=self.input_momentum, **options)
+        scaler = options | {"momentum": self.input_momentum, "floor_db": self.clip_floor_db}
+        x = normalise(mel, train, affine=False, **scaler)
         x = x.astype(self.dtype)[..., None]
         options["momentum"] = self.batch_norm_momentum
         for i, block in enumerate(zip(self.filters, self.kernels, self.pools, strict=True)):
@@ -244,7 +261,7 @@ def feature_shares(clip_labels: np.ndarray, least: float) -> tuple[float, ...]:
     """Per class ``(1 - m) n_c / max n + m``: how many features its disentangled feature has [GL].
 
     Args:
-      clip_labels: <float>[N, C] tags of the weak training clips; n_c counts those with class c
+      clip_labels: <float>[N, C] tags of the clips that are counted; n_c counts those with class c
         alone.
       least: m.
     """
@@ -264,6 +281,8 @@ def from_config(
     axis_name: str | None,
     shares: Sequence[float] | None = None,
     gru_loop: str = "scan",
+    clip_floor_db: float = 0.0,
+    before_dropout: bool = False,
 ) -> nn.Module:
     """The model that a config's ``teacher`` or ``student`` page describes.
 
@@ -281,6 +300,7 @@ def from_config(
       axis_name: see `CNN`.
       shares: see `GuidedCNN`; all features where None.
       gru_loop: see `layers.BiGRU`.
+      clip_floor_db, before_dropout: see `CNN`.
 
     Raises:
       InputError: there is no such class, or the page does not fit its fields.
@@ -299,6 +319,8 @@ def from_config(
         "batch_norm_epsilon": batch_norm["epsilon"],
         "shares": tuple(shares or (1.0,) * classes),
         "gru_loop": gru_loop,
+        "clip_floor_db": clip_floor_db,
+        "before_dropout": before_dropout,
     }
     fields = {field.name for field in dataclasses.fields(architecture)}
     taken = {key: value for key, value in offered.items() if key in fields}

@@ -139,6 +139,8 @@ def joint_terms(
     distillation: tuple[Distilled, ...] = (),
     gamma: float = 2.0,
     focal_form: str = "paper",
+    alignment: str = "repeat",
+    alpha_inside: bool = False,
 ) -> Terms:
     """The terms of ``L_s1`` and ``L_s2`` (equations 5 and 6), systems 2 to 9.
 
@@ -148,6 +150,8 @@ def joint_terms(
       schedules: of the weights and the stage.
       distillation: the distances to minimise.
       gamma, focal_form: of the adaptive focal loss (equation 4).
+      alignment: how the maps get the same frames, see `_aligned`.
+      alpha_inside: see `_guidance`.
     """
     second_stage = schedules.second_stage(step)
 
@@ -162,13 +166,12 @@ def joint_terms(
         weak = supervised(output.clip, batch["clip_labels"])
         terms[f"{name}/weak"] = Term(1.0, weak, batch["is_weak"])
         terms[f"{name}/strong"] = Term(1.0, supervised(output.frames, labels), batch["is_strong"])
-    terms |= _guidance(teacher, student, jnp.ones_like(batch["is_weak"]), step, schedules)
+    everyone = jnp.ones_like(batch["is_weak"])
+    terms |= _guidance(teacher, student, everyone, step, schedules, alpha_inside)
 
     if distillation:
-        num_frames = student.features.shape[1]
         maps = params["distillation"]
-        mapped_t = losses.to_distillation_space(teacher.features, maps["teacher"], num_frames)
-        mapped_s = losses.to_distillation_space(student.features, maps["student"], num_frames)
+        mapped_t, mapped_s = _aligned(teacher.features, student.features, maps, alignment)
     for entry in distillation:
         weight = entry.weight * schedules.beta(step)
         value, clips = entry.distance(mapped_t, mapped_s, batch)
@@ -176,21 +179,52 @@ def joint_terms(
     return terms
 
 
-def _guidance(teacher, student, clips, step, schedules) -> Terms:
-    """Each model's clip outputs against the other's decisions (equation 3)."""
+# How the two maps of equation 2 get the same frames: the teacher's frame repeated over the
+# student's that it covers, or interpolated between; or the student's pooled to the teacher's.
+ALIGNMENTS = ("repeat", "interpolate", "pool")
+
+
+def _aligned(teacher, student, maps, alignment) -> tuple[jax.Array, jax.Array]:
+    """Both features [B, T', D] in the distillation space, [B, T, E] each; T is the student's T'
+    unless the student is pooled."""
+    own, shorter = student.shape[1], teacher.shape[1]
+    mapped = losses.to_distillation_space
+    mapped_s = mapped(student, maps["student"], own)
+    if alignment == "repeat":
+        return mapped(teacher, maps["teacher"], own), mapped_s
+    mapped_t = mapped(teacher, maps["teacher"], shorter)
+    if alignment == "interpolate":
+        return losses.interpolate_frames(mapped_t, own), mapped_s
+    return mapped_t, losses.pool_frames(mapped_s, shorter)
+
+
+def _guidance(teacher, student, clips, step, schedules, alpha_inside) -> Terms:
+    """Each model's clip outputs against the other's decisions (equation 3).
+
+    With `alpha_inside`, alpha is a factor of probabilities and decisions, and not of their BCE.
+    """
     guided = losses.guided_consistency
+    alpha = schedules.alpha(step)
+    weight, scale = (1.0, alpha) if alpha_inside else (alpha, 1.0)
     return {
         "consistency/teacher_to_student": Term(
             schedules.consistency(step), guided(student.clip, teacher.clip), clips
         ),
         "consistency/student_to_teacher": Term(
-            schedules.alpha(step), guided(teacher.clip, student.clip), clips
+            weight, guided(teacher.clip, student.clip, scale), clips
         ),
     }
 
 
 def guided_learning_terms(
-    teacher: Output, student: Output, params, batch: Batch, step, *, schedules: Schedules
+    teacher: Output,
+    student: Output,
+    params,
+    batch: Batch,
+    step,
+    *,
+    schedules: Schedules,
+    alpha_inside: bool = False,
 ) -> Terms:
     """Guided Learning (arXiv 1906.02517), system 1: clip labels of all labelled clips, strong ones
     too, and guidance on the unlabelled ones. As `joint_terms`.
@@ -202,7 +236,7 @@ def guided_learning_terms(
         )
         for name, output in (("teacher", teacher), ("student", student))
     }
-    return terms | _guidance(teacher, student, 1 - labelled, step, schedules)
+    return terms | _guidance(teacher, student, 1 - labelled, step, schedules, alpha_inside)
 
 
 def mean_teacher_terms(
@@ -220,6 +254,25 @@ def mean_teacher_terms(
         "student/strong": Term(1.0, bce(student.frames, labels), batch["is_strong"]),
         "consistency/clip": Term(weight, mse(student.clip, guide.clip)),
         "consistency/frames": Term(weight, mse(student.frames, guide.frames)),
+    }
+
+
+# What a term's sum over its clips is divided by: their number, or that of all clips of the batch.
+NORMALISATIONS = ("own", "batch")
+
+
+def _normalised(terms: Callable[..., Terms], page) -> Callable[..., Terms]:
+    """The terms with the normalisation of a config's ``loss`` page."""
+    return partial(_over_batch, terms) if page.normalisation == "batch" else terms
+
+
+def _over_batch(terms: Callable[..., Terms], *arguments) -> Terms:
+    """Each term of some clips as one of all clips that is 0 for the others."""
+    return {
+        name: term
+        if term.clips is None
+        else Term(term.weight, jnp.where(term.clips > 0, term.value, 0.0))
+        for name, term in terms(*arguments).items()
     }
 
 
@@ -242,21 +295,26 @@ def joint(config, steps_per_epoch: int) -> Objective:
         distillation=distillation,
         gamma=page.gamma,
         focal_form=page.focal_form,
+        alignment=page.alignment,
+        alpha_inside=config.guided.alpha_inside,
     )
     init = partial(distillation_maps, dims=page.distillation_dims)
-    return Objective(terms, init, ramps.weights)
+    return Objective(_normalised(terms, page), init, ramps.weights)
 
 
 def guided_learning(config, steps_per_epoch: int) -> Objective:
     """Guided Learning's objective of a config."""
     ramps = Schedules.of(config, steps_per_epoch)
-    return Objective(partial(guided_learning_terms, schedules=ramps), weights=ramps.weights)
+    inside = config.guided.alpha_inside
+    terms = partial(guided_learning_terms, schedules=ramps, alpha_inside=inside)
+    return Objective(_normalised(terms, config.loss), weights=ramps.weights)
 
 
 def mean_teacher(config, steps_per_epoch: int) -> Objective:
     """The mean teacher's objective of a config."""
     ramps = Schedules.of(config, steps_per_epoch)
-    return Objective(partial(mean_teacher_terms, schedules=ramps), weights=ramps.weights)
+    terms = partial(mean_teacher_terms, schedules=ramps)
+    return Objective(_normalised(terms, config.loss), weights=ramps.weights)
 
 
 # By the names that ``config.scheme`` can have; a function of (config, steps_per_epoch).

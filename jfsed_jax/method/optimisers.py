@@ -1,5 +1,6 @@
 """The optimiser that a config names, and the moving average that it keeps of the parameters."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -42,8 +43,51 @@ def parameter_ema(decay: float) -> optax.GradientTransformation:
 
 def averaged(opt_state) -> Any | None:
     """The moving average of all parameters, or None where the optimiser keeps none."""
-    nodes = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, ParameterEmaState))
-    return next((node.ema for node in nodes if isinstance(node, ParameterEmaState)), None)
+    nodes = jax.tree.leaves(opt_state, is_leaf=_is_average)
+    return next((node.ema for node in nodes if _is_average(node)), None)
+
+
+def with_average(opt_state, changes: Mapping[str, Any]) -> Any:
+    """The same state, some of the averages in place of those that it keeps."""
+
+    def replace(node):
+        return ParameterEmaState(node.ema | changes) if _is_average(node) else node
+
+    return jax.tree.map(replace, opt_state, is_leaf=_is_average)
+
+
+def _is_average(node: Any) -> bool:
+    return isinstance(node, ParameterEmaState)
+
+
+def restarted(
+    optimiser: optax.GradientTransformation, rate: Schedule
+) -> optax.GradientTransformation:
+    """The optimiser, its state made anew at each step whose rate is below that of the step before.
+
+    As Guided Learning's released code does, which compiles a new Adam. What counts the steps of a
+    schedule goes on counting.
+    """
+
+    def init(params):
+        return jnp.zeros((), jnp.int32), optimiser.init(params)
+
+    def update(updates, state, params):
+        count, inner = state
+        falls = rate(count) < rate(jnp.maximum(count - 1, 0))
+
+        def anew(old, fresh):
+            return old if _counts(old) else jnp.where(falls, fresh, old)
+
+        inner = jax.tree.map(anew, inner, optimiser.init(params), is_leaf=_counts)
+        updates, inner = optimiser.update(updates, inner, params)
+        return updates, (count + 1, inner)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _counts(node: Any) -> bool:
+    return isinstance(node, optax.ScaleByScheduleState)
 
 
 def from_config(page, rate: Schedule) -> optax.GradientTransformation:
@@ -51,7 +95,8 @@ def from_config(page, rate: Schedule) -> optax.GradientTransformation:
 
     Args:
       page: ``name`` is an optimiser of optax, or ``package.module:function``, that takes
-        ``learning_rate`` and the page's ``arguments``; ``ema_decay`` 0 keeps no average.
+        ``learning_rate`` and the page's ``arguments``; ``restart``, see `restarted`; ``ema_decay``
+        0 keeps no average.
       rate: the learning rate of a step.
     """
     make = resolve(page.name, optax, "config.optimiser.name")
@@ -63,6 +108,8 @@ def from_config(page, rate: Schedule) -> optax.GradientTransformation:
     optimiser = call(
         partial(make, learning_rate=rate), "config.optimiser.arguments", **page.arguments
     )
+    if page.restart:
+        optimiser = restarted(optimiser, rate)
     return optax.chain(optimiser, parameter_ema(page.ema_decay)) if page.ema_decay else optimiser
 
 

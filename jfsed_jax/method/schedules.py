@@ -95,15 +95,19 @@ def learning_rate(page, steps_per_epoch: int) -> Schedule:
 
     Args:
       page: a config's ``optimiser`` page. ``schedule`` is ``staircase``, times ``decay`` every
-        ``decay_epochs``, or a schedule of optax (or ``package.module:function``) that is called
-        with ``schedule_arguments``; its steps are epochs.
+        ``decay_epochs`` from epoch ``decay_offset`` on, or a schedule of optax (or
+        ``package.module:function``) that is called with ``schedule_arguments``; its steps are
+        epochs.
       steps_per_epoch: steps in one epoch.
     """
     if page.schedule == "staircase":
-        return lambda step: (
-            page.learning_rate
-            * page.decay ** (jnp.asarray(step) // steps_per_epoch // page.decay_epochs)
-        )
+
+        def staircase(step):
+            epoch = jnp.asarray(step) // steps_per_epoch
+            falls = jnp.maximum(epoch - page.decay_offset, 0) // page.decay_epochs
+            return page.learning_rate * page.decay**falls
+
+        return staircase
     make = resolve(page.schedule, optax, "config.optimiser.schedule")
     shape = call(make, "config.optimiser.schedule_arguments", **page.schedule_arguments)
     return lambda step: page.learning_rate * shape(jnp.asarray(step) / steps_per_epoch)

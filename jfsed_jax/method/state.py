@@ -9,7 +9,7 @@ from jax import lax
 
 from jfsed_jax.errors import InputError
 from jfsed_jax.method.models import Output
-from jfsed_jax.method.optimisers import averaged
+from jfsed_jax.method.optimisers import averaged, with_average
 from jfsed_jax.method.system import System
 
 
@@ -126,9 +126,12 @@ def initial_state(system: System, key: jax.Array, *, input_shape: tuple[int, int
     if system.models.teacher is None:
         del params["teacher"]
     params |= system.objective.init(key, outputs["teacher"], outputs["student"])
+    opt_state = system.optimiser.init(params)
+    if system.own_start:
+        opt_state = with_average(opt_state, {"student": variables["teacher"]["params"]})
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         batch_stats={name: found.get("batch_stats", {}) for name, found in variables.items()},
-        opt_state=system.optimiser.init(params),
+        opt_state=opt_state,
     )

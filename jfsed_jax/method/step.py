@@ -56,6 +56,10 @@ def train_step(
     teacher_mel = batch["mel"]
     if system.teacher_noise:
         teacher_mel = add_noise(noise_key, teacher_mel, system.teacher_noise)
+    if system.teacher_log_noise:
+        # A key of its own: both kinds of noise may be on.
+        drawn = jax.random.normal(jax.random.fold_in(noise_key, 1), teacher_mel.shape)
+        teacher_mel = teacher_mel + system.teacher_log_noise * drawn
     models = system.models.named()
 
     def forward(name, params, mel, key):

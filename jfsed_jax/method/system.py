@@ -48,6 +48,8 @@ class System:
       augment: ``(key, batch) -> batch`` of the same shapes, or None.
       teacher_noise: standard deviation per mel band of what is added to the teacher's input, of
         the linear mel (system 0); empty for none.
+      teacher_log_noise: standard deviation of what is added to its log-mel (system 1).
+      own_start: whether a mean teacher starts from weights of its own, and not the student's.
     """
 
     models: Models
@@ -56,6 +58,8 @@ class System:
     rate: Schedule | None = None
     augment: Augment | None = None
     teacher_noise: tuple[float, ...] = ()
+    teacher_log_noise: float = 0.0
+    own_start: bool = False
 
 
 class Handed(TypedDict, total=False):
@@ -103,6 +107,8 @@ def models_from_config(
         axis_name=axis_name,
         shares=shares,
         gru_loop=config.gru_loop,
+        clip_floor_db=config.clip_floor_db,
+        before_dropout=config.loss.before_dropout,
     )
     if teacher is not None:
         teacher = _on_axis(teacher, axis_name)
@@ -176,4 +182,6 @@ def from_config(
         rate=rate,
         augment=augment,
         teacher_noise=tuple(noise.tolist()) if config.teacher_noise else (),
+        teacher_log_noise=config.teacher_log_noise,
+        own_start=config.teacher_start == "own",
     )

@@ -167,8 +167,12 @@ def check_format(meta: Mapping[str, Any], where: Path) -> int:
 _MODELS = ("teacher", "student")
 
 
+# What runs did before there was a key for it, where configs have another default since.
+_BEFORE = {"loss": {"before_dropout": False}, "postprocess": {"clear_knee": 0.3}}
+
+
 def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config as saved, with the defaults for what has been added to configs since."""
+    """A config as saved, and for what has been added to configs since, what it stood for then."""
 
     def fill(found: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
         filled = dict(found)
@@ -180,6 +184,8 @@ def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
         return filled
 
     defaults = json.loads(base.get_config().to_json())
+    for page, values in _BEFORE.items():
+        defaults[page] |= values
     return fill(config, {key: value for key, value in defaults.items() if key not in _MODELS})
 
 

@@ -44,6 +44,7 @@ def median_decoder(
     classes: Sequence[str],
     frame_rate: float,
     threshold: float | np.ndarray = 0.5,
+    medians: int = 2,
 ) -> Decode:
     """The paper's decoder: `detect_events` with all but the posteriors bound; see there."""
 
@@ -58,6 +59,7 @@ def median_decoder(
             classes=classes,
             frame_rate=frame_rate,
             threshold=threshold,
+            medians=medians,
         )
 
     return decode
@@ -108,6 +110,7 @@ def postprocess(
     *,
     threshold: float | np.ndarray = 0.5,
     clip_threshold: float = 0.5,
+    medians: int = 2,
 ) -> Detections:
     """Figure 4: gate, median, binarise, median; B clips at once.
 
@@ -121,6 +124,7 @@ def postprocess(
       windows: <int>[C] median windows in frames; even ones become odd (`odd_windows`).
       threshold: of the frame posteriors, one or <float>[C], in [0, 1].
       clip_threshold: of the clip posteriors.
+      medians: how many filters, 2 in figure 4: on the posteriors and on the decisions.
     """
     frames = np.asarray(frames)
     num_clips, num_frames, num_classes = frames.shape
@@ -134,8 +138,9 @@ def postprocess(
         active = frames[:, :, c] > thresholds[c]
         if clip is not None:
             active &= np.asarray(clip)[:, c, None] > clip_threshold
-        active = binary_median(active, windows[c])
-        decisions[:, :, c] = binary_median(active, windows[c])
+        for _ in range(medians):
+            active = binary_median(active, windows[c])
+        decisions[:, :, c] = active
     return Detections(decisions, np.any(decisions, axis=1))
 
 
@@ -148,16 +153,17 @@ def detect_events(
     classes: Sequence[str],
     frame_rate: float,
     threshold: float | np.ndarray = 0.5,
+    medians: int = 2,
 ) -> list[Event]:
     """`postprocess`, then the runs of active frames as events in seconds, clip by clip.
 
     Args:
-      clip, frames, windows, threshold: see `postprocess`.
+      clip, frames, windows, threshold, medians: see `postprocess`.
       filenames: B names.
       classes: C labels.
       frame_rate: frames per second of `frames`.
     """
-    decisions = postprocess(clip, frames, windows, threshold=threshold).decisions
+    decisions = postprocess(clip, frames, windows, threshold=threshold, medians=medians).decisions
     return [
         event
         for name, active in zip(filenames, decisions, strict=True)

@@ -21,6 +21,7 @@ def tune_thresholds(
     filenames: Sequence[str],
     classes: Sequence[str],
     frame_rate: float,
+    medians: int = 2,
     candidates: Sequence[float] = tuple(np.arange(5, 100, 5) / 100),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Class-wise operating points: per class the threshold with the best Event-F1.
@@ -28,7 +29,7 @@ def tune_thresholds(
     Tune on clips that are not scored afterwards, or the score is of a system that saw the answers.
 
     Args:
-      clip, frames, windows: posteriors and median windows, see `postprocessing.postprocess`.
+      clip, frames, windows, medians: posteriors and filters, see `postprocessing.postprocess`.
       reference: events of the held-out clips, in seconds.
       filenames: B names; classes: C labels; frame_rate: frames per second of `frames`.
       candidates: K thresholds of the frame posteriors.
@@ -45,6 +46,7 @@ def tune_thresholds(
             frames,
             windows,
             threshold=threshold,
+            medians=medians,
             filenames=filenames,
             classes=classes,
             frame_rate=frame_rate,

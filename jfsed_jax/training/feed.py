@@ -39,6 +39,7 @@ def make_feed(plan: Plan, mesh: Mesh, start: int) -> Feed:
     config, prepared = plan.config, plan.prepared
     labels: dict[str, Any] = {"num_classes": len(prepared.classes)}
     labels |= {"frame_rate": prepared.front_end.frame_rate}
+    labels |= {"floor_labels": config.data.floor_labels}
     order: dict[str, Any] = {"start": start}
     order |= {"process": jax.process_index(), "processes": jax.process_count()}
     # Those who draw clips: each seed, or one for all.

@@ -165,9 +165,9 @@ def _with_key(step: Callable, key: jax.Array, state, batch):
 
 
 def _validation(plan: Plan, decode: Decode | None) -> Callable[[TrainState], list[dict]]:
-    """``state -> scores`` of each seed on the clips it holds out."""
+    """``state -> scores`` of each seed on the clips that it selects by."""
     page = plan.config.evaluation
-    posteriors = make_posteriors(plan.models, page.model)
+    posteriors = make_posteriors(plan.models, page.model, page.tags)
     decode = decode or plan.decoder()
 
     def scores_of(state: TrainState) -> list[dict]:
@@ -180,7 +180,9 @@ def _validation(plan: Plan, decode: Decode | None) -> Callable[[TrainState], lis
                 averaged(seed.opt_state),
                 use_average=page.average,
             )
-            scores.append(validate(posteriors, variables, own, plan.prepared, decode))
+            scores.append(
+                validate(posteriors, variables, own, plan.prepared, decode, page.select_by)
+            )
         return scores
 
     return scores_of

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from jfsed_jax.datasets.clips import Prepared
+from jfsed_jax.datasets.pipeline import check_filled
 from jfsed_jax.datasets.selection import KINDS, TrainingData, split_data
 from jfsed_jax.errors import InputError
 from jfsed_jax.inference.detector import make_decoder, windows_of
@@ -18,12 +19,14 @@ from jfsed_jax.inference.prediction import MODELS
 from jfsed_jax.kernels.bigru import LOOPS
 from jfsed_jax.method import system as systems
 from jfsed_jax.method.models import feature_shares, time_stride
+from jfsed_jax.method.objectives import ALIGNMENTS, NORMALISATIONS
 from jfsed_jax.method.parallel import AXIS
 from jfsed_jax.method.system import Handed, Models, System
 from jfsed_jax.runs.workdir import FORMAT, Workdir
 from jfsed_jax.seams import resolve
 from jfsed_jax.sed import window_rules
 from jfsed_jax.sed.postprocessing import DECODERS, Decode, odd_windows
+from jfsed_jax.training.validation import SELECTIONS
 
 
 @dataclass(frozen=True)
@@ -78,19 +81,24 @@ def make_plan(
       handed: values in place of those that the config names.
 
     Raises:
-      InputError: devices cannot share a batch, or the config names what is not there.
+      InputError: devices cannot share a batch, the data cannot fill it, or the config names what
+        is not there.
     """
     data = [split_data(prepared, config, k) for k in range(config.num_seeds)]
+    if config.evaluation.select_on == "validation" and not data[0].development:
+        raise InputError(
+            f"config.evaluation.select_on is 'validation', but {prepared.data} has no validation "
+            "clips: add them, or hold clips out with --config.evaluation.select_on=holdout"
+        )
+    counts = {kind: len(clips) for kind, clips in data[0].train.items()}
+    check_filled(counts, config.batch, jax.process_count())
     batch_size = sum(config.batch.values())
     if batch_size % jax.device_count():
         raise InputError(
             f"config.batch holds {batch_size} clips, which {jax.device_count()} devices cannot "
             "share: make it a multiple"
         )
-    # An epoch is one pass over the unlabelled set; without one, over the strong or the weak set.
-    counted = next(kind for kind in ("unlabelled", "strong", "weak") if config.batch[kind])
-    passes = len(data[0].train.get(counted, ())) // config.batch[counted]
-    steps_per_epoch = config.steps_per_epoch or max(passes, 1)
+    steps_per_epoch = steps_in_epoch(config, counts)
     shares = _feature_shares(prepared, config)
     make = partial(
         systems.from_config,
@@ -122,6 +130,24 @@ def make_plan(
         total_steps=steps_per_epoch * config.epochs,
         meta=meta,
     )
+
+
+def steps_in_epoch(config, counts: Mapping[str, int]) -> int:
+    """Steps of an epoch: ``config.steps_per_epoch``, or what ``config.epoch`` says.
+
+    Args:
+      config: of the run.
+      counts: training clips by kind, without those that are held out.
+    """
+    passes = {
+        kind: counts.get(kind, 0) // config.batch[kind]
+        for kind in ("unlabelled", "strong", "weak")
+        if config.batch[kind]
+    }
+    if config.epoch == "shortest":
+        return config.steps_per_epoch or max(min(passes.values()), 1)
+    # One pass over the unlabelled set; without one, over the strong or the weak set.
+    return config.steps_per_epoch or max(next(iter(passes.values())), 1)
 
 
 def describe(
@@ -159,11 +185,13 @@ def describe(
 
 
 def _feature_shares(prepared: Prepared, config) -> list[float] | None:
-    """Disentangled features of Guided Learning, from the tags of the weak clips."""
-    weak = prepared.splits.get(KINDS["weak"])
-    if config.student.architecture != "GuidedCNN" or weak is None:
+    """Disentangled features of Guided Learning, from the tags of the weak or all labelled clips."""
+    kinds = ("weak", "strong") if config.guided.disentangled_from == "labelled" else ("weak",)
+    splits = [prepared.splits[KINDS[kind]] for kind in kinds if KINDS[kind] in prepared.splits]
+    if config.student.architecture != "GuidedCNN" or not splits:
         return None
-    tags = np.array([[label in clip.labels for label in prepared.classes] for clip in weak.clips])
+    clips = [clip for split in splits for clip in split.clips]
+    tags = np.array([[label in clip.labels for label in prepared.classes] for clip in clips])
     return list(feature_shares(tags, config.guided.disentangled_least))
 
 
@@ -196,10 +224,12 @@ def check_values(config, **handed: Unpack[Handed]) -> None:
             "config.scheme is 'mean_teacher', but there is a teacher: the student's average is "
             "the teacher, so leave the config's teacher out"
         )
-    if config.evaluation.model not in MODELS:
+    _check_choices(config)
+    if config.evaluation.tags != "student" and config.evaluation.model != "student":
         raise InputError(
-            f"config.evaluation.model is {config.evaluation.model!r}: expected one of "
-            f"{', '.join(MODELS)}"
+            f"config.evaluation.tags is {config.evaluation.tags!r}, but the frames are of "
+            f"config.evaluation.model = {config.evaluation.model!r}, which are gated by their own "
+            "tags: leave one of the two at 'student'"
         )
     resolve(config.postprocess.rule, window_rules.RULES, "config.postprocess.rule")
     resolve(config.postprocess.decoder, DECODERS, "config.postprocess.decoder")
@@ -210,14 +240,6 @@ def check_values(config, **handed: Unpack[Handed]) -> None:
         # One that is handed in may keep an average itself.
         if needs and not config.optimiser.ema_decay and "optimiser" not in handed:
             raise InputError(f"{name} needs a moving average: set config.optimiser.ema_decay")
-    if config.compute_dtype not in ("float32", "bfloat16"):
-        raise InputError(
-            f"config.compute_dtype is {config.compute_dtype!r}: expected float32 or bfloat16"
-        )
-    if config.gru_loop not in LOOPS:
-        raise InputError(f"config.gru_loop is {config.gru_loop!r}: expected {' or '.join(LOOPS)}")
-    if config.loss.focal_form not in ("paper", "lin"):
-        raise InputError(f"config.loss.focal_form is {config.loss.focal_form!r}: paper or lin")
     positive = {
         "epochs": config.epochs,
         "evaluation.every_epochs": config.evaluation.every_epochs,
@@ -234,5 +256,41 @@ def check_values(config, **handed: Unpack[Handed]) -> None:
             f"config.steps_per_dispatch is {config.steps_per_dispatch}, but the host reads every "
             "batch: set config.data.in_memory too, or leave it at 1"
         )
+    if not (0 <= config.postprocess.threshold <= 1 and config.postprocess.medians >= 0):
+        raise InputError(
+            f"config.postprocess has threshold {config.postprocess.threshold} and medians "
+            f"{config.postprocess.medians}: expected 0 to 1, and 0 or more"
+        )
+    if config.teacher_start == "own" and own_teacher:
+        raise InputError(
+            "config.teacher_start is 'own', which is of a mean teacher; here the teacher has "
+            "weights of its own anyway: leave it at 'student'"
+        )
     if min(config.batch.values()) < 0 or not sum(config.batch.values()):
         raise InputError(f"config.batch is {dict(config.batch)}: expected counts, not all 0")
+
+
+def _check_choices(config) -> None:
+    """Refuses a value that is none of the few that there are."""
+    if config.gru_loop not in LOOPS:
+        raise InputError(f"config.gru_loop is {config.gru_loop!r}: expected {' or '.join(LOOPS)}")
+    choices = {
+        "evaluation.model": MODELS,
+        "evaluation.tags": MODELS,
+        "evaluation.select_on": ("holdout", "validation"),
+        "evaluation.select_by": SELECTIONS,
+        "compute_dtype": ("float32", "bfloat16"),
+        "epoch": ("unlabelled", "shortest"),
+        "teacher_start": ("student", "own"),
+        "guided.disentangled_from": ("weak", "labelled"),
+        "loss.focal_form": ("paper", "lin"),
+        "loss.normalisation": NORMALISATIONS,
+        "loss.alignment": ALIGNMENTS,
+    }
+    for name, known in choices.items():
+        value = config
+        for part in name.split("."):
+            value = value[part]
+        if value not in known:
+            expected = " or ".join(known) if len(known) == 2 else f"one of {', '.join(known)}"
+            raise InputError(f"config.{name} is {value!r}: expected {expected}")

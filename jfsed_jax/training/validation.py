@@ -1,4 +1,4 @@
-"""Scores on the clips that a run holds out, by which a checkpoint is selected."""
+"""Scores that select a checkpoint: on clips that a run holds out, or on the development set."""
 
 import numpy as np
 
@@ -9,6 +9,9 @@ from jfsed_jax.method.state import Variables
 from jfsed_jax.sed import scoring
 from jfsed_jax.sed.postprocessing import Decode
 
+# By the names that ``config.evaluation.select_by`` can have: the scores that are added.
+SELECTIONS = {"event_f1+at_f1": ("event_f1", "at_f1"), "at_f1": ("at_f1",)}
+
 
 def validate(
     posteriors: PosteriorsOf,
@@ -16,14 +19,34 @@ def validate(
     data: TrainingData,
     prepared: Prepared,
     decode: Decode,
+    select_by: str = "event_f1+at_f1",
 ) -> dict[str, float | None]:
-    """Scores on the held-out clips in percent.
+    """Scores on the held-out clips in percent; on the development set where there is one.
 
-    ``selection`` is the sum of Event-F1 on strong and AT-F1 on weak clips, as the DCASE 2019
-    baseline selects.
+    Args:
+      posteriors, variables: of the model that is evaluated.
+      data: the clips.
+      prepared: what they are of.
+      decode: posteriors to events.
+      select_by: the scores whose sum is ``selection``, a key of `SELECTIONS`. AT-F1 is of the clip
+        posteriors; of held-out clips Event-F1 is of the strong and AT-F1 of the weak ones.
     """
     classes = prepared.classes
     scores: dict[str, float | None] = {}
+    if data.development is not None:
+        clips = data.development
+        output = clip_posteriors(posteriors, variables, Mels(clips))
+        events = decode(output.clip, output.frames, clips.filenames)
+        found = scoring.score(
+            prepared.splits["validation"].reference,
+            events,
+            filenames=clips.filenames,
+            classes=classes,
+            tags=output.clip > 0.5,
+        )
+        scores["event_f1"] = found["event_f1"]["macro"]
+        scores["segment_f1"] = found["segment_f1"]["macro"]
+        scores["at_f1"] = found["at_f1"]["macro"]
     if strong := data.held.get("strong"):
         output = clip_posteriors(posteriors, variables, Mels(strong))
         names = strong.filenames
@@ -38,5 +61,5 @@ def validate(
         output = clip_posteriors(posteriors, variables, Mels(weak))
         tags = np.stack([weak[i]["clip_labels"] for i in range(len(weak))]) > 0
         scores["at_f1"] = scoring.tagging_scores(tags, output.clip > 0.5, classes)["macro"]
-    scores["selection"] = sum(scores.get(key) or 0.0 for key in ("event_f1", "at_f1"))
+    scores["selection"] = sum(scores.get(key) or 0.0 for key in SELECTIONS[select_by])
     return scores

@@ -123,7 +123,7 @@ TERMS = {
         "teacher/clip": full,
         "student/clip": full,
         "consistency/teacher_to_student": full,
-        "consistency/student_to_teacher": alpha(5),
+        "consistency/student_to_teacher": full,  # alpha is within the BCE
     },
     "pts_without_bgru": PTS,
     "pts": PTS,

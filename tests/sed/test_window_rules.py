@@ -62,9 +62,19 @@ def test_windows_command(capsys):
 
 
 @needs_dcase
-def test_esp_windows_of_dcase_2019():
-    windows = class_windows(dcase_durations())
-    assert sizes(dcase_durations(), "esp") == [13, 25, 17, 7, 11, 90, 103, 77, 19, 105]
+def test_esp_windows_of_dcase_2019(capsys):
+    """Every knee counts, as in the paper's table 3; of the config and of the command."""
+    expected = [13, 25, 17, 7, 11, 47, 68, 55, 19, 17]
+    assert sizes(dcase_durations(), "esp") == expected
+    assert cli.main(["windows", f"--strong={STRONG}"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [int(row[-1]) for row in rows if row and row[0] in DCASE2019_CLASSES] == expected
+
+
+@needs_dcase
+def test_windows_of_dcase_2019_with_clear_knees_alone():
+    windows = class_windows(dcase_durations(), clear_knee=0.3)
+    assert [w.esp for w in windows] == [13, 25, 17, 7, 11, 90, 103, 77, 19, 105]
     unclear = [window.label for window in windows if not window.clear_knee]
     assert unclear == [
         "Electric_shaver_toothbrush",
@@ -100,8 +110,17 @@ def test_mode_knee_is_the_densest_duration():
 @pytest.mark.parametrize("seed", range(3))
 def test_uniform_durations_have_no_clear_knee(seed):
     lengths = np.random.default_rng(seed).uniform(0.5, 10, 400)
-    (window,) = class_windows({"a": lengths})
+    (window,) = class_windows({"a": lengths}, clear_knee=0.3)
     assert not window.clear_knee and window.esp == window.avg
+
+
+def test_a_knee_however_low_counts_by_default():
+    # Heights above the chord: 0, 1/4 - 1/5, 1/2 - 2/5, 3/4 - 4/5, 0.
+    (window,) = class_windows({"a": np.array([1.0, 3, 5, 9, 11])})
+    assert window.height == pytest.approx(0.1)
+    assert window.clear_knee and (window.knee_index, window.knee) == (3, 5.0)
+    assert window.esp == int(int(3.0 * 60) * 0.333) == 59
+    assert window.avg == int(int(5.8 * 60) * 0.333) == 115
 
 
 def test_resampled_knees():

@@ -90,12 +90,13 @@ def two_seeds():
 def test_each_seed_is_validated_with_its_own_variables_and_clips(monkeypatch, average, factor):
     calls = []
 
-    def spy(posteriors, variables, data, prepared, decode):
+    def spy(posteriors, variables, data, prepared, decode, select_by):
+        assert select_by == "at_f1"
         calls.append((variables, data, prepared, decode))
         return {"selection": float(len(calls))}
 
     monkeypatch.setattr(loop, "validate", spy)
-    page = SimpleNamespace(model="student", average=average)
+    page = SimpleNamespace(model="student", tags="mean", average=average, select_by="at_f1")
     plan = SimpleNamespace(
         config=SimpleNamespace(evaluation=page),
         models=Models(ByMel(), ByMel()),
