@@ -201,7 +201,7 @@ def released(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def clips():
-    """<float32>[B, T, F] mel magnitudes of filters of height 1, over 50 dB: above any floor."""
+    """<float32>[B, T, F] mel magnitudes of filters of height 1, over 50 dB, above the floor."""
     rng = np.random.default_rng(0)
     tones = rng.normal(size=(CLIPS, FRAMES // 8, BANDS)).repeat(8, axis=1)
     decibels = np.clip(-20 + 12 * tones + 6 * rng.normal(size=(CLIPS, FRAMES, BANDS)), -45, 5)
