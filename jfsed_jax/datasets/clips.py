@@ -27,12 +27,14 @@ class Clip(NamedTuple):
       record: position in the split's shards.
       info: what the audio file is like.
       labels: the classes that occur in it; empty if unlabelled.
+      origins: the recordings that it was mixed from; empty where ``sources.tsv`` names none.
     """
 
     filename: str
     record: int
     info: AudioInfo
     labels: tuple[str, ...]
+    origins: tuple[str, ...] = ()
 
 
 class ClipSet:
@@ -145,8 +147,9 @@ def load(directory: str | Path) -> Prepared:
         splits[name] = ClipSet(
             shards,
             [
-                Clip(filename, record, AudioInfo(*info), tuple(labels))
-                for filename, record, info, labels in split["clips"]
+                # A folder of version 0.2 names no origins.
+                Clip(filename, record, AudioInfo(*info), tuple(labels), *map(tuple, origins))
+                for filename, record, info, labels, *origins in split["clips"]
             ],
             events=[Event(*event) for event in split["events"]],
             reference=[Event(*event) for event in split["reference"]],

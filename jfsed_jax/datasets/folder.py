@@ -22,6 +22,7 @@ from jfsed_jax.datasets.listing import (
 )
 from jfsed_jax.datasets.store import AudioFile
 from jfsed_jax.errors import InputError
+from jfsed_jax.sed import tables
 from jfsed_jax.sed.tables import Problem
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg")
@@ -35,6 +36,8 @@ DIR/
   metadata/validation/validation.tsv      filename  onset  offset  event_label
   metadata/eval/public.tsv                filename  onset  offset  event_label
 (any of the five may be absent; classes.txt, one class a line, is optional)"""
+
+SOURCES = "sources.tsv"  # optional: what the clips were mixed from
 
 # By split: where its table may be (without suffix), and where its audio.
 _LAYOUT = {
@@ -109,7 +112,30 @@ def read_folder(data_dir: str | Path, classes: Sequence[str] | None = None) -> F
         )
     _report_shared_recordings(data_dir, splits)
     conventions = conventions or ["folders, names and tables as in DCASE 2019"]
+    _read_origins(data_dir, splits, conventions)
     return Folder(data_dir, classes, splits, conventions, missing)
+
+
+def _read_origins(data_dir: Path, splits: dict[str, ListedSplit], conventions: list[str]) -> None:
+    """Fills in what ``sources.tsv`` says of the clips: filename, source, a row for each pair."""
+    path = data_dir / SOURCES
+    if not path.is_file():
+        return
+    clips = {clip.filename: clip for split in splits.values() for clip in split.clips}
+    found: dict[str, set[str]] = {}
+    try:
+        for _, cells in tables.read_table(path, ("filename", "source")).rows:
+            if cells["source"]:
+                found.setdefault(cells["filename"], set()).add(cells["source"])
+    except InputError as error:
+        split = next(iter(splits.values()))
+        split.note(0, "", f"not used: {error}", file=SOURCES)
+        return
+    for name in found.keys() & clips.keys():
+        clips[name].origins = tuple(sorted(found[name]))
+    conventions.append(
+        f"{SOURCES}: a run holds out clips with all that share a recording with them"
+    )
 
 
 def _wrong_folder(data_dir: Path) -> str:

@@ -35,6 +35,7 @@ class ListedClip:
       audio: its file, None if there is none.
       missing: whether there should be one.
       labels: weak labels.
+      origins: the recordings that it was mixed from, where ``sources.tsv`` names them.
       left_out: why it cannot be trained on, None if it can.
     """
 
@@ -43,6 +44,7 @@ class ListedClip:
     audio: AudioFile | None = None
     missing: bool = False
     labels: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
     left_out: str | None = None
 
 

@@ -27,12 +27,13 @@ import numpy as np
 from absl import logging
 
 from jfsed_jax.atomic import write_whole
+from jfsed_jax.datasets.folder import SOURCES
 from jfsed_jax.datasets.openmix_plan import (
     CLIP,
     SPLITS,
     Draws,
+    MixedEvent,
     Piece,
-    PlannedEvent,
     Planner,
     crossfade,
     repeated,
@@ -56,7 +57,6 @@ from jfsed_jax.sed.tables import write_table
 # Raise it whenever the same recordings would give other clips: two versions are never mixed.
 VERSION = 1
 MARKER = "openmix.json"
-SOURCES = "sources.tsv"
 SOURCE_COLUMNS = (
     "filename", "onset", "offset", "event_label", "source", "level_db", "file", "file_onset"
 )  # fmt: skip
@@ -135,7 +135,7 @@ def clip_path(split: str, index: int) -> str:
 # --- Mixing: int16 recordings, whole gains, 64-bit sums, one rounding. ---------------------------
 
 
-def mix_clip(folders: _Folders, key: tuple[str, int], plan: Sequence[PlannedEvent]) -> np.ndarray:
+def mix_clip(folders: _Folders, key: tuple[str, int], plan: Sequence[MixedEvent]) -> np.ndarray:
     """One clip: <int16>[N].
 
     Args:
@@ -158,7 +158,7 @@ def mix_clip(folders: _Folders, key: tuple[str, int], plan: Sequence[PlannedEven
     return to_int16(sums)
 
 
-def mix_event(folders: _Folders, event: PlannedEvent) -> np.ndarray:
+def mix_event(folders: _Folders, event: MixedEvent) -> np.ndarray:
     """An event by itself, from onset to offset: <int64>[N] in units of an int16."""
     sound = np.zeros((event.offset - event.onset) * BLOCK, np.int64)
     for piece in event.pieces:
@@ -252,7 +252,7 @@ def _analyse(folders: _Folders, source: Source) -> tuple[str, np.ndarray]:
 
 
 def _mix_file(
-    folders: _Folders, directory: Path, job: tuple[str, tuple[str, int], list[PlannedEvent]]
+    folders: _Folders, directory: Path, job: tuple[str, tuple[str, int], list[MixedEvent]]
 ) -> None:
     """Writes one clip; a file is complete as soon as it has its name."""
     import soundfile
@@ -304,7 +304,7 @@ def _tell_differences(found: Sequence[tuple[Source, str]]) -> None:
         )
 
 
-def _write_labels(directory: Path, plans: Mapping[tuple[str, int], Sequence[PlannedEvent]]) -> None:
+def _write_labels(directory: Path, plans: Mapping[tuple[str, int], Sequence[MixedEvent]]) -> None:
     rows: dict[str, list[tuple[object, ...]]] = {}
     for (split, index), (_, *events) in plans.items():
         name = clip_name(split, index)
@@ -324,9 +324,7 @@ def _write_labels(directory: Path, plans: Mapping[tuple[str, int], Sequence[Plan
         write_table(directory / SPLITS[split].table, columns.get(split, strong), table)
 
 
-def _write_sources(
-    directory: Path, plans: Mapping[tuple[str, int], Sequence[PlannedEvent]]
-) -> None:
+def _write_sources(directory: Path, plans: Mapping[tuple[str, int], Sequence[MixedEvent]]) -> None:
     rows = [
         (
             clip_name(*key),
@@ -349,7 +347,7 @@ def _seconds(blocks: int) -> str:
     return f"{blocks // 100}.{blocks % 100:02d}"
 
 
-def credits_page(sources: Sequence[Source], plans: Iterable[Sequence[PlannedEvent]]) -> str:
+def credits_page(sources: Sequence[Source], plans: Iterable[Sequence[MixedEvent]]) -> str:
     """CREDITS.md: every recording of ESC-10 that was mixed, with its licence, and the speakers."""
     used = {piece.source for plan in plans for event in plan for piece in event.pieces}
     lines = [

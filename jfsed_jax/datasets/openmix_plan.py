@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jfsed_jax.datasets.openmix_sources import BACKGROUND, SPEECH, Source
+from jfsed_jax.errors import InputError
 
 CLIP = 1000  # blocks: 10 s
 
@@ -127,7 +128,7 @@ class Piece(NamedTuple):
     start: int
 
 
-class PlannedEvent(NamedTuple):
+class MixedEvent(NamedTuple):
     """An event of a clip, or its background.
 
     Attributes:
@@ -221,7 +222,7 @@ class Planner:
         self._group_of = deal(sources)
         self._choices: dict[Any, tuple[dict[str, list[Source]], dict[str, int]]] = {}
 
-    def plan(self, split: str, index: int) -> list[PlannedEvent]:
+    def plan(self, split: str, index: int) -> list[MixedEvent]:
         """The background and then the events of a clip, by onset; depends on nothing else."""
         draws = Draws("openmix", split, index)
         group = index % GROUPS if SPLITS[split].grouped else None
@@ -254,6 +255,11 @@ class Planner:
                     in_all_groups[source.label] += 1
                     if group is None or self._group_of[source.origin] == group:
                         by_label.setdefault(source.label, []).append(source)
+            if BACKGROUND not in by_label:
+                raise InputError(
+                    f"the recordings credited by ESC-10's README.md are too few for {split}: "
+                    "no sea waves; check the folder out again"
+                )
             # Where a group has twice the recordings of a class, it is drawn twice as often.
             weights = {
                 label: 1000 * len(by_label[label]) // in_all_groups[label]
@@ -264,14 +270,14 @@ class Planner:
             self._choices[split, group] = by_label, weights
         return self._choices[split, group]
 
-    def _background(self, draws: Draws, waves: Sequence[Source]) -> PlannedEvent:
+    def _background(self, draws: Draws, waves: Sequence[Source]) -> MixedEvent:
         source = draws.choose(waves)
         first, stop = stretches(self._sounding[source.path], CLIP)[0]
         start = draws.below((stop - first + 1) // 2)
         piece = Piece(source, 0, CLIP, first, stop, start)
-        return PlannedEvent(BACKGROUND, draws.between(BACKGROUND_DB), (piece,))
+        return MixedEvent(BACKGROUND, draws.between(BACKGROUND_DB), (piece,))
 
-    def _lasting(self, draws: Draws, label: str, source: Source) -> PlannedEvent:
+    def _lasting(self, draws: Draws, label: str, source: Source) -> MixedEvent:
         first, stop = stretches(self._sounding[source.path], CLIP)[0]
         sounds = self._sounding[source.path][first:stop]
         best = (0, 0)
@@ -289,24 +295,24 @@ class Planner:
         length, start = best
         onset = draws.below(CLIP - length + 1)
         piece = Piece(source, onset, length, first, stop, start)
-        return PlannedEvent(label, draws.between(EVENT_DB), (piece,))
+        return MixedEvent(label, draws.between(EVENT_DB), (piece,))
 
-    def _single(self, draws: Draws, label: str, source: Source) -> list[PlannedEvent]:
+    def _single(self, draws: Draws, label: str, source: Source) -> list[MixedEvent]:
         found = stretches(self._sounding[source.path], PAUSE_WITHIN)
         found = [part for part in found if part[1] - part[0] >= SHORTEST] or [
             max(found, key=lambda part: part[1] - part[0])
         ]
-        events: list[PlannedEvent] = []
+        events: list[MixedEvent] = []
         for _ in range(1 + draws.below(EVENTS_IN_CLIP)):
             first, stop = draws.choose(found)
             onset = free_onset(draws, events, stop - first)
             if onset is not None:
                 piece = Piece(source, onset, stop - first, first, stop, 0)
-                events.append(PlannedEvent(label, draws.between(EVENT_DB), (piece,)))
+                events.append(MixedEvent(label, draws.between(EVENT_DB), (piece,)))
         return events
 
-    def _speech(self, draws: Draws, said: Sequence[Source]) -> list[PlannedEvent]:
-        events: list[PlannedEvent] = []
+    def _speech(self, draws: Draws, said: Sequence[Source]) -> list[MixedEvent]:
+        events: list[MixedEvent] = []
         for _ in range(1 + draws.below(EVENTS_IN_CLIP)):
             pieces: list[Piece] = []
             length = 0
@@ -319,7 +325,7 @@ class Planner:
             onset = free_onset(draws, events, length)
             if onset is not None:
                 placed = tuple(piece._replace(onset=piece.onset + onset) for piece in pieces)
-                events.append(PlannedEvent(SPEECH, draws.between(EVENT_DB), placed))
+                events.append(MixedEvent(SPEECH, draws.between(EVENT_DB), placed))
         return events
 
 
@@ -356,7 +362,7 @@ def crossfade(size: int) -> int:
     return min(50, size // 4)
 
 
-def free_onset(draws: Draws, events: Sequence[PlannedEvent], length: int) -> int | None:
+def free_onset(draws: Draws, events: Sequence[MixedEvent], length: int) -> int | None:
     """An onset that keeps `GAP` from the other events of the class; None if none is found soon."""
     if length > CLIP:
         return None

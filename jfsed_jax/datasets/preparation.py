@@ -274,7 +274,8 @@ def join(
         counts["events"] += len(own)
         counts["without_events"] += split.name in STRONG and not own
         labels = clip.labels or tuple(sorted({event.event_label for event in cleaned}))
-        clips.append([clip.filename, extracted.positions[clip.audio], astuple(info), labels])
+        record = extracted.positions[clip.audio]
+        clips.append([clip.filename, record, astuple(info), labels, clip.origins])
         events += cleaned
         reference += [event for _, event in own]
         formats.append(info)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from absl import logging
 
 from jfsed_jax.datasets.clips import Prepared
 
@@ -66,11 +67,49 @@ class TrainingData:
 
 
 def holdout_split(source: Clips, share: float, seed: int) -> tuple[Subset, Subset]:
-    """(train, held out): `share` of the clips, drawn with `seed`, at least one of several."""
+    """(train, held out): `share` of the clips, drawn with `seed`, at least one of several.
+
+    Where the clips name their origins, those that share a recording, directly or through others,
+    stay together: whole groups are held out, as many as come nearest to `share`.
+    """
     count = len(source)
-    held = min(max(round(share * count), 1), count - 1) if share > 0 and count > 1 else 0
-    order = np.random.default_rng(seed).permutation(count)
-    return Subset(source, sorted(order[held:])), Subset(source, sorted(order[:held]))
+    groups = _sharing(source) if share > 0 else []
+    if len(groups) == 1:
+        logging.warning(
+            "all %d clips of a training set share recordings with others of them (sources.tsv): "
+            "clips are held out one by one",
+            count,
+        )
+    if len(groups) <= 1:
+        held = min(max(round(share * count), 1), count - 1) if share > 0 and count > 1 else 0
+        order = np.random.default_rng(seed).permutation(count)
+        return Subset(source, sorted(order[held:])), Subset(source, sorted(order[:held]))
+    wanted = share * count
+    chosen: list[int] = []
+    for i in np.random.default_rng(seed).permutation(len(groups))[:-1]:  # one stays to train on
+        if abs(len(chosen) + len(groups[i]) - wanted) < abs(len(chosen) - wanted):
+            chosen += groups[i]
+    chosen = chosen or min(groups, key=len)
+    return Subset(source, sorted(set(range(count)) - set(chosen))), Subset(source, sorted(chosen))
+
+
+def _sharing(source: Clips) -> list[list[int]]:
+    """The clips of a source in groups that share no origin; none if no clip names any."""
+    # Sources that come from elsewhere, not from a data folder, name none.
+    origins = [clip.origins for clip in getattr(source, "clips", ())]
+    if not any(origins):
+        return []
+    groups: list[tuple[set[str], list[int]]] = []
+    for number, own in enumerate(origins):
+        joined = (set(own), [number])
+        apart = []
+        for group in groups:
+            if group[0].isdisjoint(joined[0]):
+                apart.append(group)
+            else:
+                joined = (group[0] | joined[0], group[1] + joined[1])
+        groups = [*apart, joined]
+    return sorted(sorted(clips) for _, clips in groups)
 
 
 def data_seed(config, k: int) -> int:
