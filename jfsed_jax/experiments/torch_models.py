@@ -5,6 +5,7 @@ Axis letters: ``B`` clips, ``T`` frames of the input, ``T'`` frames of a model, 
 """
 
 import copy
+import math
 from typing import NamedTuple
 
 import torch
@@ -83,8 +84,13 @@ def torch_norm(batch_norm):
     return {"eps": batch_norm["epsilon"], "momentum": 1 - batch_norm["momentum"]}
 
 
-def normalise(norm, mel):
-    """One mean and variance per mel band; [B, T, F] -> [B, 1, T, F]."""
+def normalise(norm, mel, floor_db):
+    """One mean and variance per mel band; [B, T, F] -> [B, 1, T, F].
+
+    With a floor, no log-mel of a clip is further below its largest than that many decibels.
+    """
+    if floor_db:
+        mel = mel.maximum(mel.amax((1, 2), keepdim=True) - floor_db * math.log(10) / 20)
     return norm(mel.transpose(1, 2)).transpose(1, 2).unsqueeze(1)
 
 
@@ -95,6 +101,8 @@ def flatten(x):
 
 class TorchCNN(nn.Module):
     """What the models of the paper and of Guided Learning share."""
+
+    floor_db = 0.0  # of the config; see `normalise`
 
     def __init__(self, options, batch_norm, mel_bands):
         super().__init__()
@@ -112,7 +120,7 @@ class TorchCNN(nn.Module):
         self.num_features = inputs * mel_bands
 
     def features(self, mel):
-        x = normalise(self.input_norm, mel)
+        x = normalise(self.input_norm, mel, self.floor_db)
         for block in self.blocks:
             x = block(x)
         return flatten(x)
@@ -183,6 +191,8 @@ class TorchGatedBlock(nn.Module):
 class TorchBaselineCRNN(nn.Module):
     """The DCASE 2019 baseline, system 0: gated blocks, BGRUs, attention pooling."""
 
+    floor_db = 0.0  # of the config; see `normalise`
+
     def __init__(self, options, batch_norm, classes, mel_bands):
         super().__init__()
         norm = torch_norm(batch_norm)
@@ -203,7 +213,7 @@ class TorchBaselineCRNN(nn.Module):
         self.pooling = TorchAttentionPooling(2 * hidden, classes)
 
     def forward(self, mel):
-        x = normalise(self.input_norm, mel)
+        x = normalise(self.input_norm, mel, self.floor_db)
         for block in self.blocks:
             x = block(x)
         features = flatten(x)
@@ -230,7 +240,9 @@ class TorchSystem(nn.Module):
         def make(options):
             model = MODELS[options["architecture"]]
             own = {"shares": shares} if model is TorchGuidedCNN else {}
-            return model(options, config.batch_norm, classes, mel_bands, **own)
+            made = model(options, config.batch_norm, classes, mel_bands, **own)
+            made.floor_db = config.clip_floor_db
+            return made
 
         if config.scheme == "mean_teacher":
             self.student = make(config.student)

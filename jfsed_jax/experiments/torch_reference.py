@@ -23,9 +23,10 @@ def per_clip(x):
     return x.flatten(1).mean(1)
 
 
-def mean_over(mask, x):
-    """Mean over the clips of a mask, 0 if it admits none."""
-    return x[mask > 0].mean() if (mask > 0).any() else x.new_zeros(())
+def mean_over(mask, x, config):
+    """Mean over the clips of a mask, 0 if it admits none; or their sum over the whole batch's."""
+    total = x[mask > 0].sum()
+    return total / (len(x) if config.loss.normalisation == "batch" else max((mask > 0).sum(), 1))
 
 
 def binary_cross_entropy(p, target):
@@ -39,9 +40,9 @@ def adaptive_focal(p, target, gamma, form):
     return per_clip(-weight * p.log())
 
 
-def guided(p, guide):
+def guided(p, guide, scale=1):
     """L_con: the guide's decisions are the labels."""
-    return binary_cross_entropy(p, (guide > 0.5).to(p.dtype).detach())
+    return binary_cross_entropy(scale * p, scale * (guide > 0.5).to(p.dtype).detach())
 
 
 def pool_labels(labels, num_frames):
@@ -70,8 +71,11 @@ def joint_terms(system, teacher, student, batch, step, steps_per_epoch, config):
     terms = {}
     for name, output in (("teacher", teacher), ("student", student)):
         labels = pool_labels(batch["frame_labels"], output.frames.shape[1])
-        terms[f"{name}/weak"] = 1, mean_over(weak, supervised(output.clip, batch["clip_labels"]))
-        terms[f"{name}/strong"] = 1, mean_over(strong, supervised(output.frames, labels))
+        terms[f"{name}/weak"] = (
+            1,
+            mean_over(weak, supervised(output.clip, batch["clip_labels"]), config),
+        )
+        terms[f"{name}/strong"] = 1, mean_over(strong, supervised(output.frames, labels), config)
     # Equation 3.
     terms |= guidance(teacher, student, everything, step, steps_per_epoch, config)
 
@@ -90,7 +94,7 @@ def joint_terms(system, teacher, student, batch, step, steps_per_epoch, config):
     }
     for name, (mask, value) in distillation.items():
         if weight := loss.distillation[name]:
-            terms[f"distillation/{name}"] = weight * beta, mean_over(mask, value)
+            terms[f"distillation/{name}"] = weight * beta, mean_over(mask, value, config)
     return terms
 
 
@@ -104,14 +108,15 @@ def guidance(teacher, student, mask, step, steps_per_epoch, config):
     """Each model's clip outputs against the other's decisions."""
     epoch = step // steps_per_epoch
     alpha = 1 - config.guided.alpha_base ** max(epoch - config.guided.alpha_start, 0)
-    to_student = mean_over(mask, guided(student.clip, teacher.clip))
-    to_teacher = mean_over(mask, guided(teacher.clip, student.clip))
+    weight, scale = (1, alpha) if config.guided.alpha_inside else (alpha, 1)
+    to_student = mean_over(mask, guided(student.clip, teacher.clip), config)
+    to_teacher = mean_over(mask, guided(teacher.clip, student.clip, scale), config)
     return {
         "consistency/teacher_to_student": (
             consistency_weight(step, steps_per_epoch, config),
             to_student,
         ),
-        "consistency/student_to_teacher": (alpha, to_teacher),
+        "consistency/student_to_teacher": (weight, to_teacher),
     }
 
 
@@ -121,7 +126,7 @@ def guided_learning_terms(system, teacher, student, batch, step, steps_per_epoch
     terms = {}
     for name, output in (("teacher", teacher), ("student", student)):
         value = binary_cross_entropy(output.clip, batch["clip_labels"])
-        terms[f"{name}/clip"] = 1, mean_over(labelled, value)
+        terms[f"{name}/clip"] = 1, mean_over(labelled, value, config)
     return terms | guidance(teacher, student, 1 - labelled, step, steps_per_epoch, config)
 
 
@@ -132,8 +137,8 @@ def mean_teacher_terms(system, teacher, student, batch, step, steps_per_epoch, c
     strong = binary_cross_entropy(student.frames, labels)
     weight = consistency_weight(step, steps_per_epoch, config)
     return {
-        "student/weak": (1, mean_over(batch["is_weak"], weak)),
-        "student/strong": (1, mean_over(batch["is_strong"], strong)),
+        "student/weak": (1, mean_over(batch["is_weak"], weak, config)),
+        "student/strong": (1, mean_over(batch["is_strong"], strong, config)),
         "consistency/clip": (weight, F.mse_loss(student.clip, teacher.clip)),
         "consistency/frames": (weight, F.mse_loss(student.frames, teacher.frames)),
     }

@@ -1,12 +1,13 @@
 """Batches: composition, order as a function of (seed, step), sharing between processes."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from jfsed_jax.datasets import pipeline
-from jfsed_jax.datasets.selection import holdout_split
+from jfsed_jax.datasets.selection import holdout_split, split_data
 from jfsed_jax.errors import InputError
 
 CLASSES, RATE = 3, 10.0
@@ -56,6 +57,36 @@ def test_composition_and_labels_of_a_batch():
         expected[1:3, clip % CLASSES] = 1
         np.testing.assert_array_equal(frames, expected)
         assert tags.argmax() == clip % CLASSES
+
+
+@pytest.mark.parametrize(
+    ("onset", "offset", "active"),
+    [
+        (0.0, 0.8, range(8)),
+        (0.31, 0.79, range(4)),  # frame 3 lies in the first four, frame 7 in the second
+        (0.4, 1.2, range(4, 12)),  # on the grid
+        (0.41, 0.79, ()),  # within one
+    ],
+)
+def test_edges_are_floored_to_longer_frames_where_asked(onset, offset, active):
+    """To frames of 4, at 10 a second; then the maximum over them loses and adds nothing."""
+    item = {"mel": np.zeros((12, 2), np.float16), "clip_labels": np.zeros(CLASSES)}
+    item |= {"onsets": np.array([onset]), "offsets": np.array([offset]), "labels": np.array([1])}
+    labels = {"num_classes": CLASSES, "frame_rate": RATE, "kind": "strong"}
+    found = pipeline.to_arrays(item, floor_labels=4, **labels)["frame_labels"]
+    assert np.flatnonzero(found[:, 1]).tolist() == list(active) and not found[:, [0, 2]].any()
+    rounded = pipeline.to_arrays(item, **labels)["frame_labels"]
+    expected = range(int(onset * RATE + 0.5), int(offset * RATE + 0.5))
+    assert np.flatnonzero(rounded[:, 1]).tolist() == list(expected)
+
+
+def test_labels_are_floored_in_batches_and_in_memory():
+    sources = {"strong": Clips(5)}
+    labels = {"num_classes": CLASSES, "frame_rate": RATE, "floor_labels": 3}
+    batch = next(pipeline.batches(sources, {"strong": 3}, seed=0, **labels))
+    clips = pipeline.all_clips(sources, {"strong": 3}, **labels)
+    for arrays in (batch, clips):  # 0.1 s to 0.32 s is frames 1 and 2, and floored 0 to 2
+        assert (arrays["frame_labels"].sum(2) == [1, 1, 1, 0, 0, 0]).all()
 
 
 def test_any_step_can_be_the_first():
@@ -125,6 +156,14 @@ def test_a_set_smaller_than_its_share_repeats():
     ("sources", "options", "message"),
     [
         ({"weak": Clips(3)}, {}, "0 unlabelled training clips.*config.batch.unlabelled=0"),
+        (
+            {"weak": Clips(3)},
+            {},
+            "0 unlabelled training clips and 0 strong training clips with audio, but "
+            "config.batch.unlabelled = 4 and config.batch.strong = 3: add such clips, or leave "
+            "them out with --config.batch.unlabelled=0 --config.batch.strong=0",
+        ),
+        ({}, {}, "0 weak .*config.batch.strong = 3: add such clips$"),
         ({"weak": Clips(3)}, {"processes": 3}, "config.batch.weak = 2 cannot be shared by 3"),
     ],
 )
@@ -145,3 +184,19 @@ def test_holdout_is_disjoint_and_seeded():
     assert held.filenames != holdout_split(clips, 0.2, seed=4)[1].filenames
     assert len(holdout_split(Clips(1), 0.2, seed=0)[0]) == 1
     assert len(holdout_split(clips, 0.0, seed=0)[1]) == 0
+
+
+def test_nothing_is_held_out_where_the_development_set_selects():
+    sets = {"weak": Clips(10), "unlabel_in_domain": Clips(20), "synthetic": Clips(10)}
+    sets["validation"] = Clips(4)
+    page = SimpleNamespace(holdout=0.2, select_on="validation")
+    config = SimpleNamespace(evaluation=page, seed=3, seeds_share_batch=False)
+    data = split_data(SimpleNamespace(splits=sets), config)
+    assert {kind: len(clips) for kind, clips in data.train.items()} == {
+        "weak": 10, "unlabelled": 20, "strong": 10,
+    }  # fmt: skip
+    assert data.held == {} and data.development is sets["validation"]
+    page.select_on = "holdout"
+    data = split_data(SimpleNamespace(splits=sets), config)
+    assert {kind: len(clips) for kind, clips in data.held.items()} == {"weak": 2, "strong": 2}
+    assert data.development is None

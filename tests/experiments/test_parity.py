@@ -23,6 +23,7 @@ from jfsed_jax.configs import base, guided_learning, mean_teacher, pts_tfd_afl_e
 from jfsed_jax.errors import InputError
 from jfsed_jax.experiments.torch_weights import from_torch, to_torch
 from jfsed_jax.method.models import Output
+from jfsed_jax.method.objectives import OBJECTIVES
 from jfsed_jax.method.optimisers import parameter_ema
 from jfsed_jax.method.state import TrainState, initial_state, teacher_params
 from jfsed_jax.method.step import train_step, weighted_sum
@@ -71,6 +72,8 @@ SYSTEMS = {
 def narrow(config):
     """Seconds instead of minutes; the student's 64 channels take `convolve`'s own gradient."""
     config.student.update(filters=(8, 64, 16), dropout=0.0)
+    config.teacher_log_noise = 0.0
+    config.guided.alpha_inside = False  # alpha is a float32 in ours; see the test of its own
     if config.scheme == "mean_teacher":
         config.teacher_noise = 0.0
         config.student.gru_hidden = 12
@@ -255,6 +258,26 @@ def test_loss_terms_of_the_ablations(stage, systems, batch, torch_batch):
     for term, (weight, value) in expected.items():
         np.testing.assert_allclose(found[term][0], weight, atol=1e-6, err_msg=term)
         np.testing.assert_allclose(values[term], value.item(), rtol=1e-6, err_msg=term)
+
+
+def test_alpha_within_the_bce(systems, batch, torch_batch):
+    """As in the released system 1; to what a float32 knows of 1 - 0.996^55."""
+    sides = systems["guided_learning"]
+    config = sides.config.copy_and_resolve_references()
+    config.guided.alpha_inside = True
+    reference = sides.reference()
+    arguments = {"steps_per_epoch": 1, "config": config}
+    expected = torch_reference.loss_terms(reference, torch_batch, 60, **arguments)
+    outputs = [
+        Output(*(jnp.asarray(value.detach()) for value in model(torch_batch["mel"])))
+        for model in (reference.teacher, reference.student)
+    ]
+    objective = OBJECTIVES["guided_learning"](config, 1)
+    found = objective.terms(*outputs, {}, batch, jnp.int32(60))
+    _, values = weighted_sum(found, None)
+    for term, (weight, value) in expected.items():
+        assert float(found[term][0]) == pytest.approx(weight, abs=1e-6)
+        assert float(values[term]) == pytest.approx(value.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize(("name", "start"), RUNS)

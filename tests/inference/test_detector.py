@@ -53,6 +53,28 @@ def test_the_decoder_has_the_threshold(tmp_path, threshold, labels):
     assert events == [Event("a", 0.0, 0.2, label) for label in labels]
 
 
+def test_the_decoder_gates_filters_and_decides_as_the_config_says(tmp_path):
+    frames = np.zeros((1, 20, 2))
+    # Two runs of three, two frames apart: a median of 5 joins them, a second one changes nothing;
+    # what remains of the dogs' runs of two after one median of 3 is gone after none.
+    frames[0, [4, 5, 6, 9, 10, 11], 0] = 0.6
+    frames[0, [2, 4, 6, 8], 1] = 0.6  # every other frame: each median of 3 eats two of them
+    clip = np.array([[0.4, 0.9]])
+
+    def found(**changes):
+        changes = {f"postprocess.{key}": value for key, value in changes.items()}
+        changes = {"postprocess.rule": "esp"} | changes  # windows of 3
+        events = make_detector(tmp_path, **changes).decoder()(clip, frames, ["a"])
+        return [(e.event_label, round(e.onset * 60), round(e.offset * 60)) for e in events]
+
+    cats = [("Cat", 4, 7), ("Cat", 9, 12)]
+    assert found(medians=0) == [("Dog", t, t + 1) for t in (2, 4, 6, 8)]
+    assert found(medians=1) == [("Dog", t, t + 1) for t in (3, 5, 7)]
+    assert found() == [("Dog", t, t + 1) for t in (4, 6)]
+    assert found(gate=False) == [*cats, ("Dog", 4, 5), ("Dog", 6, 7)]
+    assert found(threshold=0.7, gate=False) == []
+
+
 @pytest.mark.parametrize("stride", [1, 4])
 def test_the_time_stride_is_front_end_frames_to_a_posterior(tmp_path, stride):
     detector = make_detector(tmp_path, stride=stride)

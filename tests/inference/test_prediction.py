@@ -79,3 +79,18 @@ def test_clips_keep_their_order_and_padding_is_dropped(count):
     assert found.clip.shape == (count, 2) and found.frames.shape == (count, 4, 2)
     np.testing.assert_array_equal(found.clip[:, 0], -100 - np.arange(count))
     np.testing.assert_array_equal(found.frames[:, 3, 1], 103 + np.arange(count))
+
+
+@pytest.mark.parametrize(("tags", "clip"), [("teacher", -6), ("mean", -54), ("student", -102)])
+def test_tags_beside_the_students_frames_may_be_anothers(tags, clip):
+    found = make_posteriors(MODELS, "student", tags)(VARIABLES, clips(3))
+    assert found.clip[2].tolist() == [clip, clip]
+    np.testing.assert_array_equal(found.frames[1, :, 0], [101, 102, 103, 104])
+    # Of another model than the student, they are its own.
+    found = make_posteriors(MODELS, "teacher", tags)(VARIABLES, clips(3))
+    np.testing.assert_array_equal(found.clip[:, 1], [0, -3, -6])
+
+
+def test_another_models_tags_are_refused():
+    with pytest.raises(InputError, match="tags 'both': expected one of student, teacher, mean"):
+        make_posteriors(MODELS, "student", "both")

@@ -99,3 +99,11 @@ def test_a_decoder_that_is_handed_in_gets_gated_frames(recording):
         return events
 
     assert detect(detector, path, rule="fixed", decode=decode) is events
+
+
+def test_without_a_gate_tags_do_not_count(tmp_path):
+    posteriors = constant([0.4, 0.6], np.full((4, 2), 0.9))
+    changes = {"postprocess.gate": False}
+    detector = make_detector(tmp_path, posteriors, num_frames=8, stride=2, **changes)
+    found = recording_posteriors(detector, silence(8 * HOP))
+    np.testing.assert_allclose(found, np.full((4, 2), 0.9), rtol=1e-6)

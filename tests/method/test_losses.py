@@ -107,6 +107,27 @@ def test_guided_consistency_learns_from_decisions():
     assert not to_guide.any()
 
 
+def test_a_scale_within_the_guided_bce_is_not_one_before_it():
+    """At alpha = 0.198 and p = 0.9 against "absent": 0.24 where alpha before the BCE has 1.98."""
+    p, absent = jnp.array([[0.9]]), jnp.array([[0.1]])
+
+    def inside(p):
+        return losses.guided_consistency(p, absent, 0.198).sum()
+
+    close(inside(p), -math.log(1 - 0.198 * 0.9))
+    close(jax.grad(inside)(p), [[0.198 / (1 - 0.198 * 0.9)]])
+    close(jax.grad(inside)(p), [[0.241]], rtol=1e-3)
+    close(losses.guided_consistency(p, jnp.array([[0.7]]), 0.198), -(
+        0.198 * math.log(0.198 * 0.9) + 0.802 * math.log(1 - 0.198 * 0.9)
+    ))  # fmt: skip
+    # Where alpha is 0 there is nothing, and no gradient that is not a number.
+    for guide in (0.1, 0.7):
+        value, gradient = jax.value_and_grad(
+            lambda p, guide=guide: losses.guided_consistency(p, jnp.array([[guide]]), 0.0).sum()
+        )(p)
+        assert (float(value), gradient.tolist()) == (0.0, [[0.0]])
+
+
 def test_mean_squared_error():
     x, y = jnp.zeros((2, 2, 2)), jnp.array([[[1.0, 1], [1, 1]], [[0, 0], [0, 4]]])
     close(losses.mean_squared_error(x, y), [1, 4])
@@ -117,6 +138,18 @@ def test_distillation_space_repeats_frames():
     kernel = jnp.array([[1.0, 0, 1], [0, 1, 1]])
     expected = [[[1, 2, 3]] * 3 + [[3, 4, 7]] * 3]
     close(losses.to_distillation_space(features, kernel, num_frames=6), expected)
+
+
+def test_frames_are_interpolated_between_their_middles():
+    maps = jnp.array([[[0.0], [4.0]]])  # middles of two frames at 1 and 3 of four
+    close(losses.interpolate_frames(maps, 4)[0, :, 0], [0, 1, 3, 4], atol=1e-6)
+
+
+def test_frames_are_pooled_where_they_lie():
+    maps = jnp.arange(1.0, 8.0)[None, :, None]  # frames 0 to 3 of 7 lie in the first of two
+    close(losses.pool_frames(maps, 2)[0, :, 0], [2.5, 6.0])
+    close(losses.pool_frames(maps, 7), maps)
+    close(losses.pool_frames(maps[:, :6], 3)[0, :, 0], [1.5, 3.5, 5.5])
 
 
 def test_frame_distance_is_euclidean_with_a_gradient_where_maps_agree():

@@ -448,3 +448,38 @@ def test_models_hand_the_loop_on_to_their_layers(page, kernels_for_cuda):
     variables = jax.eval_shape(model.init, jax.random.key(0), mel)
     found = kernels_for_cuda(jax.jit(model.apply), variables, mel)
     assert found == config.student.gru_layers == 2
+
+
+def test_a_clips_floor_lies_below_its_own_peak():
+    """40 dB below a peak of 0 is ln(0.01)."""
+    mel = np.full((2, 100, 64), -10.0, np.float32)
+    mel[0, 3, 5], mel[1, 7, 9] = 0.0, -8.0
+    floored = np.maximum(mel, np.array([np.log(0.01), -8 + np.log(0.01)])[:, None, None])
+    few = dict(filters=(4,), kernels=(3,), pools=((2, 16),), gru_layers=1)
+    baseline = make("student", "tiny", get_config=mean_teacher.get_config, **few)
+    for model in (baseline, make("student", "tiny", filters=(4, 4, 4), gru_layers=0)):
+        variables = model.init(jax.random.key(0), mel)
+        found = model.clone(clip_floor_db=40.0).apply(variables, mel)
+        expected = model.apply(variables, floored)
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), found, expected)
+        assert not np.allclose(found.features, model.apply(variables, mel).features)
+
+
+def test_features_are_those_before_the_last_dropout_where_asked():
+    few = dict(filters=(4, 4), kernels=(3, 3), convs=(1, 1), pools=((5, 8), (5, 4)), gru_layers=1)
+    after = make("teacher", "tiny", dropout=0.5, **few)
+    before = after.clone(before_dropout=True)
+    mel = random(4, 100, 64)
+    variables = after.init(jax.random.key(0), mel)
+
+    def train(model, key):
+        rngs = {"dropout": jax.random.key(key)}
+        return model.apply(variables, mel, train=True, mutable=["batch_stats"], rngs=rngs)[0]
+
+    # Before that dropout hardly one maximum of ReLUs over 20 places is 0; after it half are.
+    zeros = [np.mean(np.asarray(train(model, 0).features) == 0) for model in (after, before)]
+    assert zeros[0] > 0.4 and zeros[1] < 0.1
+    # The branches see it in both; without training there is none.
+    assert not np.array_equal(train(before, 0).clip, train(before, 1).clip)
+    still = [model.apply(variables, mel) for model in (after, before)]
+    jax.tree.map(np.testing.assert_array_equal, *still)

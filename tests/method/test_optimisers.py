@@ -91,3 +91,33 @@ def test_a_rate_that_is_injected_is_found_in_the_state():
         _, state = optimiser.update({"w": jnp.ones(2)}, state, params)
         assert float(optimisers.rate_in(state)) == expected
     assert optimisers.rate_in(optax.adam(1e-3).init(params)) is None
+
+
+def test_adam_begins_anew_where_the_rate_falls():
+    """Against Adams that are made anew; four steps, a fall before the third."""
+
+    def rate(step):
+        return jnp.where(step < 2, 0.1, 0.05)
+
+    ours = make(rate, restart=True, ema_decay=0.9)
+    found = expected = {"w": jnp.array([1.0, -2.0])}
+    state = ours.init(found)
+    moments = optax.scale_by_adam().init(expected)
+    for n, gradient in enumerate(([1.0, 4.0], [-3.0, 0.1], [0.5, 2.0], [0.5, -1.0])):
+        tree = {"w": jnp.array(gradient)}
+        updates, state = jax.jit(ours.update)(tree, state, found)
+        found = optax.apply_updates(found, updates)
+        if n == 2:
+            moments = optax.scale_by_adam().init(expected)
+        direction, moments = optax.scale_by_adam().update(tree, moments)
+        step = {"w": -(0.1 if n < 2 else 0.05) * direction["w"]}
+        expected = optax.apply_updates(expected, step)
+        np.testing.assert_allclose(found["w"], expected["w"], rtol=1e-5)
+    assert averaged(state).keys() == {"w"}
+
+
+def test_an_average_may_begin_elsewhere():
+    params = {"student": {"w": jnp.ones(2)}, "other": jnp.zeros(1)}
+    state = optimisers.with_average(make(ema_decay=0.9).init(params), {"student": {"w": 5.0}})
+    assert averaged(state)["student"] == {"w": 5.0}
+    np.testing.assert_array_equal(averaged(state)["other"], [0.0])

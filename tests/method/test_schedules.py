@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from jfsed_jax.configs import pts_tfd_afl_esp
+from jfsed_jax.configs import guided_learning, pts_tfd_afl_esp
 from jfsed_jax.errors import InputError
 from jfsed_jax.method.schedules import Schedules, learning_rate
 
@@ -120,3 +120,10 @@ def test_a_schedule_that_does_not_exist_is_named():
     page.schedule = "stairs"
     with pytest.raises(InputError, match="config.optimiser.schedule is 'stairs'.*optax"):
         learning_rate(page, 450)
+
+
+@pytest.mark.parametrize(("epoch", "falls"), [(0, 0), (10, 0), (11, 1), (20, 1), (21, 2), (99, 9)])
+def test_guided_learnings_rate_falls_first_after_11_epochs(epoch, falls):
+    """Its released code lowers it at the end of epochs 10, 20, ..., counted from 0."""
+    rate = learning_rate(guided_learning.get_config().optimiser, 450)
+    assert at_epoch(rate, epoch) == pytest.approx(1.8e-3 * 0.8**falls, rel=1e-5)

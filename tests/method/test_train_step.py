@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +22,8 @@ from jfsed_jax.configs import guided_learning, mean_teacher, pts_tfd_afl_esp
 from jfsed_jax.method import parallel
 from jfsed_jax.method import system as systems
 from jfsed_jax.method.models import Output
-from jfsed_jax.method.objectives import OBJECTIVES, Term
+from jfsed_jax.method.objectives import OBJECTIVES, Objective, Term
+from jfsed_jax.method.optimisers import averaged
 from jfsed_jax.method.state import initial_state, run_keys, state_of_seed
 from jfsed_jax.method.step import train_step, weighted_sum
 
@@ -251,6 +253,100 @@ def test_which_clips_distances_are_over():
     }
     for name, value in expected.items():
         np.testing.assert_allclose(found[f"distillation/{name}"][1], value, rtol=1e-5)
+
+
+@pytest.mark.parametrize("alignment", ["repeat", "interpolate", "pool"])
+def test_the_maps_are_aligned_in_time_as_asked(alignment):
+    """The teacher has 0 and 4 in its two frames, the student t in frame t of 4; map and W are 1."""
+    config = pts_tfd_afl_esp.get_config()
+    config.loss.update(alignment=alignment, distillation_dims=1)
+    config.loss.distillation.update(dfd_d=1.0)
+    half = np.full((8, 10), 0.5, np.float32)
+
+    def output(frames):
+        maps = np.broadcast_to(np.asarray(frames, np.float32)[:, None], (8, len(frames), 1))
+        return Output(half, half[:, None], maps)
+
+    teacher, student = output([0, 4]), output([0, 1, 2, 3])
+    params = {"distillation": {"teacher": np.ones((1, 1)), "student": np.ones((1, 1))}}
+    batch = make_batch()
+    batch["frame_labels"][-2:] = 0
+    batch["frame_labels"][-2:, 80:, 2] = 1  # the last fifth: in the last frame of 4 and of 2
+    found = terms_of(config, teacher, student, params, batch, 0)
+    dfd_d, target = {
+        "repeat": ((0 + 1 + 2 + 1) / 4, 1 / 4),  # 0 0 4 4
+        "interpolate": ((0 + 0 + 1 + 1) / 4, 1 / 4),  # 0 1 3 4
+        "pool": ((0.5 + 1.5) / 2, 1.5 / 2),  # against 0.5 and 2.5
+    }[alignment]
+    np.testing.assert_allclose(found["distillation/dfd_d"][1], dfd_d, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found["distillation/tfd"][1], target, rtol=1e-5)
+
+
+def test_terms_over_the_batch_are_shares_of_those_over_their_clips():
+    teacher, student = constant([0.2, 0.7, 0.6]), constant([0.9, 0.4, 0.2])
+    found = []
+    for normalisation in ("own", "batch"):
+        config = tiny_guided_learning()
+        config.loss.normalisation = normalisation
+        found.append(terms_of(config, teacher, student, {}, make_batch(1, 1, 1), 0))
+    shares = {"teacher/clip": 2 / 3, "student/clip": 2 / 3}
+    shares |= {
+        f"consistency/{ways}": 1 / 3 for ways in ("teacher_to_student", "student_to_teacher")
+    }
+    assert found[0].keys() == found[1].keys() == shares.keys()
+    for name, share in shares.items():
+        assert float(found[1][name][1]) == pytest.approx(share * float(found[0][name][1]), rel=1e-6)
+
+
+def test_a_mean_teacher_may_start_from_weights_of_its_own():
+    config = tiny_mean_teacher()
+    assert config.teacher_start == "own"
+    own = start(make(config, axis_name=None), config)
+    config.teacher_start = "student"
+    same = start(make(config, axis_name=None), config)
+    jax.tree.map(np.testing.assert_array_equal, own.params, same.params)
+    jax.tree.map(
+        np.testing.assert_array_equal, averaged(same.opt_state)["student"], same.params["student"]
+    )
+    kernels = [
+        np.asarray(tree["block_0"]["Conv_0"]["kernel"])
+        for tree in (averaged(own.opt_state)["student"], own.params["student"])
+    ]
+    assert np.abs(kernels[0] - kernels[1]).min() > 0
+    assert kernels[0].std() == pytest.approx(kernels[1].std(), rel=0.5)
+
+
+def test_noise_on_the_log_mel_is_the_teachers_alone():
+    """Models that give back the mean of what they hear, and of its square."""
+
+    class Ears(nn.Module):
+        @nn.compact
+        def __call__(self, mel, train=False):
+            mel = mel + self.param("nothing", nn.initializers.zeros, ())
+            heard = jnp.stack([mel.mean((1, 2)), (mel**2).mean((1, 2))], axis=-1)
+            return Output(heard, heard[:, None], heard[:, None])
+
+    def terms(teacher, student, params, batch, step):
+        return {
+            f"{name}/{moment}": Term(1.0, output.clip[:, i])
+            for name, output in (("teacher", teacher), ("student", student))
+            for i, moment in enumerate(("mean", "square"))
+        }
+
+    config = guided_learning.get_config()
+    config.augmentation.update(time_shift=0.0)
+    system = systems.from_config(
+        config, classes=2, steps_per_epoch=1,
+        teacher=Ears(), student=Ears(), objective=Objective(terms),
+    )  # fmt: skip
+    state = initial_state(system, jax.random.key(0), input_shape=(FRAMES, 64))
+    batch = make_batch() | {"mel": np.full((8, FRAMES, 64), 2.0, np.float16)}
+    _, metrics = train_step(state, batch, jax.random.key(1), system=system)
+    assert (metrics["student/mean"], metrics["student/square"]) == (2.0, 4.0)
+    # Of 51,200 draws: the mean is within 0.15 / 226 or so, the variance within 1 %.
+    mean, square = float(metrics["teacher/mean"]), float(metrics["teacher/square"])
+    assert mean == pytest.approx(2, abs=3e-3)
+    assert square - mean**2 == pytest.approx(0.15**2, rel=0.03)
 
 
 def compiled(config):

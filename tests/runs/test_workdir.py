@@ -47,6 +47,24 @@ def test_what_a_newer_version_adds_to_a_config_is_filled_from_the_defaults(tmp_p
     check_config(Workdir(tmp_path), config)
 
 
+def test_what_a_run_did_before_there_was_a_key_for_it_it_still_does():
+    """Defaults that have changed since are not those of an older run."""
+    saved = json.loads(pts_tfd_afl_esp.get_config("small").to_json())
+    del saved["loss"]["before_dropout"], saved["postprocess"]["clear_knee"]
+    del saved["postprocess"]["gate"], saved["evaluation"]["tags"], saved["epoch"]
+    found = upgraded(saved)
+    assert found["loss"]["before_dropout"] is False
+    assert found["postprocess"]["clear_knee"] == 0.3 and found["postprocess"]["gate"] is True
+    assert found["evaluation"]["tags"] == "student" and found["epoch"] == "unlabelled"
+    of_baseline = json.loads(mean_teacher.get_config().to_json())
+    for key in ("clip_floor_db", "teacher_start"):
+        del of_baseline[key]
+    del of_baseline["data"]["floor_labels"], of_baseline["postprocess"]["medians"]
+    found = upgraded(of_baseline)
+    assert (found["clip_floor_db"], found["teacher_start"]) == (0, "student")
+    assert (found["data"]["floor_labels"], found["postprocess"]["medians"]) == (0, 2)
+
+
 def test_the_pages_of_models_are_left_as_they_are():
     """A mean teacher has no teacher, and its student has fields of its own."""
     saved = json.loads(mean_teacher.get_config().to_json())

@@ -1,14 +1,22 @@
 """What a config names is looked for before anything is prepared."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
 import optax
 import pytest
+from defaults import front_end
+from stub_detector import StubClips
 
-from jfsed_jax.configs import mean_teacher, pts_tfd_afl_esp
+from jfsed_jax.configs import guided_learning, mean_teacher, pts_tfd_afl_esp
+from jfsed_jax.datasets.clips import Clip
 from jfsed_jax.errors import InputError
 from jfsed_jax.method.objectives import Objective
 from jfsed_jax.method.optimisers import parameter_ema
 from jfsed_jax.method.system import from_config, models_from_config
 from jfsed_jax.runs.workdir import Workdir
+from jfsed_jax.training import plan
 from jfsed_jax.training.loop import fit
 from jfsed_jax.training.plan import check_resume, check_values
 
@@ -54,6 +62,15 @@ from jfsed_jax.training.plan import check_resume, check_values
             "config.loss.distillation.dfd is 'dfd': expected one of tfd",
         ),
         ("evaluation.average", True, "config.evaluation.average needs a moving average"),
+        ("evaluation.tags", "both", "config.evaluation.tags is 'both': expected one of student"),
+        ("evaluation.select_on", "eval", "select_on is 'eval': expected holdout or validation"),
+        ("evaluation.select_by", "f1", "select_by is 'f1': expected event_f1.at_f1 or at_f1"),
+        ("loss.alignment", "stretch", "alignment is 'stretch': expected one of repeat, interp"),
+        ("loss.normalisation", "clips", "normalisation is 'clips': expected own or batch"),
+        ("guided.disentangled_from", "all", "from is 'all': expected weak or labelled"),
+        ("epoch", "longest", "config.epoch is 'longest': expected unlabelled or shortest"),
+        ("teacher_start", "own", "is of a mean teacher; here .* leave it at 'student'"),
+        ("postprocess.threshold", 1.5, "threshold 1.5 and medians 2: expected 0 to 1"),
         ("compute_dtype", "float16", "config.compute_dtype is 'float16': expected float32 or bfl"),
         ("epochs", 0, "config.epochs is 0: expected more than 0"),
     ],
@@ -118,3 +135,66 @@ def test_what_is_handed_in_needs_no_name():
     config = pts_tfd_afl_esp.get_config()
     config.scheme = "mine"
     check_values(config, objective=Objective(lambda *_: {}))
+
+
+def test_tags_are_chosen_for_the_students_frames_alone():
+    config = pts_tfd_afl_esp.get_config()
+    config.evaluation.tags = "mean"
+    check_values(config)
+    config.evaluation.model = "teacher"
+    with pytest.raises(InputError, match="tags is 'mean', but .*model = 'teacher'.*leave one"):
+        check_values(config)
+
+
+def stub_data(**counts):
+    """Clips of two classes: every other weak one has both, others "a"; strong ones have "b"."""
+    splits = {}
+    for name, count in counts.items():
+        tags = [
+            ("b",) if name == "synthetic" else ("a",) if i % 2 else ("a", "b") for i in range(count)
+        ]
+        clips = StubClips(np.zeros((count, 3, 2)))
+        clips.clips = [Clip(f"{i}", i, None, tags[i]) for i in range(count)]
+        splits[name] = clips
+    return SimpleNamespace(
+        data="stub", classes=("a", "b"), splits=splits, front_end=front_end(), directory=Path("f")
+    )
+
+
+def test_all_kinds_that_are_missing_are_named_before_anything_is_compiled(tmp_path, monkeypatch):
+    config = pts_tfd_afl_esp.get_config()
+    monkeypatch.setattr(plan.systems, "from_config", lambda *_, **__: pytest.fail("too late"))
+    prepared = stub_data(weak=10)
+    with pytest.raises(InputError, match="--config.batch.strong=0 --config.batch.unlabelled=0$"):
+        plan.make_plan(config, prepared, tmp_path, Workdir(tmp_path))
+
+
+def test_a_development_set_that_is_not_there_is_asked_for(tmp_path):
+    prepared = stub_data(weak=10, unlabel_in_domain=10, synthetic=10)
+    with pytest.raises(InputError, match="stub has no validation clips: .*select_on=holdout"):
+        plan.make_plan(guided_learning.get_config(), prepared, tmp_path, Workdir(tmp_path))
+
+
+@pytest.mark.parametrize(("kinds", "shares"), [("weak", [1, 0.04]), ("labelled", [0.68, 1])])
+def test_disentangled_features_are_counted_on_weak_or_all_labelled_clips(kinds, shares):
+    """Alone are 4 times "a" in weak clips and 6 times "b" in strong ones: 0.96 4/6 + 0.04."""
+    config = guided_learning.get_config()
+    config.guided.disentangled_from = kinds
+    found = plan._feature_shares(stub_data(weak=8, synthetic=6), config)
+    assert found == pytest.approx(shares)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "counts", "steps"),
+    [
+        ("unlabelled", {"weak": 60, "unlabelled": 1020, "strong": 21}, 20),
+        ("shortest", {"weak": 60, "unlabelled": 1020, "strong": 21}, 3),
+        ("shortest", {"weak": 5, "unlabelled": 1020, "strong": 21}, 1),
+    ],
+)
+def test_an_epoch_is_a_pass_over_the_unlabelled_or_the_shortest_set(epoch, counts, steps):
+    config = pts_tfd_afl_esp.get_config()
+    config.epoch = epoch
+    assert plan.steps_in_epoch(config, counts) == steps
+    config.steps_per_epoch = 7
+    assert plan.steps_in_epoch(config, counts) == 7

@@ -112,3 +112,19 @@ def test_each_seed_is_validated_with_its_own_variables_and_clips(monkeypatch, av
             assert float(variables[name]["batch_stats"]["w"]) == 100 * (first + k)
     loop._validation(plan, "handed in")(two_seeds())
     assert calls[-1][-1] == "handed in"
+
+
+def test_the_development_set_selects_where_there_is_one():
+    """Cats of 0.wav are found, dogs of 1.wav tagged but with no frame."""
+    dogs = active(20, (9, 10), label=1)
+    clips = StubClips(
+        [active(20, (2, 8)), dogs],
+        reference=[Event("0.wav", 0.2, 0.8, "Cat"), Event("1.wav", 0.0, 2.0, "Dog")],
+    )
+    own = TrainingData({}, {}, clips)
+    decode = median_decoder(np.array([1, 1]), classes=CLASSES, frame_rate=10)
+    arguments = (posteriors_of, {"inverted": False}, own, make_prepared(validation=clips), decode)
+    both, tags = validate(*arguments), validate(*arguments, "at_f1")
+    assert (both["event_f1"], both["at_f1"]) == (pytest.approx(50), pytest.approx(100))
+    assert both["selection"] == pytest.approx(150)
+    assert tags == both | {"selection": pytest.approx(100)}
