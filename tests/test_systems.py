@@ -5,6 +5,7 @@ released code, github.com/Kikyo-16/Sound_event_detection at e52f987, by file; [M
 baseline, github.com/turpaultn/DCASE2019_task4 at 90d35b6, by file; [ours] where all are silent.
 """
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -15,11 +16,17 @@ import pytest
 from jfsed_jax.config_files import load_config
 from jfsed_jax.datasets.selection import KINDS, split_data
 from jfsed_jax.experiments import paper
-from jfsed_jax.method.models import Output
+from jfsed_jax.method.models import Output, feature_shares
 from jfsed_jax.method.objectives import OBJECTIVES, Term
 from jfsed_jax.method.step import weighted_sum
+from jfsed_jax.sed import tables
+from jfsed_jax.sed.events import DCASE2019_CLASSES
 from jfsed_jax.training.plan import steps_in_epoch
 
+METADATA = Path(__file__).parents[2] / "shared/data/dcase2019/metadata"
+needs_dcase = pytest.mark.skipif(
+    not METADATA.exists(), reason=f"no DCASE 2019 metadata: {METADATA}"
+)
 # Clips in the tables of DCASE 2019 task 4: train/weak.tsv, train/unlabel_in_domain.tsv,
 # train/synthetic.tsv, validation/validation.tsv (github.com/turpaultn/DCASE2019_task4, dataset/).
 CLIPS = {"weak": 1578, "unlabel_in_domain": 14412, "synthetic": 2045, "validation": 1168}
@@ -139,6 +146,36 @@ SYSTEMS = {
     "pts_tfd_afl": pts("[paper] equation 6", tfd=over("strong")),
     "pts_tfd_afl_esp": pts("[paper] equation 7, all classes", "esp", tfd=over("strong")),
 }
+
+
+@needs_dcase
+def test_the_clips_are_those_of_the_tables():
+    events = {"synthetic": "train/synthetic.tsv", "validation": "validation/validation.tsv"}
+    found = {
+        name: len(tables.read_events(METADATA / path).filenames) for name, path in events.items()
+    }
+    found["weak"] = len(tables.read_tags(METADATA / "train/weak.tsv").tags)
+    unlabelled = tables.read_table(METADATA / "train/unlabel_in_domain.tsv", ("filename",))
+    found["unlabel_in_domain"] = len({row["filename"] for _, row in unlabelled.rows})
+    assert found == CLIPS
+
+
+@needs_dcase
+def test_disentangled_features_of_dcase_2019():
+    """Of the teacher's 512: [GL] data_loader.py, count_disentangle, over all labelled clips."""
+    tags = list(tables.read_tags(METADATA / "train/weak.tsv").tags.values())
+    strong: dict[str, set[str]] = {}
+    for event in tables.read_events(METADATA / "train/synthetic.tsv").events:
+        strong.setdefault(event.filename, set()).add(event.event_label)
+    found = []
+    for clips in (tags, tags + list(strong.values())):
+        present = np.array([[label in own for label in DCASE2019_CLASSES] for own in clips])
+        shares = dict(zip(DCASE2019_CLASSES, feature_shares(present, 0.04), strict=True))
+        found.append([int(512 * shares[label]) for label in ("Speech", SHAVER)])
+    assert found == [[20, 105], [98, 245]]
+
+
+SHAVER = "Electric_shaver_toothbrush"
 
 
 class Clips:
