@@ -96,6 +96,7 @@ def _find_configs() -> None:
     assert spec and spec.loader
     sys.modules[name] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    globals()["configs"] = module  # as an import would bind it
 
 
 _find_configs()

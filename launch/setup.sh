@@ -97,7 +97,7 @@ make_venv() {
 # Whether the environment that is there can be used: it runs, has the version that was asked for, has
 # what installs, and lies where it was made (the scripts of one that was moved name the old place).
 venv_suits() {
-    suits "$venv/bin/python" || return 1
+    [ -e "$venv/pyvenv.cfg" ] && suits "$venv/bin/python" || return 1
     [ -z "${PYTHON:-}" ] || [ "$(version_of "$PYTHON")" = "$(version_of "$venv/bin/python")" ] ||
         return 1
     has_uv || "$venv/bin/python" -m pip --version >/dev/null 2>&1 || return 1
@@ -131,6 +131,10 @@ set_up() {
     state="$root $(find $sources -type f ! -name '*.py[co]' -exec cksum {} + |
         cat - "$constraints" | cksum)"
     [ "$(cat "$stamp" 2>/dev/null)" = "$state" ] && return 0
+    # What another launcher put here of other versions is not there any longer.
+    for other in "$venv"/installed*; do
+        [ "$(cat "$other" 2>/dev/null)" = "$state" ] || rm -f "$other"
+    done
     echo "Installing jfsed_jax$1 into $venv: once, a minute or two ..."
     if [ "$home" = "$root" ]; then
         install --constraint "$constraints" --editable ".$1" || not_installed

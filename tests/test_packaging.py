@@ -128,7 +128,7 @@ def test_the_source_archive_is_the_repository(source_archive, files):
 
 def test_sources_that_hide_an_installed_wheel_find_their_configs(unpacked, installed, tmp_path):
     """As `python` at the root of a clone imports them, after `pip install .`."""
-    show = "import jfsed_jax.configs as c, jfsed_jax as j; print(j.__file__); print(c.__file__)"
+    show = "import jfsed_jax.configs as c, jfsed_jax as j; print(j.__file__, j.configs.__file__)"
     # -I -S: without what is installed here, where an editable install would find the configs.
     code = f"import sys; sys.path[:0] = {[str(unpacked), str(installed)]}; {show}"
     done = call(sys.executable, "-I", "-S", "-c", code, cwd=tmp_path)

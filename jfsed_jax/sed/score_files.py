@@ -163,10 +163,10 @@ def steps_of_events(
 def _read_score_file(path: Path) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
     """Classes, edges <float64>[T + 1] in seconds and scores <float64>[T, C] of one file."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            columns, *rows = [row for row in csv.reader(file, delimiter="\t") if row] or [[]]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} is not a score file: {error}") from error
-    columns, *rows = [row for row in csv.reader(lines, delimiter="\t") if row] or [[]]
     named = columns[:2] == ["onset", "offset"] and len(set(columns)) == len(columns) > 2
     if not named or not rows:
         raise InputError(

@@ -148,6 +148,7 @@ HEADER = "onset\toffset\tCat\tDog\n"
     [
         ("", "expected rows and the columns"),
         (b"onset\xff", "not a score file"),
+        ('onset\toffset\t"Cat\n' + "0\t1\t0.5\n" * 20000, "not a score file"),
         (HEADER + "0\t1\t0.5\n", "row 2: expected 4 numbers; found '0 1 0.5'"),
         ("onset\toffset\n0\t1\n", "expected rows and the columns"),
         (HEADER, "expected rows and the columns"),
