@@ -104,8 +104,8 @@ def test_it_goes_on_as_it_did(workdir, data, tmp_path, expected):
     """To rounding: other machines and versions round audio and sums otherwise."""
     command = [sys.executable, "-c", GO_ON, workdir, data, tmp_path / "features"]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    # Adam's count and the schedule's: another step's correction or rate makes too small a difference
-    # to be seen below.
+    # Adam's count and the schedule's: another step's correction or rate makes too small a
+    # difference to be seen below.
     assert done.stdout == "[6, 6]\n"
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     rows = [row for row in rows if row["kind"] == "train"]
