@@ -8,9 +8,12 @@ import copy
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from jfsed_jax.audio.front_end import FrontEnd, filter_peaks
 
 
 class TorchOutput(NamedTuple):
@@ -84,13 +87,17 @@ def torch_norm(batch_norm):
     return {"eps": batch_norm["epsilon"], "momentum": 1 - batch_norm["momentum"]}
 
 
-def normalise(norm, mel, floor_db):
+def normalise(norm, mel, floor_db, log_height):
     """One mean and variance per mel band; [B, T, F] -> [B, 1, T, F].
 
-    With a floor, no log-mel of a clip is further below its largest than that many decibels.
+    With a floor, no log-mel of a clip is further below its largest than that many decibels, both
+    without what the height of the mel filters adds.
     """
     if floor_db:
-        mel = mel.maximum(mel.amax((1, 2), keepdim=True) - floor_db * math.log(10) / 20)
+        log_height = torch.as_tensor(log_height, device=mel.device)
+        level = mel - log_height
+        lowest = level.amax((1, 2), keepdim=True) - floor_db * math.log(10) / 20
+        mel = level.maximum(lowest) + log_height
     return norm(mel.transpose(1, 2)).transpose(1, 2).unsqueeze(1)
 
 
@@ -102,7 +109,7 @@ def flatten(x):
 class TorchCNN(nn.Module):
     """What the models of the paper and of Guided Learning share."""
 
-    floor_db = 0.0  # of the config; see `normalise`
+    floor_db, log_height = 0.0, 0.0  # of the config; see `normalise`
 
     def __init__(self, options, batch_norm, mel_bands):
         super().__init__()
@@ -120,7 +127,7 @@ class TorchCNN(nn.Module):
         self.num_features = inputs * mel_bands
 
     def features(self, mel):
-        x = normalise(self.input_norm, mel, self.floor_db)
+        x = normalise(self.input_norm, mel, self.floor_db, self.log_height)
         for block in self.blocks:
             x = block(x)
         return flatten(x)
@@ -191,7 +198,7 @@ class TorchGatedBlock(nn.Module):
 class TorchBaselineCRNN(nn.Module):
     """The DCASE 2019 baseline, system 0: gated blocks, BGRUs, attention pooling."""
 
-    floor_db = 0.0  # of the config; see `normalise`
+    floor_db, log_height = 0.0, 0.0  # of the config; see `normalise`
 
     def __init__(self, options, batch_norm, classes, mel_bands):
         super().__init__()
@@ -213,7 +220,7 @@ class TorchBaselineCRNN(nn.Module):
         self.pooling = TorchAttentionPooling(2 * hidden, classes)
 
     def forward(self, mel):
-        x = normalise(self.input_norm, mel, self.floor_db)
+        x = normalise(self.input_norm, mel, self.floor_db, self.log_height)
         for block in self.blocks:
             x = block(x)
         features = flatten(x)
@@ -242,6 +249,7 @@ class TorchSystem(nn.Module):
             own = {"shares": shares} if model is TorchGuidedCNN else {}
             made = model(options, config.batch_norm, classes, mel_bands, **own)
             made.floor_db = config.clip_floor_db
+            made.log_height = np.log(filter_peaks(FrontEnd(**config.front_end)), dtype=np.float32)
             return made
 
         if config.scheme == "mean_teacher":

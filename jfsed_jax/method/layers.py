@@ -139,17 +139,25 @@ class DisentangledAttention(nn.Module):
 
 
 def normalise(
-    mel: jax.Array, train: bool, *, affine: bool = True, floor_db: float = 0.0, **batch_norm
+    mel: jax.Array,
+    train: bool,
+    *,
+    affine: bool = True,
+    floor_db: float = 0.0,
+    mel_heights: Sequence[float] = (1.0,),
+    **batch_norm,
 ) -> jax.Array:
     """Batch norm per mel band, [B, T, F] float32; called within a module, its first layer.
 
     One mean and variance per mel band: the normalisation that travels with the weights. Before it
-    a `floor_db` above 0 raises each clip's log-mel to at least that far below the clip's peak.
+    a `floor_db` above 0 raises each clip's log-mel to at least that far below the clip's peak, both
+    taken as of mel filters of height 1 [MT]; `mel_heights` are those of the filters, [F].
     """
     mel = mel.astype(jnp.float32)
     if floor_db:
-        peak = mel.max((1, 2), keepdims=True)
-        mel = jnp.maximum(mel, peak - floor_db * NEPERS_PER_DB)
+        height = jnp.log(jnp.asarray(mel_heights, jnp.float32))
+        peak = (mel - height).max((1, 2), keepdims=True)
+        mel = jnp.maximum(mel, peak + height - floor_db * NEPERS_PER_DB)
     # A log-mel is far from 0, where the mean of squares less the square of the mean loses digits.
     return nn.BatchNorm(
         use_running_average=not train,

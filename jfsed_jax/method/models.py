@@ -62,7 +62,7 @@ class CNN(nn.Module):
       batch_norm_momentum: share of the old running statistics that a step keeps.
       axis_name: the mapped axis over which batch statistics are averaged, or None.
       dtype: the type of the computation.
-      clip_floor_db: see `layers.normalise`.
+      clip_floor_db, mel_heights: see `layers.normalise`.
       before_dropout: whether the features of `Output` are those before the last dropout. The
         branches see those after it.
     """
@@ -78,6 +78,7 @@ class CNN(nn.Module):
     axis_name: str | None = None
     dtype: Any = jnp.float32
     clip_floor_db: float = 0.0
+    mel_heights: tuple[float, ...] = (1.0,)
     before_dropout: bool = False
 
     @property
@@ -95,7 +96,8 @@ class CNN(nn.Module):
             "epsilon": self.batch_norm_epsilon,
             "axis_name": self.axis_name if train else None,
         }
-        x = normalise(mel, train, floor_db=self.clip_floor_db, **batch_norm)
+        floor: dict[str, Any] = {"floor_db": self.clip_floor_db, "mel_heights": self.mel_heights}
+        x = normalise(mel, train, **floor, **batch_norm)
         x = x.astype(self.dtype)[..., None]
         blocks = zip(self.filters, self.kernels, self.pools, self.convs, strict=True)
         for i, (filters, kernel, pool, convs) in enumerate(blocks):
@@ -198,6 +200,7 @@ class BaselineCRNN(nn.Module):
     dtype: Any = jnp.float32
     gru_loop: str = "scan"
     clip_floor_db: float = 0.0
+    mel_heights: tuple[float, ...] = (1.0,)
 
     @property
     def time_stride(self) -> int:
@@ -209,8 +212,9 @@ class BaselineCRNN(nn.Module):
         """As `CRNN`; ``features`` are those of the CNN."""
         options: dict[str, Any] = {"axis_name": self.axis_name if train else None}
         options["epsilon"] = self.batch_norm_epsilon
-        scaler = options | {"momentum": self.input_momentum, "floor_db": self.clip_floor_db}
-        x = normalise(mel, train, affine=False, **scaler)
+        floor: dict[str, Any] = {"floor_db": self.clip_floor_db, "mel_heights": self.mel_heights}
+        scaler = options | {"momentum": self.input_momentum}
+        x = normalise(mel, train, affine=False, **floor, **scaler)
         x = x.astype(self.dtype)[..., None]
         options["momentum"] = self.batch_norm_momentum
         for i, block in enumerate(zip(self.filters, self.kernels, self.pools, strict=True)):
@@ -269,7 +273,8 @@ def feature_shares(clip_labels: np.ndarray, least: float) -> tuple[float, ...]:
     alone = tags[tags.sum(1) == 1].sum(0)
     if not alone.any():  # nothing to tell the classes apart by
         return (1.0,) * tags.shape[1]
-    return tuple(((1 - least) * alone / alone.max() + least).tolist())
+    # The quotient first: the largest class has all features, whatever rounds.
+    return tuple(((1 - least) * (alone / alone.max()) + least).tolist())
 
 
 def from_config(
@@ -282,6 +287,7 @@ def from_config(
     shares: Sequence[float] | None = None,
     gru_loop: str = "scan",
     clip_floor_db: float = 0.0,
+    mel_heights: Sequence[float] = (1.0,),
     before_dropout: bool = False,
 ) -> nn.Module:
     """The model that a config's ``teacher`` or ``student`` page describes.
@@ -300,7 +306,7 @@ def from_config(
       axis_name: see `CNN`.
       shares: see `GuidedCNN`; all features where None.
       gru_loop: see `layers.BiGRU`.
-      clip_floor_db, before_dropout: see `CNN`.
+      clip_floor_db, mel_heights, before_dropout: see `CNN`.
 
     Raises:
       InputError: there is no such class, or the page does not fit its fields.
@@ -320,6 +326,7 @@ def from_config(
         "shares": tuple(shares or (1.0,) * classes),
         "gru_loop": gru_loop,
         "clip_floor_db": clip_floor_db,
+        "mel_heights": tuple(mel_heights),
         "before_dropout": before_dropout,
     }
     fields = {field.name for field in dataclasses.fields(architecture)}

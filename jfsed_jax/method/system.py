@@ -108,6 +108,7 @@ def models_from_config(
         shares=shares,
         gru_loop=config.gru_loop,
         clip_floor_db=config.clip_floor_db,
+        mel_heights=filter_peaks(FrontEnd(**config.front_end)).tolist(),
         before_dropout=config.loss.before_dropout,
     )
     if teacher is not None:

@@ -201,10 +201,10 @@ def released(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def clips():
-    """<float32>[B, T, F] mel magnitudes of filters of height 1, over 50 dB, above the floor."""
+    """<float32>[B, T, F] mel magnitudes of filters of height 1, over 100 dB: the floor matters."""
     rng = np.random.default_rng(0)
     tones = rng.normal(size=(CLIPS, FRAMES // 8, BANDS)).repeat(8, axis=1)
-    decibels = np.clip(-20 + 12 * tones + 6 * rng.normal(size=(CLIPS, FRAMES, BANDS)), -45, 5)
+    decibels = np.clip(-40 + 25 * tones + 10 * rng.normal(size=(CLIPS, FRAMES, BANDS)), -95, 5)
     return (10 ** (decibels / 20)).astype(np.float32)
 
 

@@ -450,6 +450,11 @@ def test_models_hand_the_loop_on_to_their_layers(page, kernels_for_cuda):
     assert found == config.student.gru_layers == 2
 
 
+def test_the_largest_class_has_all_features_whatever_rounds():
+    for count in range(1, 600):
+        assert models.feature_shares(np.ones((count, 1)), least=0.04) == (1.0,)
+
+
 def test_a_clips_floor_lies_below_its_own_peak():
     """40 dB below a peak of 0 is ln(0.01)."""
     mel = np.full((2, 100, 64), -10.0, np.float32)
@@ -463,6 +468,12 @@ def test_a_clips_floor_lies_below_its_own_peak():
         expected = model.apply(variables, floored)
         jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), found, expected)
         assert not np.allclose(found.features, model.apply(variables, mel).features)
+        # Of a band whose filters are twice as high, peak and floor are half of what they seem.
+        high = np.where(np.arange(64) < 32, 2.0, 1.0)
+        raised = model.clone(clip_floor_db=40.0, mel_heights=tuple(high.tolist()))
+        found = raised.apply(variables, mel + np.log(high, dtype=np.float32))
+        expected = model.apply(variables, floored + np.log(high, dtype=np.float32))
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), found, expected)
 
 
 def test_features_are_those_before_the_last_dropout_where_asked():
