@@ -1,4 +1,4 @@
-"""How a run went: held-out scores, loss terms and schedules over its epochs."""
+"""How a run went: scores of the clips that select, loss terms and schedules over its epochs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -29,8 +29,13 @@ _CURVES = {
 }
 
 
+def selects_on_validation(run: SavedRun) -> bool:
+    """Whether the development set chose the weights; otherwise clips held out of training did."""
+    return (run.config or {}).get("evaluation", {}).get("select_on") == "validation"
+
+
 def best_row(run: SavedRun) -> dict[str, Any] | None:
-    """The line of the log whose weights did best on the held-out clips."""
+    """The line of the log whose weights did best on the clips that select."""
     rows = [row for row in run.validation if is_number(row.get("selection"))]
     return max(rows, key=lambda row: row["selection"]) if rows else None
 

@@ -17,7 +17,13 @@ from jfsed_jax.report.clip_pictures import clip_keys
 from jfsed_jax.report.formatting import label_text, number, significant
 from jfsed_jax.report.listings import Code, Listing
 from jfsed_jax.report.rendering import render_template, save_page
-from jfsed_jax.report.run_curves import best_row, epoch_text, epochs_done, training_curves
+from jfsed_jax.report.run_curves import (
+    best_row,
+    epoch_text,
+    epochs_done,
+    selects_on_validation,
+    training_curves,
+)
 from jfsed_jax.report.run_scores import class_scores, headlines
 from jfsed_jax.runs.saved_run import SavedRun, is_number, read_run
 from jfsed_jax.runs.workdir import Workdir
@@ -63,6 +69,7 @@ def render_run(run: SavedRun) -> str:
         data=run.meta.get("data"),
         duration=_duration(run),
         best="" if best is None else epoch_text(run, best),
+        selects_on_validation=selects_on_validation(run),
         scored=headlines(run),
         links=[(identifier, text) for identifier, text, present in parts if present],
         clips=run_figures.example_pictures(run),

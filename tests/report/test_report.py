@@ -449,6 +449,16 @@ def test_the_focal_stage_is_marked_where_a_run_has_one(tmp_path, tau, marked):
     assert ("focal from here" in text) == ('<path class="mark stage"' in text) == marked
 
 
+@pytest.mark.parametrize("chooser", ["validation", "holdout"])
+def test_the_clips_that_chose_the_weights_are_named(tmp_path, chooser):
+    path = make_workdir(tmp_path, splits={"validation": 3}, examples=0, num_epochs=4)
+    _write_json(path / "config.json", {"epochs": 4, "evaluation": {"select_on": chooser}})
+    words = ParsedPage(report.write_report(path).read_text(encoding="utf-8")).words
+    on_scored = chooser == "validation"
+    assert ("did best on the validation clips, which are scored too." in words) == on_scored
+    assert ("did best on the held-out clips." in words) != on_scored
+
+
 def _write_durations(path: Path, durations: dict[str, np.ndarray]) -> None:
     """The meta.json of a run with strong labels of these durations in seconds."""
     options = {"frame_rate": RATE, "options": defaults.rule_options()}
