@@ -98,7 +98,8 @@ def mix(
     counts = dict(counts or {name: split.clips for name, split in SPLITS.items()})
     sources = find_sources(*folders)
     clips = [(split, index) for split, count in counts.items() for index in range(count)]
-    _refuse_strangers(directory)
+    mine = {"openmix": VERSION, "clips": counts}
+    _check_owner(directory, mine)
     results = {SOURCES, "CREDITS.md", *(SPLITS[split].table for split in counts)}
     missing = [clip for clip in clips if not (directory / clip_path(*clip)).exists()]
     run = functools.partial(_run, workers=workers or os.cpu_count() or 1, progress=progress)
@@ -107,9 +108,11 @@ def mix(
     )
     _tell_differences([(source, value) for source, (value, _) in found])
     everything = hashlib.sha256("".join(value for _, (value, _) in found).encode()).hexdigest()
-    _claim(directory, {"openmix": VERSION, "recordings": everything[:16], "clips": counts})
+    mine["recordings"] = everything[:16]
+    _check_owner(directory, mine)
     if not missing and all((directory / name).exists() for name in results):
         return directory
+    write_whole(directory / MARKER, json.dumps(mine, indent=1) + "\n")
     planner = Planner(sources, {source.path: blocks for source, (_, blocks) in found})
     plans = {clip: planner.plan(*clip) for clip in clips}
     jobs = [(clip_path(*clip), clip, plans[clip]) for clip in missing]
@@ -263,21 +266,18 @@ def _mix_file(
     write_whole(directory / path, data.getvalue())
 
 
-def _refuse_strangers(directory: Path) -> None:
-    if not (directory / MARKER).exists():
+def _check_owner(directory: Path, mine: Mapping[str, Any]) -> None:
+    """Refuses a folder that holds something else, or a set whose marker differs from `mine`."""
+    if directory.exists() and not directory.is_dir():
+        raise InputError(f"{directory} is a file; expected a folder, or a new name for one")
+    marker = directory / MARKER
+    if not marker.exists():
         for name in ("audio", "metadata", SOURCES):
             if (directory / name).exists():
                 raise InputError(
                     f"{directory}: found {name} but no {MARKER}, expected an empty folder or an "
                     "unfinished openmix; choose another folder"
                 )
-
-
-def _claim(directory: Path, mine: dict[str, Any]) -> None:
-    """Marks the folder as this set; refuses one that holds another."""
-    marker = directory / MARKER
-    if not marker.exists():
-        write_whole(marker, json.dumps(mine, indent=1) + "\n")
         return
     try:
         found = json.loads(marker.read_bytes())

@@ -468,6 +468,9 @@ def test_a_folder_that_holds_something_else_is_refused(mixed, folders, tmp_path,
     (tmp_path / "audio").mkdir()
     with pytest.raises(InputError, match="found audio but no openmix.json.*another folder"):
         mix(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file is a file; expected a folder"):
+        mix(tmp_path / "file")
     monkeypatch.setattr(openmix, "VERSION", 0)
     with pytest.raises(InputError, match="differs in openmix .*found 1, expected 0"):
         mix()
