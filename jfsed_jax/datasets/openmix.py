@@ -18,8 +18,10 @@ import json
 import math
 import multiprocessing
 import os
+import signal
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -238,10 +240,24 @@ def _run(
             return
         # Spawned, not forked: the caller may have started JAX's threads.
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(workers, len(items)), mp_context=context) as pool:
-            for result in pool.map(job, items, chunksize=8):
-                yield result
+        pool = ProcessPoolExecutor(workers, context, _ignore_interrupts)
+        running: deque[Future] = deque()
+        try:
+            # Few at a time: after Ctrl-C no long queue is worked off.
+            for item in items:
+                running.append(pool.submit(job, item))
+                if len(running) > 4 * workers:
+                    yield running.popleft().result()
+                    bar.update()
+            while running:
+                yield running.popleft().result()
                 bar.update()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C
 
 
 def _analyse(folders: _Folders, source: Source) -> tuple[str, np.ndarray]:
