@@ -105,7 +105,7 @@ def frames_to_events(
     offsets = frames_to_seconds(stops, frame_rate)
     return [
         Event(filename, float(onset), float(offset), classes[label])
-        for onset, offset, label in zip(onsets, offsets, labels, strict=True)
+        for onset, offset, label in zip(onsets, offsets, labels.tolist(), strict=True)
     ]
 
 
