@@ -49,6 +49,8 @@ def define_openmix(parser: CommandParser) -> None:
     meaning = "Clone of github.com/Jakobovski/free-spoken-digit-dataset."
     parser.require("--fsdd", meaning, metavar="DIR")
     parser.require("--out", "Where to make the data folder.", metavar="DIR")
+    meaning = "Mix another set, of the training recordings alone, to make choices on."
+    parser.switch("rehearsal", meaning)
     meaning = "Processes that mix; by default one per core."
     parser.add("--workers", meaning, type=number(int, 1), metavar="N")
 
@@ -57,7 +59,7 @@ def run_openmix(args: argparse.Namespace) -> int:
     """Mixes the set and prints where it is; run again, it goes on where it stopped."""
     from jfsed_jax.datasets.openmix import mix
 
-    print(mix(args.esc10, args.fsdd, args.out, workers=args.workers))
+    print(mix(args.esc10, args.fsdd, args.out, rehearsal=args.rehearsal, workers=args.workers))
     return 0
 
 

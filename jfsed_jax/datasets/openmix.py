@@ -32,6 +32,7 @@ from jfsed_jax.atomic import write_whole
 from jfsed_jax.datasets.folder import SOURCES
 from jfsed_jax.datasets.openmix_plan import (
     CLIP,
+    REHEARSAL,
     SPLITS,
     Draws,
     MixedEvent,
@@ -74,6 +75,7 @@ def mix(
     fsdd: str | Path,
     directory: str | Path,
     *,
+    rehearsal: bool = False,
     counts: Mapping[str, int] | None = None,
     workers: int | None = None,
     progress: bool = True,
@@ -85,7 +87,8 @@ def mix(
       fsdd: clone of the Free Spoken Digit Dataset.
       directory: where ``audio/``, ``metadata/``, ``sources.tsv``, ``CREDITS.md`` and
         ``openmix.json`` go.
-      counts: clips of each split; by default those of `SPLITS`, the published set.
+      rehearsal: mix another set, of the training recordings alone, to make choices on.
+      counts: clips of each split; by default those of the published set, or of the rehearsal.
       workers: processes (default: one for each CPU); no effect on the files.
       progress: show a bar.
 
@@ -97,10 +100,11 @@ def mix(
     """
     directory = Path(directory)
     folders = (Path(esc10), Path(fsdd))
-    counts = dict(counts or {name: split.clips for name, split in SPLITS.items()})
+    splits = REHEARSAL if rehearsal else SPLITS
+    counts = dict(counts or {name: split.clips for name, split in splits.items()})
     sources = find_sources(*folders)
     clips = [(split, index) for split, count in counts.items() for index in range(count)]
-    mine = {"openmix": VERSION, "clips": counts}
+    mine = {"openmix": VERSION, "clips": counts} | ({"rehearsal": True} if rehearsal else {})
     _check_owner(directory, mine)
     results = {SOURCES, "CREDITS.md", *(SPLITS[split].table for split in counts)}
     missing = [clip for clip in clips if not (directory / clip_path(*clip)).exists()]
@@ -115,7 +119,7 @@ def mix(
     if not missing and all((directory / name).exists() for name in results):
         return directory
     write_whole(directory / MARKER, json.dumps(mine, indent=1) + "\n")
-    planner = Planner(sources, {source.path: blocks for source, (_, blocks) in found})
+    planner = Planner(sources, {source.path: blocks for source, (_, blocks) in found}, splits)
     plans = {clip: planner.plan(*clip) for clip in clips}
     jobs = [(clip_path(*clip), clip, plans[clip]) for clip in missing]
     for _ in run(functools.partial(_mix_file, folders, directory), jobs, "mix"):

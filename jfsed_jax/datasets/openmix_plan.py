@@ -60,7 +60,7 @@ class Split(NamedTuple):
 
     Attributes:
       clips: how many.
-      folds: of ESC-10, and speakers.
+      folds: of ESC-10, and speakers; "3/0" is group 0 of fold 3, see `deal`.
       grouped: whether its clips keep to groups of recordings.
       audio, table: where they go in the data folder.
       prefix: of the clips' names.
@@ -107,6 +107,17 @@ SPLITS = {
     "eval": Split(
         240, ("5", "yweweler"), False, "audio/eval/public", "metadata/eval/public.tsv", "eval"
     ),
+}
+
+# Another set, to make choices on: validation takes the place of new recordings from half of fold 3
+# and a speaker who are then in no other clip. Weak and strong clips are those of `SPLITS`.
+REHEARSAL = {
+    "weak": SPLITS["weak"],
+    "unlabel_in_domain": SPLITS["unlabel_in_domain"]._replace(
+        folds=("1", "2", "3/0", "3/1", "george", "jackson", "lucas")
+    ),
+    "synthetic": SPLITS["synthetic"],
+    "validation": SPLITS["validation"]._replace(folds=("3/2", "3/3", "nicolas")),
 }
 
 
@@ -214,10 +225,17 @@ class Planner:
     Args:
       sources: all recordings.
       sounding: <bool>[K] of each, by its path: the blocks in which it sounds.
+      splits: `SPLITS` or `REHEARSAL`.
     """
 
-    def __init__(self, sources: Sequence[Source], sounding: Mapping[str, np.ndarray]):
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        sounding: Mapping[str, np.ndarray],
+        splits: Mapping[str, Split] = SPLITS,
+    ):
         self._sources = sources
+        self._splits = splits
         self._sounding = sounding
         self._group_of = deal(sources)
         self._choices: dict[Any, tuple[dict[str, list[Source]], dict[str, int]]] = {}
@@ -225,7 +243,7 @@ class Planner:
     def plan(self, split: str, index: int) -> list[MixedEvent]:
         """The background and then the events of a clip, by onset; depends on nothing else."""
         draws = Draws("openmix", split, index)
-        group = index % GROUPS if SPLITS[split].grouped else None
+        group = index % GROUPS if self._splits[split].grouped else None
         by_label, weights = self._choice(split, group)
         plan = [self._background(draws, by_label[BACKGROUND])]
         labels = list(weights)
@@ -247,13 +265,14 @@ class Planner:
     ) -> tuple[dict[str, list[Source]], dict[str, int]]:
         """The recordings of each label for a clip, and how often to draw each class."""
         if (split, group) not in self._choices:
-            folds = SPLITS[split].folds
+            folds = self._splits[split].folds
             by_label: dict[str, list[Source]] = {}
             in_all_groups: Counter[str] = Counter()
             for source in self._sources:
-                if source.fold in folds:
+                own = self._group_of[source.origin]
+                if source.fold in folds or f"{source.fold}/{own}" in folds:
                     in_all_groups[source.label] += 1
-                    if group is None or self._group_of[source.origin] == group:
+                    if group is None or own == group:
                         by_label.setdefault(source.label, []).append(source)
             if BACKGROUND not in by_label:
                 raise InputError(

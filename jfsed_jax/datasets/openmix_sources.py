@@ -189,7 +189,7 @@ def sounding(samples: np.ndarray, label: str) -> np.ndarray:
     energy = (blocks * blocks).sum(axis=1)
     numerator, denominator = power_ratio(_FLOOR_DB_OF_DIGITS if label == SPEECH else _FLOOR_DB)
     # In Python's integers: 64 bits would not hold the products.
-    threshold = int(energy.max(initial=0)) * denominator // numerator
+    threshold = int(np.max(energy, initial=0)) * denominator // numerator
     return energy > threshold
 
 

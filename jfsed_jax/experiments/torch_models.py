@@ -6,7 +6,7 @@ Axis letters: ``B`` clips, ``T`` frames of the input, ``T'`` frames of a model, 
 
 import copy
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -247,7 +247,7 @@ class TorchSystem(nn.Module):
         def make(options):
             model = MODELS[options["architecture"]]
             own = {"shares": shares} if model is TorchGuidedCNN else {}
-            made = model(options, config.batch_norm, classes, mel_bands, **own)
+            made: Any = model(options, config.batch_norm, classes, mel_bands, **own)
             made.floor_db = config.clip_floor_db
             made.log_height = np.log(filter_peaks(FrontEnd(**config.front_end)), dtype=np.float32)
             return made
