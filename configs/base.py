@@ -120,7 +120,7 @@ def get_config(size: str = "paper") -> ConfigDict:
         disentangled_from="weak",  # clips of its n_c: the weak ones, or all "labelled" ones
     )
     config.loss = dict(
-        # Weights, times beta, of the distances that objectives.DISTANCES names.
+        # Weights, times beta, of the distances that distillation.DISTANCES names.
         distillation=dict(
             tfd=0.0,  # target-event distillation, on strong clips (equation 1)
             dfd_d=0.0,  # Euclidean distance on all clips

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+Batch = dict[str, jax.Array]  # arrays by name, see `step.train_step`
+
 # log(1e-7) = -16.1: finite, and further out than a float32 sigmoid can tell from 0 or 1.
 _SMALLEST = 1e-7
 

@@ -3,8 +3,7 @@
 An `Objective` names its terms; the step means each over its clips, weighs and adds them. `joint` is
 the paper's (systems 2 to 9), `guided_learning` that of system 1, `mean_teacher` that of system 0.
 
-Axis letters: ``B`` clips, ``T`` frames, ``C`` event classes, ``D`` features, ``E`` dimensions of
-the distillation space.
+Axis letters: ``B`` clips, ``T`` frames, ``C`` event classes, ``D`` features.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,17 +11,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jfsed_jax.method import losses
+from jfsed_jax.method.distillation import ALIGNMENTS as ALIGNMENTS
+from jfsed_jax.method.distillation import DISTANCES, Distilled, aligned, distillation_maps
+from jfsed_jax.method.losses import Batch
 from jfsed_jax.method.models import Output
 from jfsed_jax.method.schedules import Schedules
 from jfsed_jax.seams import resolve
-
-Batch = dict[str, jax.Array]
 
 
 class Term(NamedTuple):
@@ -72,62 +71,6 @@ class Objective:
     weights: Callable[[jax.Array], dict[str, jax.Array]] = _nothing
 
 
-# Distillation: (teacher [B, T, E], student [B, T, E], batch) -> distance [B], its clips [B].
-Distance = Callable[[jax.Array, jax.Array, Batch], tuple[jax.Array, jax.Array]]
-
-
-def tfd(teacher, student, batch):
-    """Target-event distillation, on strong clips (equation 1)."""
-    labels = losses.pool_labels(batch["frame_labels"], student.shape[1])
-    return losses.target_event_distillation(teacher, student, labels), batch["is_strong"]
-
-
-def dfd_d(teacher, student, batch):
-    """Euclidean distance of whole maps, on all clips."""
-    return losses.feature_distillation(teacher, student), jnp.ones_like(batch["is_strong"])
-
-
-def dfd_d_weak_unlabelled(teacher, student, batch):
-    """The same on weak and unlabelled clips only (system 7)."""
-    return losses.feature_distillation(teacher, student), 1 - batch["is_strong"]
-
-
-def dfd_mse(teacher, student, batch):
-    """Mean squared error of whole maps, on all clips (system 4)."""
-    return losses.mean_squared_error(teacher, student), jnp.ones_like(batch["is_strong"])
-
-
-DISTANCES: dict[str, Distance] = {
-    "tfd": tfd,
-    "dfd_d": dfd_d,
-    "dfd_d_weak_unlabelled": dfd_d_weak_unlabelled,
-    "dfd_mse": dfd_mse,
-}
-
-
-@dataclass(frozen=True)
-class Distilled:
-    """A distance that distillation minimises: its name in the log, the function, its weight."""
-
-    name: str
-    distance: Distance
-    weight: float  # times beta
-
-
-def distillation_maps(key: jax.Array, teacher: Output, student: Output, *, dims: int) -> dict:
-    """First values of the bias-free maps of equation 2: <float32>[D, E] of each model."""
-    lecun = nn.initializers.lecun_normal()
-    keys = jax.random.split(key, 4)[2:]
-    return {
-        "distillation": {
-            name: lecun(own, (output.features.shape[-1], dims))
-            for name, own, output in zip(
-                ("teacher", "student"), keys, (teacher, student), strict=True
-            )
-        }
-    }
-
-
 def joint_terms(
     teacher: Output,
     student: Output,
@@ -150,7 +93,7 @@ def joint_terms(
       schedules: of the weights and the stage.
       distillation: the distances to minimise.
       gamma, focal_form: of the adaptive focal loss (equation 4).
-      alignment: how the maps get the same frames, see `_aligned`.
+      alignment: how the maps get the same frames, see `distillation.ALIGNMENTS`.
       alpha_inside: see `_guidance`.
     """
     second_stage = schedules.second_stage(step)
@@ -171,31 +114,12 @@ def joint_terms(
 
     if distillation:
         maps = params["distillation"]
-        mapped_t, mapped_s = _aligned(teacher.features, student.features, maps, alignment)
+        mapped_t, mapped_s = aligned(teacher.features, student.features, maps, alignment)
     for entry in distillation:
         weight = entry.weight * schedules.beta(step)
         value, clips = entry.distance(mapped_t, mapped_s, batch)
         terms[f"distillation/{entry.name}"] = Term(weight, value, clips)
     return terms
-
-
-# How the two maps of equation 2 get the same frames: the teacher's frame repeated over the
-# student's that it covers, or interpolated between; or the student's pooled to the teacher's.
-ALIGNMENTS = ("repeat", "interpolate", "pool")
-
-
-def _aligned(teacher, student, maps, alignment) -> tuple[jax.Array, jax.Array]:
-    """Both features [B, T', D] in the distillation space, [B, T, E] each; T is the student's T'
-    unless the student is pooled."""
-    own, shorter = student.shape[1], teacher.shape[1]
-    mapped = losses.to_distillation_space
-    mapped_s = mapped(student, maps["student"], own)
-    if alignment == "repeat":
-        return mapped(teacher, maps["teacher"], own), mapped_s
-    mapped_t = mapped(teacher, maps["teacher"], shorter)
-    if alignment == "interpolate":
-        return losses.interpolate_frames(mapped_t, own), mapped_s
-    return mapped_t, losses.pool_frames(mapped_s, shorter)
 
 
 def _guidance(teacher, student, clips, step, schedules, alpha_inside) -> Terms:

@@ -12,8 +12,8 @@ import optax
 from jax import lax
 
 from jfsed_jax.method.augmentation import add_noise
-from jfsed_jax.method.losses import masked_mean
-from jfsed_jax.method.objectives import Batch, Term, Terms
+from jfsed_jax.method.losses import Batch, masked_mean
+from jfsed_jax.method.objectives import Term, Terms
 from jfsed_jax.method.optimisers import rate_in
 from jfsed_jax.method.state import TrainState, teacher_params
 from jfsed_jax.method.system import System
