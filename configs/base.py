@@ -91,6 +91,8 @@ def get_config(size: str = "paper") -> ConfigDict:
     # [GL] an epoch is one pass over all 18,035 clips, 282 steps of 64: so many as one pass over the
     # unlabelled set takes at 51 a batch. Or "shortest": over the set that is first read through.
     config.epoch = "unlabelled"
+    # Unlabelled clips to a step of such an epoch, where the batch itself has none: supervised.py.
+    config.epoch_unlabelled = 0
     config.steps_per_epoch = 0  # or a number of steps, and not what `epoch` says
 
     config.optimiser = dict(

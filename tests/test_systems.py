@@ -1,4 +1,4 @@
-"""The ten systems of table 1 at the paper's size, value by value, against their sources.
+"""The systems of table 1 at the paper's size, value by value, against their sources.
 
 [paper] Liang et al., arXiv 2103.12388, by section; [GL] Guided Learning, arXiv 1906.02517, and its
 released code, github.com/Kikyo-16/Sound_event_detection at e52f987, by file; [MT] the DCASE 2019
@@ -93,6 +93,18 @@ def pts(source: str, rule: str = "avg", **terms: tuple[str, str]) -> Row:
 
 
 SYSTEMS = {
+    "supervised": Row(
+        batch=(6, 0, 7),
+        trained=(1262, 14412, 1636),
+        steps=282,
+        total=56_400,
+        terms={"student/weak": over("weak"), "student/strong": over("strong")},
+        selection=("student", "event_f1+at_f1", "holdout", 5),
+        windows=("avg", 0.0),
+        decoder=(True, 2, 0.5),
+        source="[ours] the labelled part of the others' batch; [ours] as many steps as systems 2 to "
+        "9; [paper] the student's terms of equation 5; [ours] as PTS; [paper] as PTS",
+    ),
     "mean_teacher": Row(
         batch=(6, 12, 6),
         trained=(1262, 14412, 1636),
@@ -189,7 +201,7 @@ class Clips:
 
 
 def test_the_table_is_the_papers():
-    assert list(SYSTEMS) == [system.config for system in paper.SYSTEMS]
+    assert list(SYSTEMS) == ["supervised", *(system.config for system in paper.SYSTEMS)]
     assert all(row.source.count(";") >= 4 for row in SYSTEMS.values())
 
 

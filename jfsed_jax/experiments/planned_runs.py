@@ -1,7 +1,8 @@
 """Which rows a table of the paper has, which training runs they need, and where scores go.
 
 Rows that differ in post-processing only share a run: systems 8 and 9, both sides of table 3, and
-table 2's first and ``tau = 15, gamma = 2`` rows are runs of table 1 too.
+table 2's first and ``tau = 15, gamma = 2`` rows are runs of table 1 too. Table 1 begins with a
+control that the paper does not have.
 """
 
 import json
@@ -16,6 +17,10 @@ from jfsed_jax.experiments.paper import PublishedScores
 
 # The paper's development and evaluation sets, as a data folder calls them.
 SPLITS = ("validation", "eval")
+# The row of table 1 that is the student alone on labelled clips: what the others are to beat.
+CONTROL = "control"
+_CONTROL_ROW = (CONTROL, "student alone, labelled clips"), "supervised"
+_NOT_IN_THE_PAPER = PublishedScores((None, None), (None, None), (None, None))
 # The systems whose training other rows use too; they give the shared run its name.
 _SHARED = ("pts_tfd", "pts_tfd_afl")
 
@@ -66,7 +71,7 @@ def training_identity(config) -> str:
 
 
 def plan_rows(
-    table: int, size: str, *, epochs: int | None = None, systems: Iterable[int] = ()
+    table: int, size: str, *, epochs: int | None = None, systems: Iterable[int | str] = ()
 ) -> list[PlannedRow]:
     """The rows of a table; of table 3 its two sides, `avg` and `esp`.
 
@@ -74,17 +79,19 @@ def plan_rows(
       table: 1, 2 or 3.
       size: of the configs.
       epochs: of every run, if not those of each config.
-      systems: numbers of the rows of table 1; all if empty.
+      systems: rows of table 1: `CONTROL` and numbers; all if empty.
 
     Raises:
       InputError: there is no such system, or systems are named for another table than 1.
     """
-    systems = list(systems)
-    unknown = set(systems) - {system.number for system in paper.SYSTEMS}
-    if unknown:
-        last = len(paper.SYSTEMS) - 1
-        raise InputError(f"--systems: no system {min(unknown)}; there are 0 to {last}")
-    if systems and table != 1:
+    wanted = list(dict.fromkeys(str(system).strip() for system in systems))
+    known = [CONTROL, *(str(system.number) for system in paper.SYSTEMS)]
+    if unknown := [system for system in wanted if system not in known]:
+        raise InputError(
+            f"--systems: no system {unknown[0]}; there are {CONTROL} and {known[1]} to {known[-1]}, "
+            f"as {CONTROL},3,9"
+        )
+    if wanted and table != 1:
         raise InputError(f"--systems chooses rows of table 1; leave it out with --table={table}")
 
     def make(lead: tuple[str, ...], run: str, config, scores: PublishedScores) -> PlannedRow:
@@ -97,15 +104,13 @@ def plan_rows(
 
     if table == 2:
         return [make(*row) for row in _focal_rows(size, epochs)]
-    numbers = systems or ([8, 9] if table == 3 else range(len(paper.SYSTEMS)))
+    wanted = ["8", "9"] if table == 3 else wanted or known
+    rows = [(*_CONTROL_ROW, _NOT_IN_THE_PAPER)]
+    rows += [((str(s.number), s.title), s.config, s.scores) for s in paper.SYSTEMS]
     return [
-        make(
-            (str(system.number), system.title),
-            system.config,
-            _config(system.config, size, epochs),
-            system.scores,
-        )
-        for system in (paper.SYSTEMS[number] for number in sorted(set(numbers)))
+        make(lead, name, _config(name, size, epochs), scores)
+        for lead, name, scores in rows
+        if lead[0] in wanted
     ]
 
 

@@ -35,7 +35,7 @@ def reproduce(
     *,
     size: str = "paper",
     seeds: int = 1,
-    systems: Iterable[int] = (),
+    systems: Iterable[int | str] = (),
     epochs: int | None = None,
     features_dir: Path | None = None,
 ) -> Outcome:

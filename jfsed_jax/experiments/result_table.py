@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from jfsed_jax.experiments import paper
 from jfsed_jax.experiments.paper import Printed
-from jfsed_jax.experiments.planned_runs import SPLITS, PlannedRow, run_name
+from jfsed_jax.experiments.planned_runs import CONTROL, SPLITS, PlannedRow, run_name
 from jfsed_jax.report.formatting import label_text
 from jfsed_jax.sed.score_titles import TITLES
 
@@ -195,6 +195,13 @@ def _notes(measured: Measurements) -> list[str]:
         else "One seed: differences of the size of run-to-run variation cannot be told apart."
     )
     notes.append(f"Size {measured.size}, {_lengths(measured.rows)}.")
+    control = next((row for row in measured.rows if row.lead[0] == CONTROL), None)
+    if control is not None:
+        batch = control.config.batch
+        notes.append(
+            f"The control is not in the paper: the student alone on the {batch.weak} weak and "
+            f"{batch.strong} strong clips of each batch, in as many steps as systems 2 to 9."
+        )
     if measured.table == 2:
         configs = {row.lead[0]: row.config for row in measured.rows if row.config.loss.tau >= 0}
         listed = (f"{tau} is epoch {config.loss.tau:.4g}" for tau, config in configs.items())
@@ -234,4 +241,4 @@ def _clips(run: RunScores) -> str:
         else f"no {split} clips"
         for split in SPLITS
     ]
-    return f"Clips: trained on {trained}; {', '.join(present)}."
+    return f"Clips: to train on {trained}; {', '.join(present)}."

@@ -194,6 +194,7 @@ def load(
         shares=meta["feature_shares"],
         teacher=teacher,
         student=student,
+        alone="teacher" not in variables,
     )
     front_end = FrontEnd(**meta["front_end"])
     _check_variables(models, variables, (front_end.num_frames, front_end.n_mels), files)

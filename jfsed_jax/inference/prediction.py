@@ -39,6 +39,23 @@ class Posteriors(NamedTuple):
 PosteriorsOf = Callable[[Variables, jax.Array], Posteriors]
 
 
+def check_asked_for(models: Models, **asked: str) -> None:
+    """Refuses what is none of `MODELS`, and a teacher where there is none.
+
+    Args:
+      models: of a system.
+      asked: whose outputs are wanted, by the name of the option that says so.
+    """
+    for name, chosen in asked.items():
+        if chosen not in MODELS:
+            raise InputError(f"{name} {chosen!r}: expected one of {', '.join(MODELS)}")
+        if models.alone and chosen != "student":
+            raise InputError(
+                f"{name} {chosen!r}: this system has no teacher, its student learns alone; "
+                "expected student"
+            )
+
+
 def make_posteriors(models: Models, model: str = "student", tags: str = "student") -> PosteriorsOf:
     """A jitted ``(variables, mel <float>[B, T, F]) -> Posteriors``.
 
@@ -50,10 +67,11 @@ def make_posteriors(models: Models, model: str = "student", tags: str = "student
         `model` is another, they are its own.
 
     The variables are ``{"teacher": V, "student": V}`` with V of `state.model_variables`.
+
+    Raises:
+      InputError: no such model, or there is no teacher.
     """
-    for name, chosen in (("model", model), ("tags", tags)):
-        if chosen not in MODELS:
-            raise InputError(f"{name} {chosen!r}: expected one of {', '.join(MODELS)}")
+    check_asked_for(models, model=model, tags=tags)
     modules = models.named()
     members = {"student": ("student",), "teacher": ("teacher",), "mean": ("student", "teacher")}
     frames_of = members[model]

@@ -1,7 +1,8 @@
 """What teacher and student minimise: equations 3, 5 and 6, and the baselines' sums.
 
 An `Objective` names its terms; the step means each over its clips, weighs and adds them. `joint` is
-the paper's (systems 2 to 9), `guided_learning` that of system 1, `mean_teacher` that of system 0.
+the paper's (systems 2 to 9), `guided_learning` that of system 1, `mean_teacher` that of system 0,
+`supervised` that of the control, a student alone.
 
 Axis letters: ``B`` clips, ``T`` frames, ``C`` event classes, ``D`` features.
 """
@@ -64,11 +65,14 @@ class Objective:
         ``key`` is that of the state, of whose four parts (`jax.random.split`) the first two are the
         models'.
       weights: ``(step) -> {name: value}`` that the log shows beside the terms.
+      teacher: whether there is one, a model or the student's average. Without, the student learns
+        alone, and ``terms`` and ``init`` get None in the teacher's place.
     """
 
     terms: Callable[[Output, Output, Any, Batch, jax.Array], Terms]
     init: Callable[[jax.Array, Output, Output], dict[str, Any]] = _no_parameters
     weights: Callable[[jax.Array], dict[str, jax.Array]] = _nothing
+    teacher: bool = True
 
 
 def joint_terms(
@@ -181,6 +185,18 @@ def mean_teacher_terms(
     }
 
 
+def supervised_terms(teacher: None, student: Output, params, batch: Batch, step) -> Terms:
+    """The control of table 1: BCE of the student on weak and on strong clips, and nothing else. As
+    `joint_terms`.
+    """
+    labels = losses.pool_labels(batch["frame_labels"], student.frames.shape[1])
+    bce = losses.binary_cross_entropy
+    return {
+        "student/weak": Term(1.0, bce(student.clip, batch["clip_labels"]), batch["is_weak"]),
+        "student/strong": Term(1.0, bce(student.frames, labels), batch["is_strong"]),
+    }
+
+
 # What a term's sum over its clips is divided by: their number, or that of all clips of the batch.
 NORMALISATIONS = ("own", "batch")
 
@@ -241,9 +257,15 @@ def mean_teacher(config, steps_per_epoch: int) -> Objective:
     return Objective(_normalised(terms, config.loss), weights=ramps.weights)
 
 
+def supervised(config, steps_per_epoch: int) -> Objective:
+    """The objective of a student alone."""
+    return Objective(_normalised(supervised_terms, config.loss), teacher=False)
+
+
 # By the names that ``config.scheme`` can have; a function of (config, steps_per_epoch).
 OBJECTIVES: dict[str, Callable[[Any, int], Objective]] = {
     "joint": joint,
     "guided_learning": guided_learning,
     "mean_teacher": mean_teacher,
+    "supervised": supervised,
 }

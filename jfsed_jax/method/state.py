@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jax import lax
 
 from jfsed_jax.errors import InputError
-from jfsed_jax.method.models import Output
 from jfsed_jax.method.optimisers import averaged, with_average
 from jfsed_jax.method.system import System
 
@@ -24,7 +23,7 @@ class TrainState:
         <float32>[D_s, E] of equation 2. A mean teacher (system 0) has a student alone: the
         optimiser's average is the teacher.
       batch_stats: running batch statistics of ``teacher`` and ``student``; empty where a model has
-        none.
+        none, and without ``teacher`` where there is no teacher at all.
       opt_state: the optimiser's, which holds the moving average of the parameters too.
     """
 
@@ -60,7 +59,7 @@ Variables = dict[str, dict[str, Any]]
 def model_variables(
     params: Any, batch_stats: Any, average: Any = None, *, use_average: bool = False
 ) -> Variables:
-    """What inference needs of one seed's state: the variables of both models.
+    """What inference needs of one seed's state: the variables of its models.
 
     Args:
       params, batch_stats: of the state.
@@ -70,24 +69,27 @@ def model_variables(
     Returns:
       ``teacher`` and ``student``, each with ``params`` and ``batch_stats``. A mean teacher has the
       average of the student's parameters and the student's statistics: its own are those of noisy
-      clips, and the clips to be labelled are clean.
+      clips, and the clips to be labelled are clean. A student alone has no ``teacher``.
 
     Raises:
       InputError: there is no average, and it is needed.
     """
-    own_teacher = "teacher" in params
-    if average is None and (use_average or not own_teacher):
+    own_teacher, alone = "teacher" in params, "teacher" not in batch_stats
+    if average is None and (use_average or not (own_teacher or alone)):
         raise InputError(
             "there is no moving average of the parameters: train with "
             "config.optimiser.ema_decay, or evaluate with config.evaluation.average=False"
         )
     chosen = average if use_average else params
+    student = {"params": chosen["student"], "batch_stats": batch_stats["student"]}
+    if alone:
+        return {"student": student}
     return {
         "teacher": {
             "params": chosen["teacher"] if own_teacher else average["student"],
             "batch_stats": batch_stats["teacher" if own_teacher else "student"],
         },
-        "student": {"params": chosen["student"], "batch_stats": batch_stats["student"]},
+        "student": student,
     }
 
 
@@ -117,15 +119,17 @@ def initial_state(system: System, key: jax.Array, *, input_shape: tuple[int, int
     key = jax.random.fold_in(key, 2**32 - 1)  # a step's number is what training folds in
     models = system.models.named()
     mel = jnp.zeros((1, *input_shape), jnp.float32)
-    keys = dict(zip(models, jax.random.split(key, 4)[:2], strict=True))
+    # By name: a student starts from the same weights with a teacher and without.
+    keys = dict(zip(("teacher", "student"), jax.random.split(key, 4)[:2], strict=True))
     variables = {name: model.init(keys[name], mel) for name, model in models.items()}
-    outputs: dict[str, Output] = {
+    outputs: dict[str, Any] = {
         name: jax.eval_shape(model.apply, variables[name], mel) for name, model in models.items()
     }
     params = {name: found["params"] for name, found in variables.items()}
     if system.models.teacher is None:
-        del params["teacher"]
-    params |= system.objective.init(key, outputs["teacher"], outputs["student"])
+        params.pop("teacher", None)
+    teacher: Any = outputs.get("teacher")
+    params |= system.objective.init(key, teacher, outputs["student"])
     opt_state = system.optimiser.init(params)
     if system.own_start:
         opt_state = with_average(opt_state, {"student": variables["teacher"]["params"]})

@@ -6,6 +6,8 @@
 Axis letters: ``B`` clips, ``T`` frames, ``F`` mel bands, ``C`` classes.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -29,7 +31,8 @@ def train_step(
     system: System,
     axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One update of both models; of the student alone where its average is the teacher.
+    """One update of both models; of the student alone where its average is the teacher, or where
+    there is none.
 
     Args:
       state: the same on every device.
@@ -70,12 +73,14 @@ def train_step(
         return output, changed.get("batch_stats", {})
 
     def total_loss(params):
-        of_teacher = teacher_params(params, state.opt_state)
-        teacher, teacher_stats = forward("teacher", of_teacher, teacher_mel, teacher_key)
-        student, student_stats = forward("student", params["student"], batch["mel"], student_key)
+        teacher: Any = None
+        stats = {}
+        if "teacher" in models:
+            of_teacher = teacher_params(params, state.opt_state)
+            teacher, stats["teacher"] = forward("teacher", of_teacher, teacher_mel, teacher_key)
+        student, stats["student"] = forward("student", params["student"], batch["mel"], student_key)
         terms = system.objective.terms(teacher, student, params, batch, state.step)
         total, values = weighted_sum(terms, axis_name)
-        stats = {"teacher": teacher_stats, "student": student_stats}
         return total, (stats, values | {"loss": total})
 
     gradients, (batch_stats, metrics) = jax.grad(total_loss, has_aux=True)(state.params)

@@ -26,14 +26,23 @@ Augment = Callable[[jax.Array, Batch], Batch]
 
 @dataclass(frozen=True)
 class Models:
-    """Teacher and student; without a teacher of its own the student's average is the teacher."""
+    """Teacher and student.
+
+    Attributes:
+      teacher: None where the student's average is the teacher, or where there is none.
+      student: the module that is evaluated.
+      alone: there is no teacher at all, not even the student's average.
+    """
 
     teacher: nn.Module | None
     student: nn.Module
+    alone: bool = False
 
     def named(self) -> dict[str, nn.Module]:
-        """``teacher`` and ``student``; the teacher of a mean teacher is the student's module."""
-        return {"teacher": self.teacher or self.student, "student": self.student}
+        """``teacher`` and ``student``, or ``student`` alone; the teacher of a mean teacher is the
+        student's module."""
+        taught = {} if self.alone else {"teacher": self.teacher or self.student}
+        return taught | {"student": self.student}
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,7 @@ def models_from_config(
     shares: Sequence[float] | None = None,
     teacher: nn.Module | None = None,
     student: nn.Module | None = None,
+    alone: bool = False,
 ) -> Models:
     """The models of a config's ``teacher`` and ``student`` pages; without a page no teacher.
 
@@ -98,6 +108,7 @@ def models_from_config(
       axis_name: the mapped axis over which batch statistics are averaged, or None.
       shares: `models.feature_shares` of the training data, for system 1.
       teacher, student: in place of the config's.
+      alone: see `Models`.
     """
     make = partial(
         models.from_config,
@@ -115,9 +126,8 @@ def models_from_config(
         teacher = _on_axis(teacher, axis_name)
     elif "teacher" in config:
         teacher = make(config.teacher)
-    return Models(
-        teacher, make(config.student) if student is None else _on_axis(student, axis_name)
-    )
+    student = make(config.student) if student is None else _on_axis(student, axis_name)
+    return Models(teacher, student, alone)
 
 
 def _on_axis(module: nn.Module, axis_name: str | None) -> nn.Module:
@@ -177,6 +187,7 @@ def from_config(
             shares=shares,
             teacher=handed.get("teacher"),
             student=handed.get("student"),
+            alone=not objective.teacher,
         ),
         objective=objective,
         optimiser=optimiser,

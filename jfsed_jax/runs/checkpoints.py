@@ -159,7 +159,8 @@ def read_variables(
     with _readable(manager, step), closing(ocp.PyTreeCheckpointHandler()) as handler:
         saved = handler.metadata(directory).tree
         wanted = ["params", "batch_stats"]
-        if use_average or "teacher" not in saved["params"]:
+        mean_teacher = "teacher" in saved["batch_stats"] and "teacher" not in saved["params"]
+        if use_average or mean_teacher:
             wanted.append("opt_state")
         item = {name: jax.tree.map(target, saved[name]) for name in wanted}
         arguments = ocp.args.PyTreeRestore(

@@ -15,7 +15,7 @@ from jfsed_jax.datasets.pipeline import check_filled
 from jfsed_jax.datasets.selection import KINDS, TrainingData, split_data
 from jfsed_jax.errors import InputError
 from jfsed_jax.inference.detector import make_decoder, windows_of
-from jfsed_jax.inference.prediction import MODELS
+from jfsed_jax.inference.prediction import MODELS, check_asked_for
 from jfsed_jax.kernels.bigru import LOOPS
 from jfsed_jax.method import system as systems
 from jfsed_jax.method.models import feature_shares, time_stride
@@ -139,10 +139,13 @@ def steps_in_epoch(config, counts: Mapping[str, int]) -> int:
       config: of the run.
       counts: training clips by kind, without those that are held out.
     """
+    batch = dict(config.batch)
+    if counts.get("unlabelled"):
+        batch["unlabelled"] = batch["unlabelled"] or config.epoch_unlabelled
     passes = {
-        kind: counts.get(kind, 0) // config.batch[kind]
+        kind: counts.get(kind, 0) // batch[kind]
         for kind in ("unlabelled", "strong", "weak")
-        if config.batch[kind]
+        if batch[kind]
     }
     if config.epoch == "shortest":
         return config.steps_per_epoch or max(min(passes.values()), 1)
@@ -218,13 +221,21 @@ def check_resume(meta: Mapping[str, Any], wanted: Mapping[str, Any], workdir: Wo
 def check_values(config, **handed: Unpack[Handed]) -> None:
     """Refuses values that would fail only after hours, or not at all."""
     system = systems.from_config(config, classes=1, steps_per_epoch=1, **handed)
-    own_teacher = system.models.teacher is not None
+    own_teacher, alone = system.models.teacher is not None, system.models.alone
+    if alone and own_teacher:
+        raise InputError(
+            f"config.scheme is {config.scheme!r}, in which the student learns alone, but there is "
+            "a teacher: leave it out"
+        )
     if config.scheme == "mean_teacher" and own_teacher and "objective" not in handed:
         raise InputError(
             "config.scheme is 'mean_teacher', but there is a teacher: the student's average is "
             "the teacher, so leave the config's teacher out"
         )
     _check_choices(config)
+    page = config.evaluation
+    asked = {"config.evaluation.model": page.model, "config.evaluation.tags": page.tags}
+    check_asked_for(system.models, **asked)
     if config.evaluation.tags != "student" and config.evaluation.model != "student":
         raise InputError(
             f"config.evaluation.tags is {config.evaluation.tags!r}, but the frames are of "
@@ -235,7 +246,7 @@ def check_values(config, **handed: Unpack[Handed]) -> None:
     resolve(config.postprocess.decoder, DECODERS, "config.postprocess.decoder")
     for needs, name in (
         (config.evaluation.average, "config.evaluation.average"),
-        (not own_teacher, "a mean teacher"),
+        (not (own_teacher or alone), "a mean teacher"),
     ):
         # One that is handed in may keep an average itself.
         if needs and not config.optimiser.ema_decay and "optimiser" not in handed:

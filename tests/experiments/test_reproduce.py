@@ -28,6 +28,7 @@ from jfsed_jax.sed import tables
 from jfsed_jax.sed.events import DCASE2019_CLASSES, Event
 from jfsed_jax.sed.score_titles import TITLES
 from jfsed_jax.training.interrupt import Interrupted
+from jfsed_jax.training.plan import steps_in_epoch
 
 ROOT = Path(__file__).parents[2]
 EVIL = "step 3: <b>loss</b> | not `finite`\n& *so on*"
@@ -129,7 +130,12 @@ def test_rows_that_train_alike_are_one_run(size, epochs):
     assert runs(1, systems=[9, 8]) == {"pts_tfd_afl-seed0": ("avg", "esp")}
     assert runs(1, systems=[9]) == {"pts_tfd_afl-seed0": ("esp",)}
     assert runs(3, seeds=2) == {f"pts_tfd_afl-seed{seed}": ("avg", "esp") for seed in (0, 1)}
-    assert list(runs(1)) == [f"{system.config}-seed0" for system in paper.SYSTEMS[:9]]
+    names = ["supervised", *(system.config for system in paper.SYSTEMS[:9])]
+    assert list(runs(1)) == [f"{name}-seed0" for name in names]
+    assert runs(1, systems=["9", "control"]) == {
+        "supervised-seed0": ("avg",),
+        "pts_tfd_afl-seed0": ("esp",),
+    }
     assert list(runs(2)) == [
         "pts_tfd-seed0",
         "pts_tfd_afl-tau10-gamma2-seed0",
@@ -138,6 +144,20 @@ def test_rows_that_train_alike_are_one_run(size, epochs):
         "pts_tfd_afl-tau15-gamma1-seed0",
         "pts_tfd_afl-tau15-gamma3-seed0",
     ]
+
+
+@pytest.mark.parametrize("size", ["paper", "small", "tiny"])
+def test_the_control_takes_as_many_steps_on_as_many_labelled_clips(size):
+    control, pts = (row.config for row in plan_rows(1, size, systems=["control", 3]))
+    counts = {"weak": 1262, "unlabelled": 14412, "strong": 1636}
+    assert steps_in_epoch(control, counts) == steps_in_epoch(pts, counts)
+    assert control.batch.unlabelled == 0 < pts.batch.unlabelled
+    for kind in ("weak", "strong"):
+        assert control.batch[kind] == pts.batch[kind]
+    differ = {"system", "scheme", "teacher", "batch", "epoch_unlabelled"}
+    assert {key for key in pts if key not in control or control[key] != pts[key]} == differ
+    # A folder without unlabelled clips, on which the others cannot be trained: over the strong set.
+    assert steps_in_epoch(control, {"weak": 60, "strong": 21}) == (control.steps_per_epoch or 3)
 
 
 @pytest.mark.parametrize("size", ["paper", "small"])
@@ -217,7 +237,7 @@ def test_another_config_on_the_workdir_is_refused_before_any_training(tmp_path, 
     ("flags", "message"),
     [
         (["--table=1", "--systems=3,12"], "no system 12"),
-        (["--table=1", "--systems=three"], "as 3,6,9"),
+        (["--table=1", "--systems=three"], "no system three; there are control and 0 to 9"),
         (["--table=2", "--systems=3"], "rows of table 1"),
         (["--table=4"], "table"),
         ([], "--table is missing"),
@@ -267,6 +287,19 @@ def test_table_1_has_measured_and_printed_figures(tmp_path, fake):
     page = outcome.page.read_text()
     assert "System 2, PTS(w/o BGRUs): validation, seed 0" in page
     assert "System 9, PTS+TFD+AFL+ESP: validation, seed 0" in page
+
+
+def test_the_control_comes_first_and_has_no_figures_of_the_paper(tmp_path, fake):
+    runs = fake()
+    outcome = reproduce(1, Path("d"), tmp_path, size="tiny", systems=["3", "control"])
+    assert runs.trained == ["supervised-seed0", "pts-seed0"]
+    text = outcome.markdown.read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert rows[1].startswith("| control | student alone, labelled clips | 40.0 / – | – / – |")
+    assert rows[2].startswith("| 3 | PTS |")
+    assert "the student alone on the 2 weak and 2 strong clips of each batch" in text
+    found = [row for row in tsv(tmp_path, 1) if row["row"].startswith("control ")]
+    assert len(found) == 4 and not any(row["paper"] for row in found)
 
 
 def test_table_3_is_class_by_class(tmp_path, fake):
