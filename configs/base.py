@@ -135,11 +135,22 @@ def get_config(size: str = "paper") -> ConfigDict:
         # [ours] How the teacher's 6 frames meet the student's 600: "repeat"; "interpolate" between
         # their middles; "pool" the student's to 6.
         alignment="repeat",
+        # Whom it moves. [paper] "regulate the teacher-student model training", so "both"; or the
+        # "student" and W_s alone [ours]: a target that moves can shrink to meet the student.
+        distillation_gradient="both",
+        # W_t is "trained" [paper: a transformation matrix, so learnt]; or "fixed" as drawn [ours]:
+        # learnt maps can become one direction.
+        distillation_teacher_map="trained",
+        # [paper] the maps as they are; or "standardised" over the batch, divided by sqrt(E) [ours]:
+        # their norms cannot shrink then.
+        distillation_scale="literal",
         # [ours] A term's sum over its clips is divided by their own number; or by that of the whole
         # "batch", as the released code of system 1 does.
         normalisation="own",
         beta_max=1.0,  # [paper] beta is in [0, 1]
         beta_rampup=0.5,  # [ours] the ramp's length as a share of all epochs, as in reference [29]
+        beta_start=0.0,  # [ours] epoch with which the ramp begins: later, the teacher learns first
+        beta_end=-1.0,  # [ours] epoch from which beta is 0 again; negative: never, as the paper
         tau=-1.0,  # epoch from which weak and strong terms are adaptive focal; negative: never
         gamma=2.0,  # [paper]
         focal_form="paper",  # 1 - p^gamma; "lin" is (1 - p)^gamma

@@ -22,6 +22,10 @@ def test_the_choices_are_the_defaults():
     config = base.get_config()
     assert dict(config.batch) == {"weak": 6, "unlabelled": 51, "strong": 7}
     assert (config.loss.alignment, config.loss.before_dropout) == ("repeat", True)
+    page = config.loss
+    assert (page.distillation_gradient, page.distillation_teacher_map) == ("both", "trained")
+    assert (page.distillation_scale, page.distillation_dims) == ("literal", 128)
+    assert (page.beta_start, page.beta_end) == (0.0, -1.0)
     assert (config.loss.normalisation, config.guided.alpha_inside) == ("own", False)
     assert (config.postprocess.knee, config.postprocess.clear_knee) == ("chord", 0.0)
     assert (config.evaluation.select_on, config.evaluation.tags) == ("holdout", "student")

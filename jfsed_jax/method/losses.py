@@ -134,6 +134,25 @@ def pool_frames(maps: jax.Array, num_frames: int) -> jax.Array:
     return jnp.einsum("nt,bte->bne", members / members.sum(1, keepdims=True), maps)
 
 
+def standardised(maps: jax.Array, axis_name: str | None = None) -> jax.Array:
+    """Maps with mean 0 and variance 1/E in each dimension, so that a frame's norm is about 1.
+
+    A batch norm without scale, offset or moving averages; 1e-5 is added to the variance.
+
+    Args:
+      maps: <float32>[B, T, E].
+      axis_name: the mapped axis over which a batch is spread, as many clips on each device, if it
+        is; statistics are those of the whole batch.
+    """
+
+    def mean(x):
+        own = x.mean((0, 1))
+        return own if axis_name is None else lax.pmean(own, axis_name)
+
+    centred = maps - mean(maps)
+    return centred * lax.rsqrt(maps.shape[-1] * (mean(centred**2) + 1e-5))
+
+
 def frame_distance(teacher: jax.Array, student: jax.Array) -> jax.Array:
     """Equation 2: ``D_j``, the Euclidean distance of frame j, [B, T, E] twice -> [B, T].
 

@@ -18,7 +18,16 @@ from jax import lax
 
 from jfsed_jax.method import losses
 from jfsed_jax.method.distillation import ALIGNMENTS as ALIGNMENTS
-from jfsed_jax.method.distillation import DISTANCES, Distilled, aligned, distillation_maps
+from jfsed_jax.method.distillation import (
+    DISTANCES,
+    LITERAL,
+    Compared,
+    Distilled,
+    Space,
+    distillation_maps,
+    mapped,
+    measures,
+)
 from jfsed_jax.method.losses import Batch
 from jfsed_jax.method.models import Output
 from jfsed_jax.method.schedules import Schedules
@@ -47,7 +56,7 @@ def _no_parameters(key, teacher, student) -> dict:
     return {}
 
 
-def _nothing(step) -> dict:
+def _nothing(*arguments) -> dict:
     return {}
 
 
@@ -59,19 +68,26 @@ class Objective:
       terms: ``(teacher, student, params, batch, step) -> {name: Term}``. ``teacher`` and
         ``student`` are the `Output` of each for the batch; ``params`` all parameters, the
         objective's own among them; ``batch`` as `step.train_step` takes it; ``step`` <int32>[]
-        steps taken so far. Nothing in it knows of devices.
+        steps taken so far. Nothing in it knows of devices, unless `across_devices`.
       init: ``(key, teacher, student) -> {name: parameters}`` of the objective's own, which are
         trained with the models' and lie beside them in the state. Outputs are shapes.
         ``key`` is that of the state, of whose four parts (`jax.random.split`) the first two are the
         models'.
       weights: ``(step) -> {name: value}`` that the log shows beside the terms.
+      measures: ``(teacher, student, params, batch, axis_name) -> {name: <float32>[]}``, logged as
+        ``measures/NAME`` and no part of the loss: the step keeps its gradient out. ``axis_name`` is
+        the mapped axis over which the batch is spread, or None; the value must be the same on all
+        devices, so sums over clips go through ``lax.psum``.
+      across_devices: whether `terms` needs sums over devices and takes ``axis_name`` too, by name.
       teacher: whether there is one, a model or the student's average. Without, the student learns
         alone, and ``terms`` and ``init`` get None in the teacher's place.
     """
 
-    terms: Callable[[Output, Output, Any, Batch, jax.Array], Terms]
+    terms: Callable[..., Terms]
     init: Callable[[jax.Array, Output, Output], dict[str, Any]] = _no_parameters
     weights: Callable[[jax.Array], dict[str, jax.Array]] = _nothing
+    measures: Callable[..., Mapping[str, jax.Array]] = _nothing
+    across_devices: bool = False
     teacher: bool = True
 
 
@@ -86,8 +102,9 @@ def joint_terms(
     distillation: tuple[Distilled, ...] = (),
     gamma: float = 2.0,
     focal_form: str = "paper",
-    alignment: str = "repeat",
+    space: Space = LITERAL,
     alpha_inside: bool = False,
+    axis_name: str | None = None,
 ) -> Terms:
     """The terms of ``L_s1`` and ``L_s2`` (equations 5 and 6), systems 2 to 9.
 
@@ -97,8 +114,9 @@ def joint_terms(
       schedules: of the weights and the stage.
       distillation: the distances to minimise.
       gamma, focal_form: of the adaptive focal loss (equation 4).
-      alignment: how the maps get the same frames, see `distillation.ALIGNMENTS`.
+      space: how features become the maps that they compare.
       alpha_inside: see `_guidance`.
+      axis_name: the mapped axis over which the batch is spread, or None; of the standardised scale.
     """
     second_stage = schedules.second_stage(step)
 
@@ -118,10 +136,10 @@ def joint_terms(
 
     if distillation:
         maps = params["distillation"]
-        mapped_t, mapped_s = aligned(teacher.features, student.features, maps, alignment)
+        pair = mapped(teacher.features, student.features, maps, space, axis_name)
     for entry in distillation:
         weight = entry.weight * schedules.beta(step)
-        value, clips = entry.distance(mapped_t, mapped_s, batch)
+        value, clips, _ = Compared(*entry.distance(*pair, batch))
         terms[f"distillation/{entry.name}"] = Term(weight, value, clips)
     return terms
 
@@ -206,20 +224,26 @@ def _normalised(terms: Callable[..., Terms], page) -> Callable[..., Terms]:
     return partial(_over_batch, terms) if page.normalisation == "batch" else terms
 
 
-def _over_batch(terms: Callable[..., Terms], *arguments) -> Terms:
+def _over_batch(terms: Callable[..., Terms], *arguments, **axis) -> Terms:
     """Each term of some clips as one of all clips that is 0 for the others."""
     return {
         name: term
         if term.clips is None
         else Term(term.weight, jnp.where(term.clips > 0, term.value, 0.0))
-        for name, term in terms(*arguments).items()
+        for name, term in terms(*arguments, **axis).items()
     }
+
+
+def _on_all_devices(terms: Callable[..., Terms], *arguments, axis_name: str | None) -> Terms:
+    """The terms with an axis that has to be named: left out, statistics would be each device's."""
+    return terms(*arguments, axis_name=axis_name)
 
 
 def joint(config, steps_per_epoch: int) -> Objective:
     """The joint framework of a config: equations 5 and 6."""
     ramps = Schedules.of(config, steps_per_epoch)
     page = config.loss
+    space = Space.of(page)
     distillation = tuple(
         Distilled(
             name,
@@ -235,11 +259,20 @@ def joint(config, steps_per_epoch: int) -> Objective:
         distillation=distillation,
         gamma=page.gamma,
         focal_form=page.focal_form,
-        alignment=page.alignment,
+        space=space,
         alpha_inside=config.guided.alpha_inside,
     )
     init = partial(distillation_maps, dims=page.distillation_dims)
-    return Objective(_normalised(terms, page), init, ramps.weights)
+    if not distillation:
+        return Objective(_normalised(terms, page), init, ramps.weights)
+    across_devices = space.scale == "standardised"
+    return Objective(
+        _normalised(partial(_on_all_devices, terms) if across_devices else terms, page),
+        init,
+        ramps.weights,
+        measures=partial(measures, distillation=distillation, space=space),
+        across_devices=across_devices,
+    )
 
 
 def guided_learning(config, steps_per_epoch: int) -> Objective:

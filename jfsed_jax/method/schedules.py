@@ -27,6 +27,8 @@ class Schedules:
         equation 3.
       beta_max, beta_rampup_epochs: top and length of the sigmoid-shaped ramp of beta.
       tau: the epoch from which the adaptive focal loss replaces BCE; None for never.
+      beta_start, beta_end: the epoch with which the ramp of beta begins, and that from which beta
+        is 0 again; None for never.
     """
 
     steps_per_epoch: int
@@ -37,6 +39,8 @@ class Schedules:
     beta_max: float
     beta_rampup_epochs: float
     tau: float | None
+    beta_start: float = 0.0
+    beta_end: float | None = None
 
     @classmethod
     def of(cls, config, steps_per_epoch: int) -> "Schedules":
@@ -50,6 +54,8 @@ class Schedules:
             beta_max=config.loss.beta_max,
             beta_rampup_epochs=config.loss.beta_rampup * config.epochs,
             tau=config.loss.tau if config.loss.tau >= 0 else None,
+            beta_start=config.loss.beta_start,
+            beta_end=config.loss.beta_end if config.loss.beta_end >= 0 else None,
         )
 
     def epoch(self, step) -> jax.Array:
@@ -61,8 +67,15 @@ class Schedules:
         return 1 - self.alpha_base ** jnp.maximum(self.epoch(step) - self.alpha_start, 0.0)
 
     def beta(self, step) -> jax.Array:
-        """Weight of the distillation: ``beta_max exp(-5 (1 - x)^2)``, x the ramp's progress."""
-        return self.beta_max * self._rampup(step, self.beta_rampup_epochs)
+        """Weight of the distillation: ``beta_max exp(-5 (1 - x)^2)``, x the ramp's progress.
+
+        0 before ``beta_start`` and from ``beta_end`` on.
+        """
+        since = jnp.asarray(step) - self.beta_start * self.steps_per_epoch
+        on = since >= 0
+        if self.beta_end is not None:
+            on &= jnp.asarray(step) < self.beta_end * self.steps_per_epoch
+        return jnp.where(on, self.beta_max * self._rampup(since, self.beta_rampup_epochs), 0.0)
 
     def consistency(self, step) -> jax.Array:
         """Weight of the teacher's guidance of the student."""

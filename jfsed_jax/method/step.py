@@ -6,6 +6,7 @@
 Axis letters: ``B`` clips, ``T`` frames, ``F`` mel bands, ``C`` classes.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -45,7 +46,8 @@ def train_step(
 
     Returns:
       The next state, and every loss term by name with ``loss``, ``gradient_norm``, the objective's
-      weights and, where it is known, ``learning_rate``, all <float32>[].
+      weights, ``measures/NAME`` of its measures and, where it is known, ``learning_rate``, all
+      <float32>[].
     """
     key = jax.random.fold_in(key, state.step)
     if axis_name is not None:
@@ -63,7 +65,7 @@ def train_step(
         # A key of its own: both kinds of noise may be on.
         drawn = jax.random.normal(jax.random.fold_in(noise_key, 1), teacher_mel.shape)
         teacher_mel = teacher_mel + system.teacher_log_noise * drawn
-    models = system.models.named()
+    models, objective = system.models.named(), system.objective
 
     def forward(name, params, mel, key):
         variables = {"params": params, "batch_stats": state.batch_stats[name]}
@@ -79,18 +81,21 @@ def train_step(
             of_teacher = teacher_params(params, state.opt_state)
             teacher, stats["teacher"] = forward("teacher", of_teacher, teacher_mel, teacher_key)
         student, stats["student"] = forward("student", params["student"], batch["mel"], student_key)
-        terms = system.objective.terms(teacher, student, params, batch, state.step)
+        axis = {"axis_name": axis_name} if objective.across_devices else {}
+        terms = objective.terms(teacher, student, params, batch, state.step, **axis)
         total, values = weighted_sum(terms, axis_name)
-        return total, (stats, values | {"loss": total})
+        seen = jax.tree.map(lax.stop_gradient, (teacher, student, params))
+        measured = _measured(objective.measures(*seen, batch, axis_name))
+        return total, (stats, values | {"loss": total}, measured)
 
-    gradients, (batch_stats, metrics) = jax.grad(total_loss, has_aux=True)(state.params)
+    gradients, (batch_stats, metrics, measured) = jax.grad(total_loss, has_aux=True)(state.params)
     if axis_name is not None:
         # Each device holds its share of the masked means, so shares are summed, not averaged.
         gradients, metrics = lax.psum((gradients, metrics), axis_name)
     # A gradient can overflow where the loss does not; it must be seen before it is saved.
     metrics["gradient_norm"] = optax.tree.norm(gradients)
     updates, opt_state = system.optimiser.update(gradients, state.opt_state, state.params)
-    metrics |= system.objective.weights(state.step)
+    metrics |= measured | objective.weights(state.step)
     rate = system.rate(state.step) if system.rate is not None else rate_in(opt_state)
     if rate is not None:
         metrics["learning_rate"] = jnp.asarray(rate)
@@ -129,3 +134,13 @@ def weighted_sum(terms: Terms, axis_name: str | None) -> tuple[jax.Array, dict[s
         values[name] = value
         total = total + weight * value
     return jnp.asarray(total), values
+
+
+def _measured(measures: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """An objective's measures by the names that the log has for them."""
+    for name, value in measures.items():
+        if jnp.shape(value):
+            raise ValueError(
+                f"the measure {name!r} has shape {jnp.shape(value)}: expected one value"
+            )
+    return {f"measures/{name}": jnp.asarray(value) for name, value in measures.items()}

@@ -66,6 +66,25 @@ def test_beta_without_a_ramp_is_at_its_top():
     assert at_epoch(replace(PAPER, beta_rampup_epochs=0.0).beta, 0, 1) == 1
 
 
+def test_beta_starts_and_ends_where_it_is_told():
+    late = replace(PAPER, beta_start=20.0, beta_end=150.0)
+    for epoch, offset, beta in (
+        (0, 0, 0),
+        (20, -1, 0),
+        (20, 0, math.exp(-5)),  # the ramp begins here, and is as long as ever
+        (70, 0, math.exp(-1.25)),
+        (120, 0, 1),
+        (150, -1, 1),
+        (150, 0, 0),
+        (199, 0, 0),
+    ):
+        assert at_epoch(late.beta, epoch, offset) == pytest.approx(beta, rel=1e-6)
+    assert at_epoch(replace(PAPER, beta_end=0.0).beta, 0) == 0
+    config = pts_tfd_afl_esp.get_config()
+    config.loss.update(beta_start=20.0, beta_end=150.0)
+    assert Schedules.of(config, 450) == late
+
+
 def test_the_second_stage_begins_with_epoch_tau():
     stages = [at_epoch(PAPER.second_stage, epoch, offset) for epoch, offset in
               [(0, 0), (15, -1), (15, 0), (199, 449)]]  # fmt: skip

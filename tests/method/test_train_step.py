@@ -349,9 +349,49 @@ def test_noise_on_the_log_mel_is_the_teachers_alone():
     assert square - mean**2 == pytest.approx(0.15**2, rel=0.03)
 
 
-def compiled(config):
+class Ears(nn.Module):
+    """Gives back what it hears as the clip's one probability, times a parameter."""
+
+    @nn.compact
+    def __call__(self, mel, train=False):
+        heard = mel.mean((1, 2))[:, None] * self.param("gain", nn.initializers.ones, ())
+        return Output(heard, heard[:, None], heard[:, None])
+
+
+def ears_that_measure(measures):
+    config = guided_learning.get_config()
+    objective = Objective(
+        lambda teacher, student, *_: {"heard": Term(1.0, student.clip[:, 0])}, measures=measures
+    )
+    return systems.from_config(
+        config, classes=1, steps_per_epoch=1,
+        teacher=Ears(), student=Ears(), objective=objective,
+    )  # fmt: skip
+
+
+def test_an_objective_of_ones_own_may_measure():
+    def measures(teacher, student, params, batch, axis_name):
+        assert axis_name is None
+        gain = params["student"]["gain"]
+        return {"heard/gain": 3 * gain, "heard/clips": batch["is_weak"].sum()}
+
+    system = ears_that_measure(measures)
+    state = initial_state(system, jax.random.key(0), input_shape=(FRAMES, 64))
+    _, metrics = train_step(state, make_batch(), jax.random.key(1), system=system)
+    assert (metrics["measures/heard/gain"], metrics["measures/heard/clips"]) == (3, 2)
+
+
+def test_a_measure_that_is_not_one_value_is_named():
+    system = ears_that_measure(lambda *_: {"wide": jnp.ones(3)})
+    state = initial_state(system, jax.random.key(0), input_shape=(FRAMES, 64))
+    with pytest.raises(ValueError, match=r"'wide' has shape \(3,\): expected one value"):
+        train_step(state, make_batch(), jax.random.key(1), system=system)
+
+
+def compiled(config, **changes):
     """A step as training uses it, and what gives a state placed as training places it."""
     system = make(config)
+    system = replace(system, objective=replace(system.objective, **changes))
     mesh = parallel.make_mesh(1)
     step = parallel.data_parallel(partial(train_step, system=system, axis_name=parallel.AXIS), mesh)
     state = start(system, config)
@@ -422,6 +462,16 @@ def test_a_step_consumes_its_state_and_compiles_once(run):
         assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))
         assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(state))
     assert step._cache_size() == 1
+
+
+def test_measures_do_not_change_a_bit_of_training(run):
+    found = []
+    for step, first in (run, compiled(tiny(), measures=lambda *_: {})):
+        state, metrics = step(first(), make_batch(), jax.random.key(0))
+        found.append((state, {k: v for k, v in metrics.items() if not k.startswith("measures/")}))
+        measured = len(metrics) - len(found[-1][1])
+        assert measured == (5 if step is run[0] else 0)
+    jax.tree.map(np.testing.assert_array_equal, *found)
 
 
 def test_randomness_is_a_function_of_key_and_step(run):
@@ -553,6 +603,7 @@ EIGHT_DEVICES = """
 
     config = tiny()
     config.loss.tau = 0.0
+    config.loss.distillation_scale = "standardised"  # by the statistics of all devices
     # No augmentation: each device draws its own.
     system = replace(make(config), optimiser=optax.sgd(0.05), augment=None)
     step = partial(train_step, system=system, axis_name=parallel.AXIS)
