@@ -1,4 +1,4 @@
-"""How a run went: scores of the clips that select, loss terms and schedules over its epochs."""
+"""How a run went: scores of the clips that select, loss terms, measures, schedules by epoch."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -27,6 +27,21 @@ _CURVES = {
     "dfd_d_weak_unlabelled": "DFD-D (w+u)",
     "dfd_mse": "DFD-MSE",
 }
+_MEASURES = "measures/"  # how the log names what is measured and not minimised
+# What is measured of a distillation term: title and axis of the chart, its curves.
+_OF_MAPS = (
+    ("norms of the mapped features", "norm", {f"{m}_norm": m for m in ("teacher", "student")}),
+    (
+        "relative distance (0: equal, 1: at right angles)",
+        "relative distance",
+        {"relative_distance": "relative distance"},
+    ),
+    (
+        "rank of the mapped features (1: one direction)",
+        "rank",
+        {f"{m}_rank": m for m in ("teacher", "student")},
+    ),
+)
 
 
 def selects_on_validation(run: SavedRun) -> bool:
@@ -120,6 +135,8 @@ def training_curves(run: SavedRun) -> list[Chart] | None:
         title = _TITLES.get(group, label_text(group))
         title = f"{title}: {terms[0][1]}" if len(terms) == 1 and "/" in terms[0][0] else title
         add(title, "loss", [curve(run.train, key, label) for key, label in terms], keyed=keyed)
+    for title, y_label, measured in _measures(run.train):
+        add(title, y_label, [curve(run.train, key, label) for key, label in measured])
     add(
         "Weights: guidance, distillation β",
         "weight",
@@ -141,8 +158,35 @@ def _loss_terms(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[tuple
     known = list(_TITLES)
     order = {key: known.index(group) for key in keys if (group := key.split("/")[0]) in known}
     for key in sorted(keys, key=lambda key: order.get(key, len(known))):
-        if key in _NOT_LOSSES or not any(is_number(row.get(key)) for row in rows):
+        if key in _NOT_LOSSES or key.startswith(_MEASURES):
+            continue
+        if not any(is_number(row.get(key)) for row in rows):
             continue
         group, _, term = key.partition("/")
         charts.setdefault(group, []).append((key, _CURVES.get(term, label_text(term or group))))
     return list(charts.items())
+
+
+def _measures(
+    rows: Sequence[Mapping[str, Any]],
+) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """Charts of what is measured beside the loss: (title, y label, [(key, curve name)])."""
+    keys = sorted({k for row in rows for k in row if k.startswith(_MEASURES)})
+    groups: dict[str, list[str]] = {}
+    for key in keys:
+        group, _, name = key.removeprefix(_MEASURES).rpartition("/")
+        groups.setdefault(group, []).append(name)
+    charts = []
+    for group, names in groups.items():
+        scheme, _, term = group.partition("/")
+        path = f"{_MEASURES}{group}/" if group else _MEASURES
+        if scheme == "distillation":
+            term = _CURVES.get(term, label_text(term))
+            for what, y_label, curves in _OF_MAPS:
+                curves = {name: label for name, label in curves.items() if name in names}
+                names = [name for name in names if name not in curves]
+                measured = [(path + name, label) for name, label in curves.items()]
+                charts.append((f"Distillation, {term}: {what}", y_label, measured))
+        title = f"Measured: {label_text(group)}" if group else "Measured"
+        charts.append((title, "value", [(path + name, label_text(name)) for name in names]))
+    return charts

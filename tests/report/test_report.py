@@ -14,7 +14,7 @@ from html_page import ParsedPage
 
 from jfsed_jax.cli import main as cli
 from jfsed_jax.errors import InputError
-from jfsed_jax.report import run_figures, run_scores
+from jfsed_jax.report import run_curves, run_figures, run_scores
 from jfsed_jax.report import run_page as report
 from jfsed_jax.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Series, line_chart
 from jfsed_jax.report.clip_pictures import Lane, clip_picture
@@ -330,6 +330,34 @@ def test_cells_are_escaped():
         '<td class="bar" style="--fill:0.500">50.0</td>'
         '<td class="bar" style="--fill:0.000">–</td></tr>'
     ) in made
+
+
+def test_what_is_measured_has_charts_where_it_is_logged(tmp_path):
+    def titles(**values):
+        rows = [{"kind": "train", "step": n, "loss": 1.0, **values} for n in (1, 2)]
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / "metrics.jsonl").write_text(text, encoding="utf-8")
+        charts = run_curves.training_curves(run_files.read_run(tmp_path))
+        return {c.title: [key.text for key in c.keys] or c.described for c in charts}
+
+    alone = titles(**{"distillation/tfd": 0.5})
+    assert alone.keys() == {"Loss: the weighted sum", "Distillation of features: TFD"}
+    place = "measures/distillation/tfd/"
+    values = {"teacher_norm": 8.0, "student_norm": 7.0, "relative_distance": 0.9}
+    values |= {"teacher_rank": 3.0, "student_rank": 2.0}
+    found = titles(**{"distillation/tfd": 0.5}, **{place + k: v for k, v in values.items()})
+    relative = "Distillation, TFD: relative distance (0: equal, 1: at right angles)"
+    assert found.pop(relative).endswith("relative distance ends at 0.9.")
+    both = ["teacher", "student"]
+    assert found == alone | {
+        "Distillation, TFD: norms of the mapped features": both,
+        "Distillation, TFD: rank of the mapped features (1: one direction)": both,
+    }
+    # And what an objective of one's own measures.
+    own = titles(**{"measures/heard/low": 1.0, "measures/heard/high": 2.0, "measures/gain": 3.0})
+    assert own["Measured: heard"] == ["high", "low"]
+    assert own["Measured"].endswith("gain ends at 3.")
+    assert len(own) == 3
 
 
 def test_missing_parts_are_named(tmp_path):
