@@ -88,8 +88,8 @@ def plan_rows(
     known = [CONTROL, *(str(system.number) for system in paper.SYSTEMS)]
     if unknown := [system for system in wanted if system not in known]:
         raise InputError(
-            f"--systems: no system {unknown[0]}; there are {CONTROL} and {known[1]} to {known[-1]}, "
-            f"as {CONTROL},3,9"
+            f"--systems: no system {unknown[0]}; there are {CONTROL} and {known[1]} to "
+            f"{known[-1]}, as {CONTROL},3,9"
         )
     if wanted and table != 1:
         raise InputError(f"--systems chooses rows of table 1; leave it out with --table={table}")

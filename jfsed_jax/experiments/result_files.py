@@ -1,9 +1,19 @@
-"""A table as files: ``tableN.md``, ``tableN.tsv`` and the page ``tableN.html``."""
+"""A table as files: ``tableN.md``, ``tableN.tsv`` and the page ``tableN.html``.
 
-from collections.abc import Iterable
+Of table 1 the differences between rows stand under it, and in ``table1-paired.tsv``.
+"""
+
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from jfsed_jax import atomic
+from jfsed_jax.experiments.paired_steps import (
+    RESAMPLES,
+    SCORES,
+    PairedDifference,
+    PairedStep,
+    paired_steps,
+)
 from jfsed_jax.experiments.paper import Printed
 from jfsed_jax.experiments.planned_runs import (
     SPLITS,
@@ -13,25 +23,32 @@ from jfsed_jax.experiments.planned_runs import (
     score_folder,
 )
 from jfsed_jax.experiments.result_table import Measurements, ResultCell, ResultRow, ResultTable
-from jfsed_jax.report.table_page import Confusion, render_table_page
+from jfsed_jax.report.table_page import Confusion, PairedPart, render_table_page
 from jfsed_jax.runs.workdir import Workdir
 from jfsed_jax.sed import scoring, tables, uncertainty
+from jfsed_jax.sed.score_titles import TITLES
 
 # Of the TSV; `values` are those of the seeds.
 TSV_COLUMNS = (
     "table", "row", "score", "split", "mean", "std", "seeds", "values", "paper", "status",
 )  # fmt: skip
+PAIRED_COLUMNS = ("before", "after", "score", "split", "difference", "low", "high", "seeds")
+PAIRED_HEADING = "What each step adds"
+PAIRED_CAPTION = "paired differences of macro F1 in points of percent, with 95 % intervals"
 _CONFUSED = ("2", "9")  # the systems of the paper's figures 5 and 6
 
 
 def write_files(table: ResultTable, measured: Measurements, workdir: Path) -> tuple[Path, Path]:
-    """Writes the three files of a table into `workdir`; returns Markdown and page.
+    """Writes the files of a table into `workdir`; returns Markdown and page.
 
     Raises:
       InputError: one of them cannot be written.
     """
     stem = workdir / f"table{table.number}"
     markdown, html = stem.with_suffix(".md"), stem.with_suffix(".html")
+    steps = paired_steps(measured)
+    paired = [_paired_cells(step) for step in steps]
+    notes = _paired_notes(measured.seeds)
     page = render_table_page(
         heading=table.heading,
         caption=table.caption,
@@ -40,9 +57,17 @@ def write_files(table: ResultTable, measured: Measurements, workdir: Path) -> tu
         notes=table.notes,
         links=_links(measured, workdir),
         confusions=_confusions(measured, workdir) if table.number == 1 else (),
+        paired=PairedPart(PAIRED_HEADING, PAIRED_CAPTION, _PAIRED_HEADER, paired, notes)
+        if steps
+        else None,
     )
-    for path, text in ((markdown, to_markdown(table)), (html, page)):
-        atomic.write_whole(path, text)
+    text = to_markdown(table)
+    if steps:
+        text += f"\n## {PAIRED_HEADING}: {PAIRED_CAPTION}\n\n"
+        text += _markdown_lines(_PAIRED_HEADER, 1, paired, notes)
+        tables.write_table(workdir / "table1-paired.tsv", PAIRED_COLUMNS, paired_to_tsv(steps))
+    for path, content in ((markdown, text), (html, page)):
+        atomic.write_whole(path, content)
     tables.write_table(stem.with_suffix(".tsv"), TSV_COLUMNS, to_tsv(table))
     return markdown, html
 
@@ -75,15 +100,22 @@ def _cells(table: ResultTable, row: ResultRow) -> list[str]:
 
 def to_markdown(table: ResultTable) -> str:
     """The table as GitHub Markdown; nothing in a cell can end it or become markup."""
+    rows = [_cells(table, row) for row in table.rows]
+    lines = _markdown_lines(_columns(table), len(table.lead), rows, table.notes)
+    return f"# {table.heading}: {table.caption}\n\n{lines}"
+
+
+def _markdown_lines(
+    columns: Sequence[str], leading: int, rows: Iterable[Sequence[str]], notes: Iterable[str]
+) -> str:
+    """A table, of whose columns the `leading` first are text, and the notes under it."""
 
     def line(cells: Iterable[str]) -> str:
         return "| " + " | ".join(map(_escape_markdown, cells)) + " |"
 
-    columns = _columns(table)
-    marks = "".join("---|" if i < len(table.lead) else "---:|" for i in range(len(columns)))
-    lines = [line(columns), f"|{marks}", *(line(_cells(table, row)) for row in table.rows)]
-    notes = [f"- {_escape_markdown(note)}" for note in table.notes]
-    return "\n".join([f"# {table.heading}: {table.caption}", "", *lines, "", *notes, ""])
+    marks = "".join("---|" if i < leading else "---:|" for i in range(len(columns)))
+    listed = [f"- {_escape_markdown(note)}" for note in notes]
+    return "\n".join([line(columns), f"|{marks}", *map(line, rows), "", *listed, ""])
 
 
 def _escape_markdown(text: str) -> str:
@@ -111,6 +143,47 @@ def to_tsv(table: ResultTable) -> list[tuple[str, ...]]:
                         *("" if paper is None else f"{paper:.1f}", row.status),
                     )
                 )
+    return lines
+
+
+_PAIRED_HEADER = ("Step", *(TITLES[score].text for score in SCORES), "Seeds")
+
+
+def _paired_cells(step: PairedStep) -> list[str]:
+    """``+3.1 [+0.4, +5.9] / +2.0 [-1.1, +5.0]``: validation / eval."""
+
+    def text(found: PairedDifference | None) -> str:
+        if found is None or found.difference is None:
+            return "–"
+        if found.interval is None:
+            return f"{found.difference:+.1f}"
+        low, high = found.interval
+        return f"{found.difference:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+    cells = [step.cells.get(TITLES[score].text, {}) for score in SCORES]
+    seeds = max((d.seeds for by_split in cells for d in by_split.values()), default=0)
+    scores = [" / ".join(text(by_split.get(split)) for split in SPLITS) for by_split in cells]
+    return [step.title, *scores, str(seeds)]
+
+
+def _paired_notes(seeds: int) -> list[str]:
+    drawn = "clips and seeds" if seeds > 1 else "clips alone, since there is one seed"
+    return [
+        "Cells are validation / eval: the second row's mean over the seeds less the first's, of "
+        f"the seeds that both have. The interval is of {RESAMPLES} resamples over {drawn}; each "
+        "draws the same for both rows."
+    ]
+
+
+def paired_to_tsv(steps: Iterable[PairedStep]) -> list[tuple[str, ...]]:
+    """One line per step, score and split that was measured (`PAIRED_COLUMNS`)."""
+    lines = []
+    for step in steps:
+        for column, by_split in step.cells.items():
+            for split, found in by_split.items():
+                values = (found.difference, *(found.interval or (None, None)))
+                numbers = ["" if v is None else f"{v:.4f}" for v in values]
+                lines.append((step.before, step.after, column, split, *numbers, str(found.seeds)))
     return lines
 
 

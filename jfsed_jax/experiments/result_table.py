@@ -12,6 +12,7 @@ from jfsed_jax.experiments.paper import Printed
 from jfsed_jax.experiments.planned_runs import CONTROL, SPLITS, PlannedRow, run_name
 from jfsed_jax.report.formatting import label_text
 from jfsed_jax.sed.score_titles import TITLES
+from jfsed_jax.sed.scoring import Counts
 
 _CLIP_HEAD = "at_f1"  # beside the paper's scores in the TSV
 _NOT_PRINTED: Printed = (None, None)
@@ -24,11 +25,14 @@ class RunScores(NamedTuple):
       clips: it was trained on, by kind.
       classes: the labels.
       scores: by rule and split, as in scores.json.
+      counts: likewise, each clip's, see `scoring.score_clips`; of the clips that
+        ``scores[rule][split]["info"]["reference"]`` tells.
     """
 
     clips: Mapping[str, int]
     classes: Sequence[str]
     scores: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    counts: Mapping[str, Mapping[str, Counts]] = {}
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from jfsed_jax.inference.focal_weights import write_adaptive_weights
 from jfsed_jax.inference.prediction import Posteriors
 from jfsed_jax.report import run_page
 from jfsed_jax.runs.workdir import SplitFolder
+from jfsed_jax.sed import scoring, tables
 
 
 def score_run(
@@ -62,7 +63,22 @@ def score_run(
     if any_new or not files.report.exists():
         write_adaptive_weights(detector, prepared, files)
         run_page.write_report(folder)
-    return RunScores(detector.meta["clips"], detector.classes, scores)
+    counts = {
+        rule: {
+            split: _counts(files.split(split, folders[rule]), detector.classes) for split in splits
+        }
+        for rule in rules
+    }
+    return RunScores(detector.meta["clips"], detector.classes, scores, counts)
+
+
+def _counts(folder: SplitFolder, classes: Sequence[str]) -> scoring.Counts:
+    """What each clip of a scored split counts; events are saved to the digit that they had."""
+    reference, estimates = tables.read_events(folder.reference), tables.read_events(folder.events)
+    _, counts = scoring.score_clips(
+        reference.events, estimates.events, filenames=reference.filenames, classes=classes
+    )
+    return counts
 
 
 def _current_scores(

@@ -29,6 +29,22 @@ class Confusion(NamedTuple):
     caption: str
 
 
+class PairedPart(NamedTuple):
+    """A second table under the first: differences between its rows.
+
+    Attributes:
+      heading, caption: of the section, of its table.
+      columns, rows: see `render_table_page`.
+      notes: under it.
+    """
+
+    heading: str
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str]
+
+
 def render_table_page(
     *,
     heading: str,
@@ -38,6 +54,7 @@ def render_table_page(
     notes: Sequence[str],
     links: Sequence[tuple[str, str]] = (),
     confusions: Sequence[Confusion] = (),
+    paired: PairedPart | None = None,
 ) -> str:
     """The page as text.
 
@@ -49,6 +66,7 @@ def render_table_page(
       notes: the first stands under the heading, the others under the table.
       links: text and relative path of each run's own page.
       confusions: heat maps, side by side.
+      paired: differences between the rows.
     """
     return render_template(
         "table.html",
@@ -57,6 +75,9 @@ def render_table_page(
         heading=heading,
         listing=Listing(caption, columns, rows),
         notes=notes,
+        paired=paired and Listing(paired.caption, paired.columns, paired.rows),
+        paired_heading=paired and paired.heading,
+        paired_notes=paired.notes if paired else (),
         links=[(text, quote(path)) for text, path in links],
         maps=[
             confusion_map(c.classes, c.reference, c.tagged, caption=c.caption) for c in confusions

@@ -1,6 +1,6 @@
 """How sure a score is: over the choice of clips (the bootstrap) and over the seeds of training.
 
-Axis letters: `B` clips, `C` event classes, `N` resamples.
+Axis letters: `B` clips, `C` event classes, `N` resamples, `K` seeds.
 """
 
 from collections.abc import Sequence
@@ -79,6 +79,52 @@ def paired_differences(
             "difference": None if np.isnan(after - before) else float(after - before),
             "interval": confidence_interval(defined),
             "share_better": float(np.mean(defined > 0)) if len(defined) else None,
+        }
+    return result
+
+
+def paired_seed_differences(
+    counts: Sequence[Counts], others: Sequence[Counts], *, num_resamples: int, seed: int = 0
+) -> dict[str, dict[str, Any]]:
+    """How much better the other system is, in the mean over K seeds, and how sure that is.
+
+    A resample draws clips with replacement, the same for both systems and all seeds, and K seeds
+    with replacement, of which a drawn one brings both systems. Each seed's scores are computed from
+    the counts of the clips that were drawn; their differences are averaged over the drawn seeds.
+    With one seed the interval is over clips alone.
+
+    Args:
+      counts, others: of each seed, <int64>[B, C, 3] by name, from `score_clips` on the same clips;
+        the k-th of both are of the same seed.
+
+    Returns:
+      For each of "NAME/macro" and "NAME/micro": `difference` in points of percent and its 95 %
+      `interval`; None where a score is undefined.
+    """
+    num_seeds = len(counts)
+    drawn = np.random.default_rng([seed, num_seeds]).integers(
+        num_seeds, size=(num_seeds, num_resamples)
+    )
+    samples: dict[str, list[np.ndarray]] = {}
+    totals: dict[str, list[float]] = {}
+    for before, after in zip(counts, others, strict=True):
+        old, new = (
+            resampled_scores(c, num_resamples=num_resamples, seed=seed) for c in (before, after)
+        )
+        for key in old:
+            name, average = key.split("/")
+            samples.setdefault(key, []).append(new[key] - old[key])
+            first, second = (
+                scores_of_counts(name, c[name].sum(0))[average] for c in (before, after)
+            )
+            totals.setdefault(key, []).append(float(second - first))
+    result = {}
+    for key, differences in samples.items():
+        of_drawn = np.take_along_axis(np.stack(differences), drawn, axis=0)
+        mean = float(np.mean(totals[key]))
+        result[key] = {
+            "difference": None if np.isnan(mean) else mean,
+            "interval": confidence_interval(of_drawn.mean(axis=0)),
         }
     return result
 

@@ -20,6 +20,7 @@ from jfsed_jax.config_files import load_config
 from jfsed_jax.datasets import demo
 from jfsed_jax.errors import InputError
 from jfsed_jax.experiments import paper, reproduction
+from jfsed_jax.experiments.paired_steps import SCORES
 from jfsed_jax.experiments.planned_runs import plan_rows, plan_runs, score_folder
 from jfsed_jax.experiments.reproduction import reproduce
 from jfsed_jax.experiments.result_table import RunScores
@@ -61,12 +62,16 @@ class FakeRuns:
         (folder / "done").touch()
 
     def score_run(self, folder, data_dir, rules, features_dir):
-        """Event-F1 is 40 plus the seed, 10 more with a run's second rule; all else is 50."""
+        """Event-F1 is 40 plus the seed, 10 more with a run's second rule; all else is 50.
+
+        Counts are of two clips: of the second all is found with a run's second rule alone."""
         self.scored.append(folder.name)
         trained = json.loads((folder / "config.json").read_text())["postprocess"]["rule"]
         seed = int(folder.name.rpartition("-seed")[2])
-        scores = {}
+        scores, counts = {}, {}
         for number, rule in enumerate(rules):
+            clips = np.tile([[[1, 1, 1]], [[1, 1, number]]], (1, len(DCASE2019_CLASSES), 1))
+            counts[rule] = {"validation": dict.fromkeys(SCORES, clips)}
             info = {"num_clips": 3, "clips_listed": 4}
             entry = {key: _score(50.0) for key in TITLES}
             entry |= {"info": info, "event_f1": _score(40.0 + 10 * number + seed)}
@@ -75,7 +80,7 @@ class FakeRuns:
             events = [Event("a.wav", 0.0, 1.0, "Dog")]
             tables.write_events(target / "reference.tsv", events, filenames=["a.wav", "b.wav"])
             tables.write_events(target / "events.tsv", events)
-        return RunScores({"weak": 7}, DCASE2019_CLASSES, scores)
+        return RunScores({"weak": 7}, DCASE2019_CLASSES, scores, counts)
 
 
 def _score(value):
@@ -302,6 +307,54 @@ def test_the_control_comes_first_and_has_no_figures_of_the_paper(tmp_path, fake)
     assert len(found) == 4 and not any(row["paper"] for row in found)
 
 
+def paired(workdir):
+    with (workdir / "table1-paired.tsv").open(newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+def test_differences_stand_under_table_1(tmp_path, fake):
+    fake()
+    outcome = reproduce(1, Path("d"), tmp_path, size="tiny", seeds=2, systems=[3, 6, 8, 9])
+    text = outcome.markdown.read_text()
+    # Of a row's two clips one or both are found. Two clips drawn are twice the one, twice the
+    # other, or both, in which system 9 finds all and system 8 all, nothing or half.
+    assert "| 8 → 9 | +50.0 \\[+0.0, +100.0\\] / – | +50.0" in text
+    assert "| 3 → 6 | +0.0 \\[+0.0, +0.0\\] / – | +0.0" in text
+    assert "control →" not in text  # which is not in the table
+    assert "1000 resamples over clips and seeds" in text
+    rows = paired(tmp_path)
+    assert [(row["before"], row["after"]) for row in rows[::3]] == [
+        ("3", "6"),
+        ("6", "8"),
+        ("8", "9"),
+    ]
+    assert rows[6] == {
+        "before": "8", "after": "9", "score": "Event-F1", "split": "validation", "seeds": "2",
+        "difference": "50.0000", "low": "0.0000", "high": "100.0000",
+    }  # fmt: skip
+    words = ParsedPage(outcome.page.read_text()).words
+    assert "What each step adds" in words and "+50.0 [+0.0, +100.0] / –" in words
+    reproduce(1, Path("d"), tmp_path, size="tiny", systems=["control", 9])
+    assert [row["before"] for row in paired(tmp_path)] == ["control"] * 3
+    assert "over clips alone, since there is one seed" in outcome.markdown.read_text()
+
+
+def test_a_difference_is_of_the_seeds_that_both_rows_have(tmp_path, fake):
+    fake(failing=("pts_tfd-seed1", "pts-seed0"))
+    outcome = reproduce(1, Path("d"), tmp_path, size="tiny", seeds=3, systems=[3, 6])
+    assert {row["seeds"] for row in paired(tmp_path)} == {"1"}
+    fake(failing=("pts_tfd-seed0", "pts-seed0"))
+    outcome = reproduce(1, Path("d"), tmp_path / "w", size="tiny", systems=[3, 6])
+    assert "| 3 → 6 | – / – | – / – | – / – | 0 |" in outcome.markdown.read_text()
+    assert not paired(tmp_path / "w")
+
+
+def test_other_tables_have_no_differences(tmp_path, fake):
+    fake()
+    text = reproduce(3, Path("d"), tmp_path, size="tiny").markdown.read_text()
+    assert "What each step adds" not in text and not (tmp_path / "table1-paired.tsv").exists()
+
+
 def test_table_3_is_class_by_class(tmp_path, fake):
     fake()
     outcome = reproduce(3, Path("realmix"), tmp_path, size="tiny")
@@ -373,6 +426,14 @@ def test_systems_8_and_9_for_real(tmp_path):
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [folder.name]
     log = (folder / "metrics.jsonl").read_text()
     avg, esp = (folder / name / "validation" for name in ("eval", "eval-esp"))
+    differences = paired(tmp_path)
+    assert [row["score"] for row in differences] == [
+        *("Event-F1", "Segment-F1", "AT-F1 (events)"),
+    ]
+    both = [json.loads((where / "scores.json").read_text()) for where in (avg, esp)]
+    for row, score in zip(differences, SCORES, strict=True):
+        before, after = (scores[score]["macro"] or 0.0 for scores in both)
+        assert float(row["difference"] or 0) == pytest.approx(after - before, abs=1e-4)
     for directory, rule in ((avg, "avg"), (esp, "esp")):
         info = json.loads((directory / "scores.json").read_text())["info"]
         assert info["postprocess"] == rule
