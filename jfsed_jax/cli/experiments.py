@@ -1,7 +1,10 @@
 """Commands that measure: reproduce, benchmark."""
 
 import argparse
+from functools import partial
 from pathlib import Path
+
+from absl import logging
 
 from jfsed_jax.cli import process
 from jfsed_jax.cli.arguments import CommandParser, names, number
@@ -24,6 +27,11 @@ def define_reproduce(parser: CommandParser) -> None:
     parser.add("--epochs", meaning, type=number(int, 1), metavar="N")
     meaning = "Where to keep the features, a folder per front end; by default your cache folder."
     parser.add("--features", meaning, metavar="DIR")
+    meaning = (
+        "Runs side by side, each a process with its share of the cores, or a GPU of its own; "
+        "default: %(default)s."
+    )
+    parser.add("--jobs", meaning, type=number(int, 1), metavar="N", default=1)
 
 
 def run_reproduce(args: argparse.Namespace) -> int:
@@ -32,7 +40,8 @@ def run_reproduce(args: argparse.Namespace) -> int:
 
     if not Path(args.data).is_dir():  # or every run would fail with it, one after the other
         raise InputError(f"--data={args.data} is not a folder; it needs audio/ and metadata/")
-    process.start_training(base.get_config(args.size).cpu_devices)
+    if args.jobs == 1:
+        process.start_training(base.get_config(args.size).cpu_devices)
     from jfsed_jax.experiments.reproduction import reproduce
 
     outcome = reproduce(
@@ -44,11 +53,21 @@ def run_reproduce(args: argparse.Namespace) -> int:
         systems=args.systems or (),
         epochs=args.epochs,
         features_dir=Path(args.features) if args.features else None,
+        jobs=args.jobs,
+        start_process=partial(_start_run, logging.get_verbosity()),
     )
     print(f"{outcome.markdown.read_text(encoding='utf-8')}\n{outcome.page}")
     if outcome.failures:
         raise InputError(f"failed: {', '.join(outcome.failures)}; the table says why")
     return 0
+
+
+def _start_run(verbosity: int, cpu_devices: int) -> None:
+    """Sets up a process of `run_reproduce` for one run, as its own is."""
+    process.log_to_stderr()
+    logging.set_verbosity(verbosity)
+    process.import_from_here()
+    process.start_training(cpu_devices)
 
 
 def define_benchmark(parser: CommandParser) -> None:

@@ -1,23 +1,30 @@
 """A table of the paper: every row trained, scored and put beside the paper's figures.
 
 Runs live in ``W/runs/NAME-seedS``; each is a workdir like any other and resumes like any other, so
-the same command goes on after a kill and trains nothing twice.
+the same command goes on after a kill and trains nothing twice. They are trained one after the other
+in this process, or several side by side in processes of their own.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 from absl import logging
 
+from jfsed_jax.audio.front_end import FrontEnd
+from jfsed_jax.datasets.preparation import prepare
 from jfsed_jax.errors import InputError
-from jfsed_jax.experiments.planned_runs import plan_rows, plan_runs, run_folder
+from jfsed_jax.experiments.job_processes import Ended, Share, machine_shares, run_jobs
+from jfsed_jax.experiments.planned_runs import PlannedRun, plan_rows, plan_runs, run_folder
 from jfsed_jax.experiments.result_files import write_files
-from jfsed_jax.experiments.result_table import Measurements, make_table
+from jfsed_jax.experiments.result_table import Measurements, RunScores, make_table
 from jfsed_jax.experiments.trained_runs import score_run
 from jfsed_jax.runs.workdir import Workdir, check_config
 from jfsed_jax.training.loop import fit
+
+StartProcess = Callable[[int], None]
 
 
 class Outcome(NamedTuple):
@@ -26,6 +33,20 @@ class Outcome(NamedTuple):
     failures: dict[str, str]
     markdown: Path
     page: Path
+
+
+class _Folders(NamedTuple):
+    """The data, the workdir of the tables, the features; see `reproduce`."""
+
+    data: Path
+    work: Path
+    features: Path | None
+
+    def features_of(self, config) -> Path | None:
+        """Features belong to one front end; hop and window tell those of the systems apart."""
+        page = config.front_end
+        name = f"hop{page.hop_length}-window{page.win_length}"
+        return None if self.features is None else self.features / name
 
 
 def reproduce(
@@ -38,6 +59,8 @@ def reproduce(
     systems: Iterable[int | str] = (),
     epochs: int | None = None,
     features_dir: Path | None = None,
+    jobs: int = 1,
+    start_process: StartProcess | None = None,
 ) -> Outcome:
     """Trains what is not trained yet, scores what is not scored yet, writes the table.
 
@@ -51,38 +74,83 @@ def reproduce(
       size, epochs, systems: see `plan_rows`.
       seeds: runs of each system, with seeds 0 to `seeds` - 1.
       features_dir: see `preparation.prepare`; one folder per front end is made in it.
+      jobs: runs side by side, each in a process of its own with its share of the cores, or a GPU.
+      start_process: what sets up such a process, given how many devices a CPU is to be; a function
+        of a module. By default the devices are all that is set up.
 
     Raises:
-      InputError: the arguments are wrong, or a run of another config lies where one is to be.
-      Interrupted: Ctrl-C or SIGTERM; run and table are saved, and the same call goes on.
+      InputError: the arguments are wrong, a run of another config lies where one is to be, or the
+        machine is too small for the jobs.
+      Interrupted: Ctrl-C or SIGTERM; runs and table are saved, and the same call goes on.
     """
     rows = plan_rows(table, size, epochs=epochs, systems=systems)
     runs = plan_runs(rows, seeds)
     for run in runs:  # before hours of training, not after
         check_config(Workdir(run_folder(workdir, run.name)), run.config)
     measured = Measurements(table, size, data_dir.resolve().name, seeds, rows)
+    folders = _Folders(data_dir, workdir, features_dir)
 
     def outcome() -> Outcome:
         return Outcome(measured.failures, *write_files(make_table(measured), measured, workdir))
 
-    for number, run in enumerate(runs, 1):
-        logging.info("run %d of %d: %s", number, len(runs), run.name)
-        folder = run_folder(workdir, run.name)
-        features = features_dir / _front_end_name(run.config) if features_dir else None
-        try:
-            fit(run.config, data_dir, folder, features_dir=features)
-            measured.scores[run.name] = score_run(folder, data_dir, run.rules, features)
-        except InputError as error:
-            logging.error("%s: %s", run.name, error)
-            measured.failures[run.name] = str(error)
-        except KeyboardInterrupt:
+    try:
+        for ended in (
+            _one_by_one(runs, folders)
+            if jobs == 1
+            else _side_by_side(runs, folders, machine_shares(jobs), start_process)
+        ):
+            if ended.error is None:
+                measured.scores[ended.name] = ended.result
+            else:
+                logging.error("%s: %s", ended.name, ended.error)
+                measured.failures[ended.name] = ended.error
             outcome()
-            raise
-        jax.clear_caches()  # the next run compiles its own programs
+    except KeyboardInterrupt:
         outcome()
+        raise
     return outcome()
 
 
-def _front_end_name(config) -> str:
-    """Features belong to one front end; hop and window tell those of the systems apart."""
-    return f"hop{config.front_end.hop_length}-window{config.front_end.win_length}"
+def _train_and_score(run: PlannedRun, folders: _Folders) -> RunScores:
+    folder, features = run_folder(folders.work, run.name), folders.features_of(run.config)
+    fit(run.config, folders.data, folder, features_dir=features)
+    return score_run(folder, folders.data, run.rules, features)
+
+
+def _one_by_one(runs: Sequence[PlannedRun], folders: _Folders) -> Iterator[Ended]:
+    for number, run in enumerate(runs, 1):
+        logging.info("run %d of %d: %s", number, len(runs), run.name)
+        try:
+            ended = Ended(run.name, _train_and_score(run, folders))
+        except InputError as error:
+            ended = Ended(run.name, error=str(error))
+        jax.clear_caches()  # the next run compiles its own programs
+        yield ended
+
+
+def _side_by_side(
+    runs: Sequence[PlannedRun],
+    folders: _Folders,
+    shares: list[Share],
+    start_process: StartProcess | None,
+) -> Iterator[Ended]:
+    """The runs as jobs; the features of each front end are extracted before, once."""
+    front_ends = [(FrontEnd(**r.config.front_end), folders.features_of(r.config)) for r in runs]
+    for front_end, features in dict.fromkeys(front_ends):
+        with suppress(InputError):  # each run says so itself
+            prepare(folders.data, front_end, features_dir=features)
+    jobs = {run.name: (run, folders, start_process) for run in runs}
+    yield from run_jobs(jobs, _run_in_its_process, shares)
+
+
+def _run_in_its_process(
+    share: Share, run: PlannedRun, folders: _Folders, start_process: StartProcess | None
+) -> RunScores:
+    devices = run.config.cpu_devices
+    if share.cores:
+        devices = min(devices, len(share.cores))
+    if start_process is None:
+        jax.config.update("jax_num_cpu_devices", devices)
+    else:
+        start_process(devices)
+    return _train_and_score(run, folders)
