@@ -102,8 +102,9 @@ SYSTEMS = {
         selection=("student", "event_f1+at_f1", "holdout", 5),
         windows=("avg", 0.0),
         decoder=(True, 2, 0.5),
-        source="[ours] the labelled part of the others' batch; [ours] as many steps as systems 2 to "
-        "9; [paper] the student's terms of equation 5; [ours] as PTS; [paper] as PTS",
+        source="[ours] the labelled part of the others' batch; "
+        "[ours] as many steps as systems 2 to 9; [paper] the student's terms of equation 5; "
+        "[ours] as PTS; [paper] as PTS",
     ),
     "mean_teacher": Row(
         batch=(6, 12, 6),

@@ -82,7 +82,7 @@ def own_cores() -> list[int]:
 
 
 def jax_devices() -> tuple[str, int]:
-    """JAX's backend and its number of devices, asked in a process that ends: here JAX keeps them."""
+    """JAX's backend and number of devices, asked in a process that ends: here JAX keeps them."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_devices).result()
 
