@@ -222,7 +222,7 @@ def _operations(ours: OurSide, front_end: FrontEnd, size: int) -> tuple[int | No
         name: forward_flops(model, front_end.num_frames, front_end.n_mels)
         for name, model in ours.models.items()
     }
-    student, teacher = clip["student"], clip["teacher"]
+    student, teacher = clip["student"], clip.get("teacher", 0)  # a student may learn alone
     if student is None or teacher is None:
         return None, None if student is None else size * student
     trained = student + (teacher if "teacher" in ours.state.params else 0)

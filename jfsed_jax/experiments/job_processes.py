@@ -206,6 +206,8 @@ def _ended(job: _Running, stop: Stop) -> Ended | None:
         return Ended(job.name, error=value)
     if stop.is_set():
         return None
+    if kind == "stopped":
+        return Ended(job.name, error="a signal to it alone stopped it; the same command goes on")
     status = job.process.exitcode
     how = f"signal {-status}" if status < 0 else f"status {status}"
     return Ended(

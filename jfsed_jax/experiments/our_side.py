@@ -25,7 +25,7 @@ class OurSide:
     With `seeds` > 1 also the step of that many models at once, on the same batch.
 
     Attributes:
-      models: ``teacher`` and ``student``; of a mean teacher twice the same.
+      models: ``teacher`` and ``student``; of a mean teacher twice the same, or a student alone.
       state: what the next step starts from.
       variables: ``params`` and ``batch_stats`` of teacher, student and maps before any step, on the
         host, for `torch_weights.to_torch`.
@@ -45,8 +45,9 @@ class OurSide:
         shape = front_end.num_frames, front_end.n_mels
         create = jax.jit(partial(initial_state, system, input_shape=shape))
         self.state = jax.device_put(create(jax.random.key(0)), everywhere)
-        teacher = teacher_params(self.state.params, self.state.opt_state)
-        params = self.state.params | {"teacher": teacher}
+        params = dict(self.state.params)
+        if "teacher" in self.models:
+            params["teacher"] = teacher_params(self.state.params, self.state.opt_state)
         params, stats = jax.device_get((params, self.state.batch_stats))
         self.variables = {"params": params, "batch_stats": stats}
         student = {"params": params["student"], "batch_stats": stats["student"]}

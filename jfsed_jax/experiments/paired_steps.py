@@ -47,7 +47,7 @@ class PairedStep(NamedTuple):
         return f"{self.before} → {self.after}"
 
 
-def paired_steps(measured: Measurements) -> list[PairedStep]:
+def measured_steps(measured: Measurements) -> list[PairedStep]:
     """The `STEPS` of which both rows are in table 1; without cells where no seed has both."""
     if measured.table != 1:
         return []

@@ -12,7 +12,7 @@ from jfsed_jax.experiments.paired_steps import (
     SCORES,
     PairedDifference,
     PairedStep,
-    paired_steps,
+    measured_steps,
 )
 from jfsed_jax.experiments.paper import Printed
 from jfsed_jax.experiments.planned_runs import (
@@ -46,7 +46,7 @@ def write_files(table: ResultTable, measured: Measurements, workdir: Path) -> tu
     """
     stem = workdir / f"table{table.number}"
     markdown, html = stem.with_suffix(".md"), stem.with_suffix(".html")
-    steps = paired_steps(measured)
+    steps = measured_steps(measured)
     paired = [_paired_cells(step) for step in steps]
     notes = _paired_notes(measured.seeds)
     page = render_table_page(

@@ -73,11 +73,12 @@ def test_jobs_run_one_at_a_time_on_each_share_and_their_lines_are_told_apart(tmp
 
 
 def test_a_job_that_fails_or_dies_stops_no_other(capfd):
-    jobs = {how: (how,) for how in ("fails", "breaks", "dies", "does well")}
+    jobs = {how: (how,) for how in ("fails", "breaks", "stops", "dies", "does well")}
     ended = {job.name: job for job in run_jobs(jobs, job_work.end_as_told, [Share(), Share()])}
     assert ended.keys() == jobs.keys()
     assert ended["fails"].error == "a loss is not finite"
     assert "ended with status 1" in ended["breaks"].error
+    assert "a signal to it alone" in ended["stops"].error
     assert "ended with signal 9" in ended["dies"].error
     assert ended["does well"] == Ended("does well", "does well")
     assert "[breaks] ZeroDivisionError: breaks" in capfd.readouterr().err
