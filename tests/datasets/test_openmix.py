@@ -21,7 +21,7 @@ import soundfile
 from jfsed_jax import datasets
 from jfsed_jax.cli import main as cli
 from jfsed_jax.datasets import openmix, openmix_plan, openmix_sources, selection
-from jfsed_jax.datasets.openmix_plan import GAP, GROUPS, SPLITS, Draws
+from jfsed_jax.datasets.openmix_plan import GAP, GROUPS, REHEARSAL, SPLITS, Draws
 from jfsed_jax.datasets.openmix_sources import BACKGROUND, BLOCK, SPEECH, Source
 from jfsed_jax.errors import InputError
 from jfsed_jax.sed.tables import read_events, read_table
@@ -149,6 +149,30 @@ def test_no_recording_and_no_speaker_crosses_from_training_to_validation_or_eval
         "validation": {"4", "theo"},
         "eval": {"5", "yweweler"},
     }
+
+
+def test_the_rehearsal_holds_half_of_fold_3_and_a_speaker_out_and_nothing_that_is_reported(
+    planner, plans
+):
+    # 60 clips a set: enough to hear every recording that it may use.
+    rehearsal = openmix_plan.Planner(planner._sources, planner._sounding, REHEARSAL)
+    heard = {
+        split: {
+            (piece.source.fold, piece.source.origin)
+            for index in range(60)
+            for event in rehearsal.plan(split, index)
+            for piece in event.pieces
+        }
+        for split in REHEARSAL
+    }
+    training = heard["weak"] | heard["synthetic"] | heard["unlabel_in_domain"]
+    assert not training & heard["validation"]
+    assert {fold for fold, _ in heard["validation"]} == {"3", "nicolas"}
+    assert "3" in {fold for fold, _ in heard["unlabel_in_domain"]}
+    reported = {"4", "5", "theo", "yweweler"}
+    assert not reported & {fold for own in heard.values() for fold, _ in own}
+    for split in ("weak", "synthetic"):
+        assert all(rehearsal.plan(split, i) == plans[split, i] for i in range(8))
 
 
 def test_a_labelled_clip_keeps_to_its_group_of_recordings(plans):
@@ -465,6 +489,8 @@ def test_a_folder_that_holds_something_else_is_refused(mixed, folders, tmp_path,
 
     with pytest.raises(InputError, match="differs in clips .*delete the folder or choose"):
         mix(counts=COUNTS | {"weak": 4})
+    with pytest.raises(InputError, match="differs in rehearsal"):
+        openmix.mix(*folders, mixed, rehearsal=True, counts=COUNTS, progress=False)
     (tmp_path / "audio").mkdir()
     with pytest.raises(InputError, match="found audio but no openmix.json.*another folder"):
         mix(tmp_path)
