@@ -118,6 +118,8 @@ def get_config(size: str = "paper") -> ConfigDict:
         consistency_rampup=0.0,
         # [paper] alpha is a factor of the BCE; True: of probabilities and decisions within it.
         alpha_inside=False,
+        clips="all",  # [paper] whom the models guide each other on; or "unlabelled" [GL]
+        soft=False,  # [GL] by decisions at 0.5; True: by probabilities
         disentangled_least=0.04,  # [GL] m of system 1, see models.feature_shares
         disentangled_from="weak",  # clips of its n_c: the weak ones, or all "labelled" ones
     )

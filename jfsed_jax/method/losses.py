@@ -79,21 +79,24 @@ def adaptive_focal(
     return _per_clip(-adaptive_weight(p_true, gamma, form) * _log(p_true))
 
 
-def guided_consistency(p: jax.Array, guide: jax.Array, scale: jax.Array | float = 1.0) -> jax.Array:
+def guided_consistency(
+    p: jax.Array, guide: jax.Array, scale: jax.Array | float = 1.0, soft: bool = False
+) -> jax.Array:
     """``L_con`` of equation 3: BCE of a model's clip output against the other's decisions.
 
     Args:
       p: <float32>[B, C] clip probabilities of the model that learns.
-      guide: <float32>[B, C] clip probabilities of the model that guides; binarised at 0.5, no
-        gradient (Guided Learning, arXiv 1906.02517).
+      guide: <float32>[B, C] clip probabilities of the model that guides; no gradient, and binarised
+        at 0.5 (Guided Learning, arXiv 1906.02517).
       scale: factor of both, probabilities and decisions, within the BCE: where Guided Learning's
         released code has the weight alpha that the paper has before it.
+      soft: whether the guide's probabilities are the target, and not its decisions.
 
     Returns:
       <float32>[B].
     """
-    decisions = lax.stop_gradient(guide > 0.5).astype(p.dtype)
-    return binary_cross_entropy(scale * p, scale * decisions)
+    target = guide if soft else guide > 0.5
+    return binary_cross_entropy(scale * p, scale * lax.stop_gradient(target).astype(p.dtype))
 
 
 def mean_squared_error(x: jax.Array, y: jax.Array) -> jax.Array:

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jfsed_jax.errors import InputError
 from jfsed_jax.method import losses
 from jfsed_jax.method.distillation import ALIGNMENTS as ALIGNMENTS
 from jfsed_jax.method.distillation import (
@@ -91,6 +92,34 @@ class Objective:
     teacher: bool = True
 
 
+# Whom the models guide each other on.
+GUIDED_CLIPS = ("all", "unlabelled")
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """How the models guide each other: the choices of a config's ``guided`` page.
+
+    Attributes:
+      clips: one of `GUIDED_CLIPS`.
+      soft: see `losses.guided_consistency`.
+      alpha_inside: whether alpha is a factor of probabilities and decisions, and not of their BCE.
+    """
+
+    clips: str = "all"
+    soft: bool = False
+    alpha_inside: bool = False
+
+    @classmethod
+    def of(cls, page) -> "Guidance":
+        """That of a config; an `InputError` says which clips there are."""
+        if page.clips not in GUIDED_CLIPS:
+            raise InputError(
+                f"config.guided.clips is {page.clips!r}: expected {' or '.join(GUIDED_CLIPS)}"
+            )
+        return cls(page.clips, page.soft, page.alpha_inside)
+
+
 def joint_terms(
     teacher: Output,
     student: Output,
@@ -103,7 +132,7 @@ def joint_terms(
     gamma: float = 2.0,
     focal_form: str = "paper",
     space: Space = LITERAL,
-    alpha_inside: bool = False,
+    guidance: Guidance = Guidance(),
     axis_name: str | None = None,
 ) -> Terms:
     """The terms of ``L_s1`` and ``L_s2`` (equations 5 and 6), systems 2 to 9.
@@ -115,7 +144,7 @@ def joint_terms(
       distillation: the distances to minimise.
       gamma, focal_form: of the adaptive focal loss (equation 4).
       space: how features become the maps that they compare.
-      alpha_inside: see `_guidance`.
+      guidance: how the models guide each other.
       axis_name: the mapped axis over which the batch is spread, or None; of the standardised scale.
     """
     second_stage = schedules.second_stage(step)
@@ -131,8 +160,7 @@ def joint_terms(
         weak = supervised(output.clip, batch["clip_labels"])
         terms[f"{name}/weak"] = Term(1.0, weak, batch["is_weak"])
         terms[f"{name}/strong"] = Term(1.0, supervised(output.frames, labels), batch["is_strong"])
-    everyone = jnp.ones_like(batch["is_weak"])
-    terms |= _guidance(teacher, student, everyone, step, schedules, alpha_inside)
+    terms |= _guidance(teacher, student, batch, step, schedules, guidance)
 
     if distillation:
         maps = params["distillation"]
@@ -144,14 +172,14 @@ def joint_terms(
     return terms
 
 
-def _guidance(teacher, student, clips, step, schedules, alpha_inside) -> Terms:
-    """Each model's clip outputs against the other's decisions (equation 3).
-
-    With `alpha_inside`, alpha is a factor of probabilities and decisions, and not of their BCE.
-    """
-    guided = losses.guided_consistency
+def _guidance(teacher, student, batch, step, schedules, how: Guidance) -> Terms:
+    """Each model's clip outputs against the other's (equation 3)."""
+    guided = partial(losses.guided_consistency, soft=how.soft)
+    clips = jnp.ones_like(batch["is_weak"])
+    if how.clips == "unlabelled":
+        clips -= jnp.maximum(batch["is_weak"], batch["is_strong"])
     alpha = schedules.alpha(step)
-    weight, scale = (1.0, alpha) if alpha_inside else (alpha, 1.0)
+    weight, scale = (1.0, alpha) if how.alpha_inside else (alpha, 1.0)
     return {
         "consistency/teacher_to_student": Term(
             schedules.consistency(step), guided(student.clip, teacher.clip), clips
@@ -170,7 +198,7 @@ def guided_learning_terms(
     step,
     *,
     schedules: Schedules,
-    alpha_inside: bool = False,
+    guidance: Guidance = Guidance(clips="unlabelled"),
 ) -> Terms:
     """Guided Learning (arXiv 1906.02517), system 1: clip labels of all labelled clips, strong ones
     too, and guidance on the unlabelled ones. As `joint_terms`.
@@ -182,7 +210,7 @@ def guided_learning_terms(
         )
         for name, output in (("teacher", teacher), ("student", student))
     }
-    return terms | _guidance(teacher, student, 1 - labelled, step, schedules, alpha_inside)
+    return terms | _guidance(teacher, student, batch, step, schedules, guidance)
 
 
 def mean_teacher_terms(
@@ -260,7 +288,7 @@ def joint(config, steps_per_epoch: int) -> Objective:
         gamma=page.gamma,
         focal_form=page.focal_form,
         space=space,
-        alpha_inside=config.guided.alpha_inside,
+        guidance=Guidance.of(config.guided),
     )
     init = partial(distillation_maps, dims=page.distillation_dims)
     if not distillation:
@@ -278,8 +306,8 @@ def joint(config, steps_per_epoch: int) -> Objective:
 def guided_learning(config, steps_per_epoch: int) -> Objective:
     """Guided Learning's objective of a config."""
     ramps = Schedules.of(config, steps_per_epoch)
-    inside = config.guided.alpha_inside
-    terms = partial(guided_learning_terms, schedules=ramps, alpha_inside=inside)
+    guidance = Guidance.of(config.guided)
+    terms = partial(guided_learning_terms, schedules=ramps, guidance=guidance)
     return Objective(_normalised(terms, config.loss), weights=ramps.weights)
 
 

@@ -107,6 +107,14 @@ def test_guided_consistency_learns_from_decisions():
     assert not to_guide.any()
 
 
+def test_soft_guidance_is_by_probabilities():
+    p, guide = jnp.array([[0.8]]), jnp.array([[0.9]])
+    close(
+        losses.guided_consistency(p, guide, soft=True), -(0.9 * math.log(0.8) + 0.1 * math.log(0.2))
+    )
+    assert not jax.grad(lambda g: losses.guided_consistency(p, g, soft=True).sum())(guide).any()
+
+
 def test_a_scale_within_the_guided_bce_is_not_one_before_it():
     """At alpha = 0.198 and p = 0.9 against "absent": 0.24 where alpha before the BCE has 1.98."""
     p, absent = jnp.array([[0.9]]), jnp.array([[0.1]])

@@ -19,6 +19,7 @@ import pytest
 from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
 from jfsed_jax.configs import guided_learning, mean_teacher, pts_tfd_afl_esp
+from jfsed_jax.errors import InputError
 from jfsed_jax.method import parallel
 from jfsed_jax.method import system as systems
 from jfsed_jax.method.models import Output
@@ -232,6 +233,26 @@ def test_which_clips_the_terms_of_guided_learning_are_over():
     }
     for term, value in expected.items():
         np.testing.assert_allclose(found[term][1], value, rtol=1e-5, err_msg=term)
+
+
+def test_the_joint_framework_guides_on_all_clips_or_on_unlabelled_ones():
+    teacher, student = constant([0.2, 0.7, 0.6]), constant([0.9, 0.4, 0.2])
+    to_student = "consistency/teacher_to_student"
+    config = pts_tfd_afl_esp.get_config()
+    config.loss.distillation.tfd = 0.0
+    # The teacher says absent, present, present, to the student's 0.9, 0.4, 0.2.
+    everyone = -(np.log(1 - 0.9) + np.log(0.4) + np.log(0.2)) / 3
+    for clips, soft, expected in (
+        ("all", False, everyone),
+        ("unlabelled", False, -np.log(0.4)),
+        ("unlabelled", True, -(0.7 * np.log(0.4) + 0.3 * np.log(0.6))),
+    ):
+        config.guided.update(clips=clips, soft=soft)
+        found = terms_of(config, teacher, student, {}, make_batch(1, 1, 1), 0)
+        np.testing.assert_allclose(found[to_student][1], expected, rtol=1e-5)
+    config.guided.clips = "weak"
+    with pytest.raises(InputError, match="config.guided.clips is 'weak'.*all or unlabelled"):
+        terms_of(config, teacher, student, {}, make_batch(1, 1, 1), 0)
 
 
 def test_which_clips_distances_are_over():
