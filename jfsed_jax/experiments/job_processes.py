@@ -112,8 +112,8 @@ def run_jobs(
     """Runs all jobs, one at a time on each share, and yields each as it ends.
 
     What a job prints and logs comes out on stderr, each line with the name of the job. On the first
-    Ctrl-C or SIGTERM no other job begins, and every job gets the same signal, once, and the time to
-    save. Jobs that lose this process get a SIGTERM.
+    Ctrl-C or SIGTERM no other job begins, and every job gets a SIGINT, once, and the time to save.
+    Jobs that lose this process get a SIGTERM.
 
     Args:
       jobs: by name the arguments of `work`; in this order.
@@ -137,7 +137,7 @@ def run_jobs(
                     running.append(_start(name, work, arguments, free.pop(0)))
                 if stop.is_set() and not told:
                     told = True
-                    _tell(running, stop)
+                    _tell(running)
                 for job in _over(running):
                     running.remove(job)
                     free.append(job.share)
@@ -176,11 +176,15 @@ def _pass_on(name: str, lines: Connection) -> None:
                 sys.stderr.write(f"[{name}] {line.rstrip()}\n")
 
 
-def _tell(running: list[_Running], stop: Stop) -> None:
-    """The signal, to every job that is still there."""
+def _tell(running: list[_Running]) -> None:
+    """SIGINT to every job that is still there.
+
+    Not the signal that came: a scheduler sends SIGTERM to all processes of a job, and of one signal
+    the second ends a run at once.
+    """
     for job in running:
         with suppress(ProcessLookupError):
-            os.kill(job.process.pid, stop.signum or signal.SIGTERM)
+            os.kill(job.process.pid, signal.SIGINT)
 
 
 def _over(running: list[_Running]) -> list[_Running]:
@@ -212,8 +216,8 @@ def _ended(job: _Running, stop: Stop) -> Ended | None:
     how = f"signal {-status}" if status < 0 else f"status {status}"
     return Ended(
         job.name,
-        error=f"its process ended with {how}: see its lines of the log; after signal 9 the memory "
-        "was too small, so give fewer --jobs",
+        error=f"its process ended with {how}: see its lines of the log; signal 9 without any is "
+        "mostly for want of memory, so give fewer --jobs",
     )
 
 
@@ -237,7 +241,7 @@ def _job(
     except InputError as error:
         message = ("failed", str(error))
     except KeyboardInterrupt as error:
-        logging.info("%s", error or "stopped")
+        logging.info("%s", str(error) or "stopped")
         message = ("stopped", None)
     to_parent.send(message)
 
@@ -246,4 +250,8 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
+        # The reader of its lines has gone: an error on one would keep the job from saving.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for descriptor in (1, 2):
+            os.dup2(nowhere, descriptor)
         os.kill(os.getpid(), signal.SIGTERM)

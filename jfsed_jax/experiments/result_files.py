@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from jfsed_jax import atomic
+from jfsed_jax.errors import InputError
 from jfsed_jax.experiments.paired_steps import (
     RESAMPLES,
     SCORES,
@@ -33,6 +34,7 @@ TSV_COLUMNS = (
     "table", "row", "score", "split", "mean", "std", "seeds", "values", "paper", "status",
 )  # fmt: skip
 PAIRED_COLUMNS = ("before", "after", "score", "split", "difference", "low", "high", "seeds")
+_PAIRED_FILE = "table1-paired.tsv"
 PAIRED_HEADING = "What each step adds"
 PAIRED_CAPTION = "paired differences of macro F1 in points of percent, with 95 % intervals"
 _CONFUSED = ("2", "9")  # the systems of the paper's figures 5 and 6
@@ -65,11 +67,20 @@ def write_files(table: ResultTable, measured: Measurements, workdir: Path) -> tu
     if steps:
         text += f"\n## {PAIRED_HEADING}: {PAIRED_CAPTION}\n\n"
         text += _markdown_lines(_PAIRED_HEADER, 1, paired, notes)
-        tables.write_table(workdir / "table1-paired.tsv", PAIRED_COLUMNS, paired_to_tsv(steps))
+        tables.write_table(workdir / _PAIRED_FILE, PAIRED_COLUMNS, paired_to_tsv(steps))
+    elif table.number == 1:  # one of other rows would stand beside the new table
+        _delete(workdir / _PAIRED_FILE)
     for path, content in ((markdown, text), (html, page)):
         atomic.write_whole(path, content)
     tables.write_table(stem.with_suffix(".tsv"), TSV_COLUMNS, to_tsv(table))
     return markdown, html
+
+
+def _delete(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{path} cannot be deleted: {error.strerror}") from error
 
 
 def _number(value: float | None) -> str:
@@ -167,7 +178,11 @@ def _paired_cells(step: PairedStep) -> list[str]:
 
 
 def _paired_notes(seeds: int) -> list[str]:
-    drawn = "clips and seeds" if seeds > 1 else "clips alone, since there is one seed"
+    drawn = (
+        "clips and seeds (in a row of one seed over clips alone)"
+        if seeds > 1
+        else "clips alone, since there is one seed"
+    )
     return [
         "Cells are validation / eval: the second row's mean over the seeds less the first's, of "
         f"the seeds that both have. The interval is of {RESAMPLES} resamples over {drawn}; each "

@@ -6,9 +6,11 @@ import sys
 import time
 from pathlib import Path
 
+from absl import logging
+
 from jfsed_jax.errors import InputError
 from jfsed_jax.experiments.job_processes import Share, own_cores, run_jobs
-from jfsed_jax.training.interrupt import Interrupted
+from jfsed_jax.training.interrupt import Interrupted, stop_on_signals
 
 
 def describe(share, folder, number):
@@ -28,6 +30,8 @@ def end_as_told(share, how):
     if how == "breaks":
         raise ZeroDivisionError(how)
     if how == "stops":
+        logging.use_absl_handler()
+        logging.set_verbosity(logging.INFO)
         os.kill(os.getpid(), signal.SIGINT)
     if how == "dies":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -41,15 +45,14 @@ def large(share):
 
 def until_signalled(share, folder, name):
     """As `fit` does: on a signal it saves, which takes a moment, and says that it was stopped."""
-    found = []
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, lambda signum, frame: found.append(signum))
-    (Path(folder) / f"{name}.begun").touch()
-    while not found:
-        time.sleep(0.05)
-    time.sleep(1)
-    (Path(folder) / f"{name}.saved").write_text(" ".join(map(str, found)))
-    raise Interrupted("saved", found[0])
+    with stop_on_signals() as stop:
+        (Path(folder) / f"{name}.begun").write_text(str(os.getpid()))
+        while not stop.is_set():
+            time.sleep(0.05)
+        print("saving", file=sys.stderr, flush=True)
+        time.sleep(1)
+        (Path(folder) / f"{name}.saved").touch()
+    raise Interrupted("saved", stop.signum)
 
 
 if __name__ == "__main__":

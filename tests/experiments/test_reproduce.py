@@ -337,16 +337,33 @@ def test_differences_stand_under_table_1(tmp_path, fake):
     reproduce(1, Path("d"), tmp_path, size="tiny", systems=["control", 9])
     assert [row["before"] for row in paired(tmp_path)] == ["control"] * 3
     assert "over clips alone, since there is one seed" in outcome.markdown.read_text()
+    reproduce(1, Path("d"), tmp_path, size="tiny", systems=[9])  # one row, and no difference
+    assert not (tmp_path / "table1-paired.tsv").exists()
 
 
 def test_a_difference_is_of_the_seeds_that_both_rows_have(tmp_path, fake):
     fake(failing=("pts_tfd-seed1", "pts-seed0"))
     outcome = reproduce(1, Path("d"), tmp_path, size="tiny", seeds=3, systems=[3, 6])
     assert {row["seeds"] for row in paired(tmp_path)} == {"1"}
+    assert "in a row of one seed over clips alone" in outcome.markdown.read_text()
     fake(failing=("pts_tfd-seed0", "pts-seed0"))
     outcome = reproduce(1, Path("d"), tmp_path / "w", size="tiny", systems=[3, 6])
     assert "| 3 → 6 | – / – | – / – | – / – | 0 |" in outcome.markdown.read_text()
     assert not paired(tmp_path / "w")
+
+
+def test_a_difference_is_of_runs_that_were_scored_on_the_same_clips(tmp_path, fake, monkeypatch):
+    score_run = fake().score_run
+
+    def score(folder, *arguments):
+        found = score_run(folder, *arguments)
+        clips = "others" if folder.name == "pts-seed1" else "the same"
+        found.scores["avg"]["validation"]["info"]["reference"] = clips
+        return found
+
+    monkeypatch.setattr(reproduction, "score_run", score)
+    reproduce(1, Path("d"), tmp_path, size="tiny", seeds=2, systems=[3, 6])
+    assert {row["seeds"] for row in paired(tmp_path)} == {"1"}
 
 
 def test_other_tables_have_no_differences(tmp_path, fake):
