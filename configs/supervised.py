@@ -2,8 +2,8 @@
 
 No teacher, no unlabelled clips, no distillation: binary cross-entropy on the weak and strong clips
 of the batch. All else is that of systems 2 to 9: the student and its first weights, the labelled
-clips of a batch and their order, the number of steps, optimiser, average and augmentation. What a
-system scores above it is what its teacher and the unlabelled clips add.
+clips of a batch and their order, the number of steps, optimiser, average and augmentation. What
+system 3 (PTS) scores above it is what teacher and unlabelled clips add.
 """
 
 from jfsed_jax.configs import base
