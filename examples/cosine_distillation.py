@@ -10,11 +10,11 @@ from jfsed_jax.method import losses
 
 
 def cosine(teacher, student, batch):
-    """1 - cos of the maps [B, T, E] in frames with an event; [B] and its clips, the strong ones."""
+    """1 - cos of the maps [B, T, E] in frames with an event: [B], its clips, those frames."""
     active = losses.pool_labels(batch["frame_labels"], student.shape[1]).max(-1)
     lengths = (teacher**2).sum(-1) * (student**2).sum(-1)
     angle = 1 - (teacher * student).sum(-1) / jnp.sqrt(lengths + 1e-12)
-    return (active * angle).mean(-1), batch["is_strong"]
+    return (active * angle).mean(-1), batch["is_strong"], active
 
 
 def get_config(size: str = "small"):

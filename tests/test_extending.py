@@ -132,10 +132,11 @@ def test_the_angle_is_that_of_the_maps():
     labels = np.zeros((2, 8, 5), np.float32)
     labels[0, :4, 1] = labels[1, 6:, 0] = 1  # half and a quarter of the frames
     batch = {"frame_labels": labels, "is_strong": np.array([1.0, 0.0])}
-    value, clips = cosine_distillation.cosine(maps, turned, batch)
+    value, clips, frames = cosine_distillation.cosine(maps, turned, batch)
     np.testing.assert_allclose(value, [0.5 * 1, 0.25 * 2], atol=1e-6)
     np.testing.assert_array_equal(clips, [1, 0])
-    same, _ = cosine_distillation.cosine(maps, 3 * maps, batch)
+    np.testing.assert_array_equal(frames, [[1, 1, 0, 0], [0, 0, 0, 1]])
+    same, *_ = cosine_distillation.cosine(maps, 3 * maps, batch)
     np.testing.assert_allclose(same, [0, 0], atol=1e-6)
 
 

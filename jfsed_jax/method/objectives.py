@@ -18,7 +18,6 @@ from jax import lax
 
 from jfsed_jax.errors import InputError
 from jfsed_jax.method import losses
-from jfsed_jax.method.distillation import ALIGNMENTS as ALIGNMENTS
 from jfsed_jax.method.distillation import (
     DISTANCES,
     LITERAL,

@@ -19,7 +19,7 @@ from jfsed_jax.inference.prediction import MODELS, check_asked_for
 from jfsed_jax.kernels.bigru import LOOPS
 from jfsed_jax.method import system as systems
 from jfsed_jax.method.models import feature_shares, time_stride
-from jfsed_jax.method.objectives import ALIGNMENTS, NORMALISATIONS
+from jfsed_jax.method.objectives import NORMALISATIONS
 from jfsed_jax.method.parallel import AXIS
 from jfsed_jax.method.system import Handed, Models, System
 from jfsed_jax.runs.workdir import FORMAT, Workdir
@@ -296,7 +296,6 @@ def _check_choices(config) -> None:
         "guided.disentangled_from": ("weak", "labelled"),
         "loss.focal_form": ("paper", "lin"),
         "loss.normalisation": NORMALISATIONS,
-        "loss.alignment": ALIGNMENTS,
     }
     for name, known in choices.items():
         value = config
