@@ -1,9 +1,9 @@
 """The control of table 1, which the paper does not have: the student alone, on labelled clips.
 
 No teacher, no unlabelled clips, no distillation: binary cross-entropy on the weak and strong clips
-of the batch. All else is that of systems 2 to 9: the student and its first weights, the labelled
+of the batch. All else is that of system 3 (PTS): the student and its first weights, the labelled
 clips of a batch and their order, the number of steps, optimiser, average and augmentation. What
-system 3 (PTS) scores above it is what teacher and unlabelled clips add.
+system 3 scores above it is what teacher and unlabelled clips add.
 """
 
 from jfsed_jax.configs import base
