@@ -36,6 +36,7 @@ LONGEST = (
     "test_end_to_end.py",
     "test_extending.py",
     "test_reproduce.py",
+    "test_side_by_side.py",
     "test_train_step.py",
     "test_parity.py",
     "test_format_1.py",
