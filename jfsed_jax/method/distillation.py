@@ -165,11 +165,11 @@ def aligned(teacher, student, maps, alignment) -> tuple[jax.Array, jax.Array]:
     """Both features [B, T', D] in the distillation space, [B, T, E] each; T is the student's T'
     unless the student is pooled."""
     own, shorter = student.shape[1], teacher.shape[1]
-    mapped = losses.to_distillation_space
-    mapped_s = mapped(student, maps["student"], own)
+    project = losses.to_distillation_space
+    mapped_s = project(student, maps["student"], own)
     if alignment == "repeat":
-        return mapped(teacher, maps["teacher"], own), mapped_s
-    mapped_t = mapped(teacher, maps["teacher"], shorter)
+        return project(teacher, maps["teacher"], own), mapped_s
+    mapped_t = project(teacher, maps["teacher"], shorter)
     if alignment == "interpolate":
         return losses.interpolate_frames(mapped_t, own), mapped_s
     return mapped_t, losses.pool_frames(mapped_s, shorter)

@@ -76,8 +76,8 @@ class Objective:
       weights: ``(step) -> {name: value}`` that the log shows beside the terms.
       measures: ``(teacher, student, params, batch, axis_name) -> {name: <float32>[]}``, logged as
         ``measures/NAME`` and no part of the loss: the step keeps its gradient out. ``axis_name`` is
-        the mapped axis over which the batch is spread, or None; the value must be the same on all
-        devices, so sums over clips go through ``lax.psum``.
+        the mapped axis over which the batch is spread, or None; the value must be finite, as all
+        that is logged, and the same on all devices, so sums over clips go through ``lax.psum``.
       across_devices: whether `terms` needs sums over devices and takes ``axis_name`` too, by name.
       teacher: whether there is one, a model or the student's average. Without, the student learns
         alone, and ``terms`` and ``init`` get None in the teacher's place.

@@ -223,9 +223,11 @@ def check_values(config, **handed: Unpack[Handed]) -> None:
     system = systems.from_config(config, classes=1, steps_per_epoch=1, **handed)
     own_teacher, alone = system.models.teacher is not None, system.models.alone
     if alone and own_teacher:
+        named = f"that of config.scheme {config.scheme!r}"
+        whose = "the one handed in" if "objective" in handed else named
         raise InputError(
-            f"config.scheme is {config.scheme!r}, in which the student learns alone, but there is "
-            "a teacher: leave it out"
+            f"the objective is {whose}, in which the student learns alone, but there is a teacher: "
+            "leave it out"
         )
     if config.scheme == "mean_teacher" and own_teacher and "objective" not in handed:
         raise InputError(

@@ -20,7 +20,9 @@ def describe(share, folder, number):
     print(f"job {number} on stderr", file=sys.stderr, flush=True)
     sys.stdout.flush()
     time.sleep(0.3)
-    return own_cores(), os.environ.get("CUDA_VISIBLE_DEVICES"), since, time.time()
+    # Where a process has no affinity, XLA is told how many threads to start.
+    cores = own_cores() if sys.platform == "linux" else os.environ["PJRT_NPROC"]
+    return cores, os.environ.get("CUDA_VISIBLE_DEVICES"), since, time.time()
 
 
 def end_as_told(share, how):

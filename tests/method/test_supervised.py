@@ -143,5 +143,9 @@ def test_neither_an_average_nor_a_teacher_is_asked_for():
     assert not config.optimiser.ema_decay
     check_values(config)
     config.teacher = load_config("pts").teacher
-    with pytest.raises(InputError, match="student learns alone, but there is a teacher"):
+    refused = "in which the student learns alone, but there is a teacher"
+    with pytest.raises(InputError, match=f"that of config.scheme 'supervised', {refused}"):
         check_values(config)
+    alone = OBJECTIVES["supervised"](config, 1)
+    with pytest.raises(InputError, match=f"the one handed in, {refused}"):
+        check_values(load_config("pts"), objective=alone)
