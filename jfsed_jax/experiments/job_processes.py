@@ -191,11 +191,13 @@ def _over(running: list[_Running]) -> list[_Running]:
     """Waits a moment; the jobs whose process has ended. Their last words are taken as they come."""
     talking = [job.connection for job in running if job.message is None]
     wait([*talking, *(job.process.sentinel for job in running)], _POLL_SECONDS)
+    # Before the words: one that ends while they are taken has said more than was heard.
+    over = [job for job in running if not job.process.is_alive()]
     for job in running:
         if job.message is None and job.connection.poll():
             with suppress(EOFError, OSError):
                 job.message = job.connection.recv()
-    return [job for job in running if not job.process.is_alive()]
+    return over
 
 
 def _ended(job: _Running, stop: Stop) -> Ended | None:

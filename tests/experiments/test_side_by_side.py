@@ -1,10 +1,12 @@
 """Runs side by side: shares of the machine, failures, signals, and the same numbers as in turn."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from jfsed_jax.experiments import job_processes, reproduction
 from jfsed_jax.experiments.job_processes import Ended, Share, machine_shares, own_cores, run_jobs
 from jfsed_jax.experiments.reproduction import reproduce
 from jfsed_jax.experiments.result_table import RunScores
+from jfsed_jax.training.interrupt import Stop
 
 HERE = Path(__file__).parent
 
@@ -85,6 +88,30 @@ def test_a_job_that_fails_or_dies_stops_no_other(capfd):
     lines = capfd.readouterr().err.splitlines()
     assert "[breaks] ZeroDivisionError: breaks" in lines
     assert any(line.startswith("[stops] ") and line.endswith("] stopped") for line in lines)
+
+
+def test_what_a_job_says_as_it_ends_is_heard():
+    """However late: here its last word comes while it is asked whether it still runs."""
+    hears, says = multiprocessing.Pipe(duplex=False)
+    ends, runs = multiprocessing.Pipe(duplex=False)
+
+    class Ending:
+        sentinel = ends
+        exitcode = 0
+
+        def is_alive(self):
+            says.send(("done", 7))
+            return False
+
+        def join(self):
+            pass
+
+    job = job_processes._Running("a", Share(), Ending(), hears, threading.Thread())
+    job.log.start()
+    [over] = job_processes._over([job])
+    assert job_processes._ended(over, Stop()) == Ended("a", 7)
+    for connection in (says, ends, runs):
+        connection.close()
 
 
 def test_a_result_may_be_larger_than_a_pipe():
