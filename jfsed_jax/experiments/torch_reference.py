@@ -40,9 +40,10 @@ def adaptive_focal(p, target, gamma, form):
     return per_clip(-weight * p.log())
 
 
-def guided(p, guide, scale=1):
-    """L_con: the guide's decisions are the labels."""
-    return binary_cross_entropy(scale * p, scale * (guide > 0.5).to(p.dtype).detach())
+def guided(p, guide, soft, scale=1):
+    """L_con: the guide's decisions are the labels; or its probabilities."""
+    target = guide if soft else (guide > 0.5).to(p.dtype)
+    return binary_cross_entropy(scale * p, scale * target.detach())
 
 
 def pool_labels(labels, num_frames):
@@ -77,15 +78,18 @@ def joint_terms(system, teacher, student, batch, step, steps_per_epoch, config):
         )
         terms[f"{name}/strong"] = 1, mean_over(strong, supervised(output.frames, labels), config)
     # Equation 3.
-    terms |= guidance(teacher, student, everything, step, steps_per_epoch, config)
+    labelled = torch.maximum(weak, strong)
+    mask = 1 - labelled if config.guided.clips == "unlabelled" else everything
+    terms |= guidance(teacher, student, mask, step, steps_per_epoch, config)
 
     # Equations 1 and 2, and the ablations of section 2.2.
-    beta = loss.beta_max * ramp(step, loss.beta_rampup * config.epochs * steps_per_epoch)
-    repeats = student.features.shape[1] // teacher.features.shape[1]
-    mapped_t = system.distillation["teacher"](teacher.features).repeat_interleave(repeats, dim=1)
-    mapped_s = system.distillation["student"](student.features)
+    since = step - loss.beta_start * steps_per_epoch
+    beta = loss.beta_max * ramp(since, loss.beta_rampup * config.epochs * steps_per_epoch)
+    if since < 0 or 0 <= loss.beta_end * steps_per_epoch <= step:
+        beta = 0
+    mapped_t, mapped_s = mapped(system, teacher.features, student.features, loss)
     distance = ((mapped_t - mapped_s).square().sum(-1) + 1e-12).sqrt()  # [B, T]
-    active = batch["frame_labels"].amax(-1)
+    active = pool_labels(batch["frame_labels"], distance.shape[1]).amax(-1)
     distillation = {
         "tfd": (strong, (active * distance).mean(1)),
         "dfd_d": (everything, distance.mean(1)),
@@ -98,6 +102,33 @@ def joint_terms(system, teacher, student, batch, step, steps_per_epoch, config):
     return terms
 
 
+def mapped(system, teacher, student, loss):
+    """Both features in the distillation space, [B, T, E]."""
+    of_teacher = system.distillation["teacher"](teacher)
+    if loss.distillation_teacher_map == "fixed":
+        of_teacher = F.linear(teacher, system.distillation["teacher"].weight.detach())
+    of_student = system.distillation["student"](student)
+    own, frames = of_student.shape[1], of_teacher.shape[1]
+    if loss.alignment == "repeat":
+        of_teacher = of_teacher.repeat_interleave(own // frames, dim=1)
+    elif loss.alignment == "interpolate":
+        of_teacher = F.interpolate(of_teacher.transpose(1, 2), own, mode="linear").transpose(1, 2)
+    else:
+        of_student = F.avg_pool1d(of_student.transpose(1, 2), own // frames).transpose(1, 2)
+    if loss.distillation_scale == "standardised":
+        of_teacher, of_student = map(standardised, (of_teacher, of_student))
+    return (
+        of_teacher.detach() if loss.distillation_gradient == "student" else of_teacher,
+        of_student,
+    )
+
+
+def standardised(maps):
+    """A batch norm without parameters, divided by sqrt(E)."""
+    flat = maps.flatten(0, 1)
+    return F.batch_norm(flat, None, None, training=True).view_as(maps) / maps.shape[-1] ** 0.5
+
+
 def consistency_weight(step, steps_per_epoch, config):
     """Of the teacher's guidance of the student; the paper's equation 3 has no ramp here."""
     length = config.guided.consistency_rampup * config.epochs * steps_per_epoch
@@ -105,12 +136,12 @@ def consistency_weight(step, steps_per_epoch, config):
 
 
 def guidance(teacher, student, mask, step, steps_per_epoch, config):
-    """Each model's clip outputs against the other's decisions."""
-    epoch = step // steps_per_epoch
+    """Each model's clip outputs against the other's."""
+    soft, epoch = config.guided.soft, step // steps_per_epoch
     alpha = 1 - config.guided.alpha_base ** max(epoch - config.guided.alpha_start, 0)
     weight, scale = (1, alpha) if config.guided.alpha_inside else (alpha, 1)
-    to_student = mean_over(mask, guided(student.clip, teacher.clip), config)
-    to_teacher = mean_over(mask, guided(teacher.clip, student.clip, scale), config)
+    to_student = mean_over(mask, guided(student.clip, teacher.clip, soft), config)
+    to_teacher = mean_over(mask, guided(teacher.clip, student.clip, soft, scale), config)
     return {
         "consistency/teacher_to_student": (
             consistency_weight(step, steps_per_epoch, config),

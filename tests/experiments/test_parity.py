@@ -260,6 +260,50 @@ def test_loss_terms_of_the_ablations(stage, systems, batch, torch_batch):
         np.testing.assert_allclose(values[term], value.item(), rtol=1e-6, err_msg=term)
 
 
+@pytest.mark.parametrize("alignment", ["repeat", "interpolate", "pool"])
+def test_what_distillation_moves(alignment, systems, batch, torch_batch):
+    """Values and gradients of a target that stands still, from which the student alone learns."""
+    sides = systems["ablations"]
+    config = sides.config.copy_and_resolve_references()
+    config.loss.update(
+        alignment=alignment,
+        distillation_gradient="student",
+        distillation_teacher_map="fixed",
+        distillation_scale="standardised",
+        beta_start=3.0,
+    )
+    config.guided.update(soft=True, clips="unlabelled")
+    reference = sides.reference()
+    arguments = {"steps_per_epoch": 1, "config": config}
+    expected = torch_reference.loss_terms(reference, torch_batch, 8, **arguments)
+    outputs = [
+        Output(*(jnp.asarray(value.detach()) for value in model(torch_batch["mel"])))
+        for model in (reference.teacher, reference.student)
+    ]
+    terms = OBJECTIVES["joint"](config, 1).terms
+    params = sides.variables(reference)["params"]
+
+    def distilled(params):
+        found = terms(*outputs, params, batch, jnp.int32(8), axis_name=None)
+        total, values = weighted_sum(found, None)
+        chosen = {name: term for name, term in found.items() if name.startswith("distillation")}
+        return weighted_sum(chosen, None)[0], (found, values)
+
+    gradients, (found, values) = jax.grad(distilled, has_aux=True)(params)
+    assert found.keys() == expected.keys()
+    for term, (weight, value) in expected.items():
+        np.testing.assert_allclose(found[term][0], weight, atol=1e-6, err_msg=term)
+        np.testing.assert_allclose(values[term], value.item(), rtol=1e-5, err_msg=term)
+    sum(w * v for name, (w, v) in expected.items() if name.startswith("distillation")).backward()
+    maps = reference.distillation
+    assert not gradients["distillation"]["teacher"].any()
+    assert maps["teacher"].weight.grad is None
+    assert all(parameter.grad is None for parameter in reference.teacher.parameters())
+    wanted = maps["student"].weight.grad.T.numpy()
+    found = gradients["distillation"]["student"]
+    np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
+
+
 def test_alpha_within_the_bce(systems, batch, torch_batch):
     """As in the released system 1; to what a float32 knows of 1 - 0.996^55."""
     sides = systems["guided_learning"]
