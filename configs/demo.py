@@ -1,7 +1,7 @@
 """The complete system, small enough for minutes on a laptop and the rendered demo set.
 
-What differs from `pts_tfd_afl_esp.py:small`: 30 frames a second and narrower models save time; the
-batch and the augmentation suit the rendered sounds.
+What differs from `pts_tfd_afl_esp.py:small`: narrower models save time; the batch and the
+augmentation suit the rendered sounds.
 """
 
 from jfsed_jax.configs import pts_tfd_afl_esp
@@ -10,7 +10,6 @@ from jfsed_jax.configs import pts_tfd_afl_esp
 def get_config(size: str = "small"):
     config = pts_tfd_afl_esp.get_config(size or "small")
     config.system = "demo"
-    config.front_end.hop_length = 1470  # 30 frames a second: a frame is a sixth of the collar
     config.student.filters = (16, 16, 16)
     config.teacher.filters = (8, 16, 32, 64, 128)
     # The clip head learns from weak clips alone.

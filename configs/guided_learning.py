@@ -21,12 +21,15 @@ def get_config(size: str = "paper"):
     config.front_end.log_offset = 2**-52  # [GL] numpy.spacing(1)
     config.teacher_log_noise = 0.15  # [GL]
     config.guided.clips = "unlabelled"  # [GL]
+    config.evaluation.tags = "student"  # as released, at every size
     config.guided.disentangled_from = "labelled"  # [GL] synthetic clips too
     for model in (config.teacher, config.student):
         model.architecture = "GuidedCNN"
         for name in ("gru_layers", "gru_hidden", "at_width", "aed_width", "aed_recurrent"):
             del model[name]
     config.teacher.convs = (2, 2, 2, 2, 1)  # [GL]
+    if config.size == "small":
+        config.front_end.hop_length = 1764  # half the frames, as the other systems
     if config.size == "paper":
         config.epochs = 100  # [GL]
         config.batch_norm = dict(momentum=0.99, epsilon=1e-3)  # [GL] Keras's defaults

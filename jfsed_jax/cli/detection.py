@@ -16,6 +16,8 @@ def _define_detector(parser: CommandParser) -> None:
     parser.add("--checkpoint", meaning, choices=["best", "latest"], default="best")
     meaning = "Whose posteriors; default: the config's."
     parser.add("--model", meaning, choices=["student", "teacher", "mean"])
+    meaning = "Whose clip posteriors gate the student's frames; default: the config's."
+    parser.add("--tags", meaning, choices=["student", "teacher", "mean"])
     meaning = (
         "Windows of the median filters: esp, avg, fixed or package.module:function; "
         "default: the config's."
@@ -47,14 +49,14 @@ def run_evaluate(args: argparse.Namespace) -> int:
     from jfsed_jax.inference.seeds import write_seeds
     from jfsed_jax.sed import score_text
 
-    detector = load(args.workdir, args.checkpoint, args.model, args.seed or 0)
+    detector = load(args.workdir, args.checkpoint, args.model, args.seed or 0, tags=args.tags)
     workdir, num_seeds = detector.workdir, detector.config.num_seeds
     seeds = range(num_seeds) if args.seed is None else [args.seed]
     prepared = prepare_for(detector, args.data or None, args.features or None)
     all_scores = []
     for k in seeds:
         if k != detector.seed:
-            detector = load(args.workdir, args.checkpoint, args.model, k)
+            detector = load(args.workdir, args.checkpoint, args.model, k, tags=args.tags)
         own = workdir.seed(k, num_seeds)
         score_files = Path(args.score_files) if args.score_files else None
         scores = evaluate(
@@ -99,7 +101,7 @@ def run_predict(args: argparse.Namespace) -> int:
     from jfsed_jax.inference.recordings import detect
     from jfsed_jax.sed import tables
 
-    detector = load(args.workdir, args.checkpoint, args.model, args.seed)
+    detector = load(args.workdir, args.checkpoint, args.model, args.seed, tags=args.tags)
     decode = detector.decoder(args.postprocess)  # what fails here fails once, and not for each file
     events, read, refused = [], [], []
     for name in args.audio:

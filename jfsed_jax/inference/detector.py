@@ -153,6 +153,7 @@ def load(
     model: str | None = None,
     seed: int = 0,
     *,
+    tags: str | None = None,
     teacher: nn.Module | None = None,
     student: nn.Module | None = None,
 ) -> Detector:
@@ -163,6 +164,7 @@ def load(
       which: ``best`` or ``latest``.
       model: overrides the config's ``evaluation.model``.
       seed: which of the run's ``num_seeds``, counted from 0.
+      tags: overrides the config's ``evaluation.tags``; of the student's frames alone.
       teacher, student: the modules, where they were handed to `fit` and not named by the config.
 
     Raises:
@@ -199,7 +201,7 @@ def load(
     front_end = FrontEnd(**meta["front_end"])
     _check_variables(models, variables, (front_end.num_frames, front_end.n_mels), files)
     model = model or config.evaluation.model
-    tags = config.evaluation.tags if model == "student" else model
+    tags = (tags or config.evaluation.tags) if model == "student" else model
     return Detector(
         workdir=files,
         config=config,

@@ -162,3 +162,10 @@ def test_restored_are_the_parameters_themselves_where_the_config_says_so(tmp_pat
 def test_a_seed_that_was_not_trained_is_refused(run):
     with pytest.raises(InputError, match="num_seeds = 2; expected 0 to 1"):
         load(run, seed=2)
+
+
+def test_whose_tags_gate_is_the_configs_unless_another_is_asked_for(tmp_path):
+    save_run(tmp_path, **{"evaluation.tags": "mean"})
+    found = [load(tmp_path, tags=tags, model=model).tags
+             for tags, model in ((None, None), ("teacher", None), ("student", "mean"))]  # fmt: skip
+    assert found == ["mean", "teacher", "mean"]
