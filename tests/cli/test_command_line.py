@@ -32,19 +32,20 @@ FLAGS = {
     "demo": "workdir",
     "prepare": "data* features strict workers",
     "inspect": "data* features strict workers output",
-    "openmix": "esc10* fsdd* out* workers",
+    "openmix": "esc10* fsdd* out* rehearsal workers",
     "train": "config* data* workdir* features strict",
     "evaluate": (
-        "workdir* checkpoint model postprocess data features seed split tune_thresholds score_files"
+        "workdir* checkpoint model tags postprocess data features seed split tune_thresholds "
+        "score_files"
     ),
-    "predict": "workdir* checkpoint model postprocess seed output",
+    "predict": "workdir* checkpoint model tags postprocess seed output",
     "score": (
         "reference* estimates* durations classes json psds scores operating_points compare "
         "bootstrap seed"
     ),
     "postprocess": "scores* output* strong knee postprocess fixed tags threshold extension",
     "windows": "strong* knee frame_rate bootstrap",
-    "reproduce": "table* data* workdir* size seeds systems epochs features",
+    "reproduce": "table* data* workdir* size seeds systems epochs features jobs",
     "benchmark": "config batch reference json layers",
     "report": "workdir*",
 }
