@@ -205,8 +205,7 @@ def get_config(size: str = "paper") -> ConfigDict:
     if size != "paper":
         # [ours] For a CPU and a data set of hundreds of clips: half the frames, narrower models,
         # small batches and a short run with its schedules in proportion, augmentation, and the
-        # parameters' average. What is more than size was chosen on recordings held out of all
-        # training: docs/small.md has what was tried.
+        # parameters' average. docs/small.md has what was tried on recordings held out of training.
         # The CNN blocks see 11 frames, a third of a second at `small`, and so few clips and filters
         # do not make up for that: the student's detection branch sees its BGRUs too.
         config.student.filters = (16, 32, 32)
@@ -233,10 +232,10 @@ def get_config(size: str = "paper") -> ConfigDict:
         config.front_end.hop_length = 1470  # 30 frames a second: a frame is a sixth of the collar
         # Narrow where there are many frames and bands.
         config.teacher.filters = (8, 16, 64, 128, 256)
-        # 20 frames of half a second. Of 6, as at the paper's size, it tags worse than the student
-        # that it is to guide: so few clips do not teach it what is in so long a frame.
+        # 20 frames of half a second: of 6, as at the paper's size, it tags no better than the
+        # student that it is to guide.
         config.teacher.pools = ((5, 4), (3, 2), (1, 2), (1, 2), (1, 1))
-        # Guided by the teacher, the student finds more events, but not all that it knows of clips.
+        # The student does not learn all that the teacher knows of clips.
         config.evaluation.tags = "mean"
     if size == "tiny":
         # [ours] Seconds, for tests: it shows that everything runs, not that it learns.

@@ -117,10 +117,9 @@ def mapped(system, teacher, student, loss):
         of_student = F.avg_pool1d(of_student.transpose(1, 2), own // frames).transpose(1, 2)
     if loss.distillation_scale == "standardised":
         of_teacher, of_student = map(standardised, (of_teacher, of_student))
-    return (
-        of_teacher.detach() if loss.distillation_gradient == "student" else of_teacher,
-        of_student,
-    )
+    if loss.distillation_gradient == "student":
+        of_teacher = of_teacher.detach()
+    return of_teacher, of_student
 
 
 def standardised(maps):

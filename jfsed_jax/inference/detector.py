@@ -168,7 +168,7 @@ def load(
       teacher, student: the modules, where they were handed to `fit` and not named by the config.
 
     Raises:
-      InputError: no checkpoint there, or no such seed.
+      InputError: no checkpoint there, no such seed, or tags beside another model than the student.
     """
     files = Workdir(Path(workdir))
     if not files.checkpoints.is_dir():
@@ -201,6 +201,11 @@ def load(
     front_end = FrontEnd(**meta["front_end"])
     _check_variables(models, variables, (front_end.num_frames, front_end.n_mels), files)
     model = model or config.evaluation.model
+    if tags and model != "student":
+        raise InputError(
+            f"tags of the {tags} beside the outputs of the {model}: they gate the student's frames "
+            "alone; leave --tags out"
+        )
     tags = (tags or config.evaluation.tags) if model == "student" else model
     return Detector(
         workdir=files,

@@ -239,6 +239,14 @@ def test_outputs(system, name, train, systems, batch, torch_batch):
     np.testing.assert_allclose(found.features, expected.features, atol=1e-5 * largest, rtol=0)
 
 
+def reference_outputs(reference, torch_batch):
+    """PyTorch's outputs of teacher and student, as ours."""
+    return [
+        Output(*(jnp.asarray(value.detach()) for value in model(torch_batch["mel"])))
+        for model in (reference.teacher, reference.student)
+    ]
+
+
 @pytest.mark.parametrize("stage", [8, 60])
 def test_loss_terms_of_the_ablations(stage, systems, batch, torch_batch):
     sides = systems["ablations"]
@@ -247,10 +255,7 @@ def test_loss_terms_of_the_ablations(stage, systems, batch, torch_batch):
     expected = torch_reference.loss_terms(
         reference, torch_batch, stage, steps_per_epoch=1, config=sides.config
     )
-    outputs = [
-        Output(*(jnp.asarray(value.detach()) for value in model(torch_batch["mel"])))
-        for model in (reference.teacher, reference.student)
-    ]
+    outputs = reference_outputs(reference, torch_batch)
     params, step = variables["params"], jnp.int32(stage)
     found = sides.system.objective.terms(*outputs, params, batch, step)
     _, values = weighted_sum(found, None)
@@ -276,10 +281,7 @@ def test_what_distillation_moves(alignment, systems, batch, torch_batch):
     reference = sides.reference()
     arguments = {"steps_per_epoch": 1, "config": config}
     expected = torch_reference.loss_terms(reference, torch_batch, 8, **arguments)
-    outputs = [
-        Output(*(jnp.asarray(value.detach()) for value in model(torch_batch["mel"])))
-        for model in (reference.teacher, reference.student)
-    ]
+    outputs = reference_outputs(reference, torch_batch)
     terms = OBJECTIVES["joint"](config, 1).terms
     params = sides.variables(reference)["params"]
 
@@ -312,10 +314,7 @@ def test_alpha_within_the_bce(systems, batch, torch_batch):
     reference = sides.reference()
     arguments = {"steps_per_epoch": 1, "config": config}
     expected = torch_reference.loss_terms(reference, torch_batch, 60, **arguments)
-    outputs = [
-        Output(*(jnp.asarray(value.detach()) for value in model(torch_batch["mel"])))
-        for model in (reference.teacher, reference.student)
-    ]
+    outputs = reference_outputs(reference, torch_batch)
     objective = OBJECTIVES["guided_learning"](config, 1)
     found = objective.terms(*outputs, {}, batch, jnp.int32(60))
     _, values = weighted_sum(found, None)

@@ -166,6 +166,7 @@ def test_a_seed_that_was_not_trained_is_refused(run):
 
 def test_whose_tags_gate_is_the_configs_unless_another_is_asked_for(tmp_path):
     save_run(tmp_path, **{"evaluation.tags": "mean"})
-    found = [load(tmp_path, tags=tags, model=model).tags
-             for tags, model in ((None, None), ("teacher", None), ("student", "mean"))]  # fmt: skip
-    assert found == ["mean", "teacher", "mean"]
+    assert [load(tmp_path, tags=tags).tags for tags in (None, "teacher")] == ["mean", "teacher"]
+    assert load(tmp_path, model="teacher").tags == "teacher"
+    with pytest.raises(InputError, match="tags of the student beside the outputs of the mean"):
+        load(tmp_path, model="mean", tags="student")
