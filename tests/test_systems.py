@@ -18,6 +18,7 @@ from jfsed_jax.datasets.selection import KINDS, split_data
 from jfsed_jax.experiments import paper
 from jfsed_jax.method.models import Output, feature_shares
 from jfsed_jax.method.objectives import OBJECTIVES, Term
+from jfsed_jax.method.schedules import Schedules
 from jfsed_jax.method.step import weighted_sum
 from jfsed_jax.sed import tables
 from jfsed_jax.sed.events import DCASE2019_CLASSES
@@ -275,3 +276,12 @@ def test_what_each_term_is_of_and_divided_by(name):
         by = [key for key, clips in SETS.items() if divisor == pytest.approx(clips.sum(), rel=1e-4)]
         found[term] = (*of, *by)
     assert found == SYSTEMS[name].terms
+
+
+def test_the_students_guidance_grows_at_small_as_at_the_papers_size():
+    """alpha, at equal shares of the run from where both have begun."""
+    sizes = [load_config(f"pts:{size}") for size in ("paper", "small")]
+    paper_alpha, small_alpha = (Schedules.of(config, 1).alpha for config in sizes)
+    for share in (0.5, 0.7, 0.9):
+        at_paper = paper_alpha(round(200 * share))
+        np.testing.assert_allclose(small_alpha(round(10 * share)), at_paper, atol=0.05)

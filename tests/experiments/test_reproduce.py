@@ -4,6 +4,7 @@ All but the last test train nothing: `fit` and `score_run` are replaced by ones 
 """
 
 import csv
+import itertools
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ from jfsed_jax.config_files import load_config
 from jfsed_jax.datasets import demo
 from jfsed_jax.errors import InputError
 from jfsed_jax.experiments import paper, reproduction
-from jfsed_jax.experiments.paired_steps import SCORES
+from jfsed_jax.experiments.paired_steps import SCORES, STEPS
 from jfsed_jax.experiments.planned_runs import plan_rows, plan_runs, score_folder
 from jfsed_jax.experiments.reproduction import reproduce
 from jfsed_jax.experiments.result_table import RunScores
@@ -469,3 +470,9 @@ def test_systems_8_and_9_for_real(tmp_path):
     assert "Sums over the 1 weak and 2 strong clips that training held out" in words
     assert run() == first  # nothing is scored twice
     assert (folder / "metrics.jsonl").read_text() == log  # nor trained
+
+
+def test_the_steps_lead_from_the_control_to_system_9_without_a_gap():
+    *chain, whole = STEPS
+    assert whole == (chain[0][0], chain[-1][1]) == ("control", "9")
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(chain))
