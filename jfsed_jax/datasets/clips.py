@@ -3,8 +3,10 @@
 Axis letters: ``T`` frames, ``F`` mel bands, ``C`` event classes, ``N`` events of a clip.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,9 +74,7 @@ class ClipSet:
         self.durations = {clip.filename: clip.info.duration for clip in clips}
         self._shape = (front_end.num_frames, front_end.n_mels)
         self._index = {label: i for i, label in enumerate(classes)}
-        self._by_clip: dict[str, list[Event]] = {}
-        for event in events:
-            self._by_clip.setdefault(event.filename, []).append(event)
+        self._events = _by_clip(events)
         # It refuses an empty list; a split without clips has no shards.
         self._source: Any = ArrayRecordDataSource(list(map(str, shards))) if shards else None
 
@@ -84,11 +84,31 @@ class ClipSet:
     def __getitem__(self, index: int) -> dict[str, Any]:
         clip = self.clips[int(index)]
         mel = np.frombuffer(self._source[clip.record], np.float16).reshape(self._shape)
-        return make_item(clip, self._by_clip.get(clip.filename, ()), mel, self._index)
+        return make_item(clip, self._events.get(clip.filename, ()), mel, self._index)
+
+    def digest(self) -> str:
+        """SHA-256 of what the clips are, in hex; see `Prepared.digests`."""
+        events = _by_clip(self.reference)  # those of training follow from them
+        whole = hashlib.sha256()
+        for clip in self.clips:
+            name = clip.filename
+            # Of audio that an earlier version decoded, and that is gone, its length and level.
+            audio = clip.info.digest or astuple(clip.info)
+            labels = sorted(clip.labels), sorted(events.get(name, ()))
+            saved = json.dumps([name, audio, *labels, sorted(clip.origins)])
+            whole.update(saved.encode() + b"\n")
+        return whole.hexdigest()
 
     def __repr__(self) -> str:
         # grain names its sources by this when it checks a restored position.
         return f"ClipSet({len(self)} clips)"
+
+
+def _by_clip(events: Sequence[Event]) -> dict[str, list[Event]]:
+    found: dict[str, list[Event]] = {}
+    for event in events:
+        found.setdefault(event.filename, []).append(event)
+    return found
 
 
 def make_item(
@@ -127,6 +147,15 @@ class Prepared(NamedTuple):
     splits: dict[str, ClipSet]
     summary: dict[str, dict[str, int]]
     conventions: list[str]
+
+    def digests(self) -> dict[str, str]:
+        """What the data are, for a run to compare when it goes on: per split a digest in hex.
+
+        Of the clips' names in order, their weak labels, their strong ones as published, the
+        recordings that they were mixed from, and the bytes of each audio file. Where the files are,
+        their times, and how features are made and stored do not enter.
+        """
+        return {name: clips.digest() for name, clips in self.splits.items()}
 
 
 def load(directory: str | Path) -> Prepared:

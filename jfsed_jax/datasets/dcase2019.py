@@ -146,7 +146,7 @@ def _example(
     saved, counts = preparation.join(part, extracted, front_end)
     for name, count in counts.items():
         beam.metrics.Metrics.counter(part.name, name).inc(count)
-    for filename, record, info, labels in saved["clips"]:
+    for filename, record, info, labels, _ in saved["clips"]:
         clip = Clip(filename, record, AudioInfo(*info), tuple(labels))
         index = {label: i for i, label in enumerate(DCASE2019_CLASSES)}
         yield filename, make_item(clip, saved["events"], mel, index)

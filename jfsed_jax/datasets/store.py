@@ -21,7 +21,8 @@ import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,6 +57,8 @@ class AudioInfo:
       duration: seconds of the whole file.
       sample_rate, channels, encoding: of the file.
       peak, rms: dBFS of the clip's mono signal; None for digital silence.
+      digest: SHA-256 of the file's bytes; empty in features of an earlier version whose audio
+        could not be read again.
     """
 
     duration: float
@@ -64,6 +67,7 @@ class AudioInfo:
     encoding: str
     peak: float | None
     rms: float | None
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,8 +101,18 @@ def extract_clip(path: Path, front_end: FrontEnd) -> tuple[np.ndarray, AudioInfo
         encoding=recording.encoding,
         peak=round(20 * math.log10(peak), 2) if peak else None,
         rms=round(20 * math.log10(rms), 2) if rms else None,
+        digest=_digest(path),
     )
     return mel.astype(np.float16), info
+
+
+def _digest(path: Path) -> str:
+    """Of what a file holds; empty if it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
 
 
 class Store:
@@ -152,6 +166,7 @@ class Store:
                         else:
                             fresh[file], info[file] = outcome
                     if info:
+                        self._complete(info, workers)
                         path = self._bring(name, number, info, fresh, known[name])
                         first = len(extracted.positions)
                         extracted.positions.update({f: first + i for i, f in enumerate(info)})
@@ -168,6 +183,16 @@ class Store:
                 if path not in wanted:
                     path.unlink(missing_ok=True)
 
+    def _complete(self, info: dict[AudioFile, AudioInfo], threads: int) -> None:
+        """Fills in the digests of files whose features an earlier version made, which kept none."""
+        without = [file for file, known in info.items() if not known.digest]
+        if not without:
+            return
+        with ThreadPoolExecutor(threads) as pool:
+            digests = pool.map(_digest, [self.data_dir / file.path for file in without])
+            for file, digest in zip(without, digests, strict=True):
+                info[file] = replace(info[file], digest=digest)
+
     def _bring(
         self,
         split: str,
@@ -179,7 +204,10 @@ class Store:
         """The shard that holds exactly these files, written unless it is there."""
         digest = hashlib.sha256(json.dumps([list(file) for file in info]).encode()).hexdigest()
         path = self.directory / split / f"{number:05d}-{digest[:16]}.array_record"
-        if _read_manifest(path):
+        found = _read_manifest(path)
+        if found:
+            if found != info:
+                _write_manifest(path, info, path.stat().st_size)
             return path
 
         def records() -> Iterator[bytes]:
@@ -237,12 +265,16 @@ def _write_shard(
     except (OSError, RuntimeError):
         temporary.unlink(missing_ok=True)  # it may have filled the disk
         raise
+    _write_manifest(path, files, temporary.stat().st_size)
+    os.replace(temporary, path)
+
+
+def _write_manifest(shard: Path, files: Mapping[AudioFile, AudioInfo], size: int) -> None:
     manifest = {
-        "bytes": temporary.stat().st_size,
+        "bytes": size,
         "files": [[*file, asdict(info)] for file, info in files.items()],
     }
-    write_whole(path.with_suffix(".json"), json.dumps(manifest) + "\n")
-    os.replace(temporary, path)
+    write_whole(shard.with_suffix(".json"), json.dumps(manifest) + "\n")
 
 
 def _read_manifest(shard: Path) -> dict[AudioFile, AudioInfo]:

@@ -1,6 +1,5 @@
 """Data folders as people have them: every flaw named, nothing lost, nothing done twice."""
 
-import csv
 import dataclasses
 import json
 import os
@@ -14,7 +13,18 @@ from pathlib import Path
 import defaults
 import numpy as np
 import pytest
-import soundfile
+from data_folder import (
+    BAD,
+    STRONG,
+    TINY,
+    WEAK,
+    contents,
+    noise,
+    prepare,
+    rows,
+    write_audio,
+    write_text,
+)
 
 from jfsed_jax import datasets
 from jfsed_jax.cli import main as cli
@@ -27,70 +37,6 @@ SHARED = Path(__file__).parents[3] / "shared/data"
 # Other processes find the package whether or not it is installed, and the tests' defaults.
 PLACES = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(PLACES)}
-TINY = defaults.front_end(
-    sample_rate=8000,
-    n_fft=256,
-    win_length=200,
-    hop_length=80,
-    n_mels=8,
-    fmax=4000.0,
-    clip_seconds=1.0,
-)
-STRONG = "filename\tonset\toffset\tevent_label\n"
-WEAK = "filename\tevent_labels\n"
-
-
-def noise(seconds=1.0, rate=8000, seed=0, channels=1):
-    """Quiet noise <float32>[N, channels], another one for each seed."""
-    shape = (round(seconds * rate), channels)
-    return np.random.default_rng(seed).uniform(-0.1, 0.1, shape).astype(np.float32)
-
-
-def write_text(path, text):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-
-
-def write_audio(path, samples=None, rate=8000, **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    seed = sum(map(ord, path.name))
-    soundfile.write(path, noise(seed=seed) if samples is None else samples, rate, **options)
-
-
-@pytest.fixture
-def data(tmp_path):
-    """A flawless folder: 3 weak, 2 unlabelled, 3 synthetic and 2 validation clips."""
-    root = tmp_path / "data"
-    write_text(
-        root / "metadata/train/weak.tsv", WEAK + "w0.wav\tDog\nw1.wav\tCat,Dog\nw2.wav\tCat\n"
-    )
-    write_text(root / "metadata/train/unlabel_in_domain.tsv", "filename\nu0.wav\nu1.wav\n")
-    write_text(
-        root / "metadata/train/synthetic.tsv",
-        STRONG + "s0.wav\t0.1\t0.4\tDog\ns1.wav\t0.0\t1.0\tCat\ns2.wav\t0.2\t0.3\tDog\n",
-    )
-    write_text(
-        root / "metadata/validation/validation.tsv",
-        STRONG + "v0.wav\t0.25\t0.5\tCat\nv1.wav\t\t\t\n",
-    )
-    for name in ("weak/w0", "weak/w1", "weak/w2", "unlabel_in_domain/u0", "unlabel_in_domain/u1"):
-        write_audio(root / f"audio/train/{name}.wav")
-    for name in ("train/synthetic/s0", "train/synthetic/s1", "train/synthetic/s2"):
-        write_audio(root / f"audio/{name}.wav")
-    for name in ("v0", "v1"):
-        write_audio(root / f"audio/validation/{name}.wav")
-    return root
-
-
-def prepare(data, front_end=TINY, **options):
-    options = {"features_dir": data.parent / "features", "workers": 1, "progress": False} | options
-    return datasets.prepare(data, front_end, **options)
-
-
-def rows(prepared, name="problems"):
-    """Lines of problems.tsv or missing.tsv as lists of cells."""
-    with open(prepared.directory / f"{name}.tsv", newline="", encoding="utf-8") as file:
-        return list(csv.reader(file, delimiter="\t"))[1:]
 
 
 def only_problem(prepared):
@@ -150,14 +96,6 @@ def test_processes_and_one_process_agree(data, tmp_path):
     two = prepare(data, features_dir=tmp_path / "two", workers=2)
     assert len(one.splits["unlabel_in_domain"]) == store._FEW + 2
     assert contents(one.directory) == contents(two.directory)
-
-
-def contents(directory):
-    return {
-        str(path.relative_to(directory)): path.read_bytes()
-        for path in sorted(directory.rglob("*"))
-        if path.is_file()
-    }
 
 
 # The class list ----------------------------------------------------------------------------------
@@ -373,8 +311,6 @@ def test_name_that_spans_another_length_is_reported(data):
 
 
 # Flawed audio ------------------------------------------------------------------------------------
-
-BAD = "audio/train/weak/w1.wav"
 
 
 def spoil(path, kind):
@@ -643,20 +579,6 @@ def test_all_audio_missing_is_refused(data):
 
 
 # Done once, and only what is needed --------------------------------------------------------------
-
-
-@pytest.fixture
-def decoded(monkeypatch):
-    """Names of the files decoded since the fixture was last cleared."""
-    names = []
-    original = store.extract_clip
-
-    def spy(path, front_end):
-        names.append(path.name)
-        return original(path, front_end)
-
-    monkeypatch.setattr(store, "extract_clip", spy)
-    return names
 
 
 def test_nothing_is_done_twice_and_a_changed_file_is_done_alone(data, decoded):
