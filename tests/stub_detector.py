@@ -79,12 +79,16 @@ def make_detector(
 
 
 class StubClips:
-    """Clips whose log-mel are known; as a `clips.ClipSet` otherwise."""
+    """Clips whose log-mel are known; as a `clips.ClipSet` otherwise.
 
-    def __init__(self, mels, reference=(), labels=None):
+    `events` are those of training, where they are not the published ones.
+    """
+
+    def __init__(self, mels, reference=(), labels=None, events=None):
         self.mels = [np.asarray(mel, np.float16) for mel in mels]
         self.filenames = [f"{i}.wav" for i in range(len(self.mels))]
-        self.reference = self.events = list(reference)
+        self.reference = list(reference)
+        self.events = self.reference if events is None else list(events)
         self.labels = np.zeros((len(self.mels), 2)) if labels is None else np.asarray(labels)
 
     def __len__(self):

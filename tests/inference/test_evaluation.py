@@ -10,6 +10,7 @@ from jfsed_jax.errors import InputError
 from jfsed_jax.inference import evaluation
 from jfsed_jax.inference.evaluation import evaluate
 from jfsed_jax.inference.focal_weights import write_adaptive_weights
+from jfsed_jax.inference.prediction import Posteriors
 from jfsed_jax.sed.events import Event
 from jfsed_jax.sed.tables import read_events
 
@@ -56,6 +57,54 @@ def test_events_and_scores_are_of_the_rule_that_is_asked(tmp_path):
         np.testing.assert_allclose(saved["clip"], [[0.9, 0], [0, 0.9], [0.9, 0]], rtol=1e-3)
 
 
+def tagged(frames, cat, dog):
+    """A clip of four bands for `by_bands`, with these tags."""
+    return np.hstack([frames, np.tile([cat, dog], (len(frames), 1))])
+
+
+def by_bands(variables, mel):
+    """Two bands are the frames of the classes, two their tags."""
+    mel = np.asarray(mel, np.float32)
+    return Posteriors(mel[:, 0, 2:], mel[:, :, :2])
+
+
+def test_tags_gate_the_events_and_are_scored_themselves(tmp_path):
+    """A tag of a half is none; one without events counts, and events without one do not."""
+    cats, dogs = (
+        [Event(f"{i}.wav", 0.1, 0.2, "Cat") for i in range(3)],
+        Event("1.wav", 0, 0.2, "Dog"),
+    )
+    clips = StubClips(
+        [
+            tagged(active(20, (3, 10)), cat=0.5, dog=0.0),
+            tagged(active(20, (3, 10), label=1, level=0.4), cat=0.0, dog=0.6),
+            tagged(active(20, (5, 12)), cat=0.7, dog=0.4),
+        ],
+        reference=[*cats, dogs],
+    )
+    detector = make_detector(tmp_path, by_bands)
+    scores = evaluate(detector, make_prepared(validation=clips), detector.workdir)
+    found = read_events(detector.workdir.split("validation").events).events
+    assert found == [Event("2.wav", 5 / 60, 12 / 60, "Cat")]
+    assert scores["at_f1"]["counts"] == {
+        "Cat": {"reference": 3, "estimated": 1, "matched": 1},
+        "Dog": {"reference": 1, "estimated": 1, "matched": 1},
+    }
+    assert scores["at_f1_events"]["counts"]["Dog"]["estimated"] == 0
+
+
+def test_references_that_overlap_are_scored_as_they_were_published(tmp_path):
+    """And not as they are cleaned for training, where two cats at once are one."""
+    published = [Event("0.wav", 2 / 60, 14 / 60, "Cat"), Event("0.wav", 13 / 60, 40 / 60, "Cat")]
+    merged = [Event("0.wav", 2 / 60, 40 / 60, "Cat")]
+    clips = StubClips([active(60, (2, 14))], reference=published, events=merged)
+    detector = make_detector(tmp_path, num_frames=60)
+    scores = evaluate(detector, make_prepared(validation=clips), detector.workdir)
+    counts = {"reference": 2, "estimated": 1, "matched": 1}
+    assert scores["event_f1"]["counts"]["Cat"] == counts
+    assert read_events(detector.workdir.split("validation").reference).events == published
+
+
 def test_without_a_rule_the_configs_windows_are_used(tmp_path):
     detector = make_detector(tmp_path)
     evaluate(detector, make_prepared(validation=validation_clips()), detector.workdir)
@@ -92,6 +141,24 @@ def test_thresholds_are_tuned_on_what_the_seed_held_out_with_the_windows_of_the_
     assert scores["info"]["thresholds"] == [0.2, 0.95]
     # Cats above 0.2, dogs above 0.95.
     assert read_events(detector.workdir.split("validation").events).events == [FAINT]
+
+
+@pytest.mark.parametrize("gate", [True, False])
+def test_thresholds_are_tuned_as_events_are_decoded_afterwards(tmp_path, monkeypatch, gate):
+    """With the gate and the medians of the config, at the frame rate of the posteriors."""
+    strong = numbered(10, scale=16)
+    prepared = make_prepared(synthetic=strong, validation=validation_clips())
+    changes = {"postprocess.gate": gate, "postprocess.medians": 1}
+    detector = make_detector(tmp_path, stride=2, **changes)
+    calls = []
+
+    def spy(clip, frames, windows, reference, **options):
+        calls.append((clip is not None, options["frame_rate"], options["medians"]))
+        return np.array([0.5, 0.5]), None
+
+    monkeypatch.setattr(evaluation, "tune_thresholds", spy)
+    evaluate(detector, prepared, detector.workdir, tune=True)
+    assert calls == [(gate, 30.0, 1)]
 
 
 def test_thresholds_are_tuned_for_the_median_decoder_alone(tmp_path):

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import soundfile
-from stub_detector import active, constant, make_detector
+from stub_detector import CLASSES, active, constant, make_detector
 
+from jfsed_jax.audio.host import log_mel
 from jfsed_jax.inference.prediction import Posteriors
 from jfsed_jax.inference.recordings import detect, recording_posteriors
 from jfsed_jax.sed.events import Event
@@ -60,6 +61,59 @@ def test_each_clip_is_gated_by_its_own_tags_before_the_fade(tmp_path):
     detector = make_detector(tmp_path, posteriors, num_frames=8, stride=2)
     found = recording_posteriors(detector, silence(12 * HOP))
     np.testing.assert_allclose(found[:, 1], [0, 0, 0.3, 0.6, 0.9, 0.9], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("clip_frames", "stride"), [(8, 2), (12, 4), (7, 1)])
+@pytest.mark.parametrize("frames", [3, 8, 9, 20, 31])
+def test_clips_are_cut_and_put_back_where_they_lie(tmp_path, clip_frames, stride, frames):
+    """A model that says what it hears: clips that overlap and fade are the recording again."""
+
+    def says_what_it_hears(variables, mel) -> Posteriors:
+        heard = np.asarray(mel[:, ::stride, :2], np.float32)
+        return Posteriors(np.ones_like(heard[:, 0]), heard)
+
+    detector = make_detector(tmp_path, says_what_it_hears, num_frames=clip_frames, stride=stride)
+    noise = np.random.default_rng(0).normal(0, 0.1, frames * HOP - 100).astype(np.float32)
+    found = recording_posteriors(detector, noise)
+    expected = log_mel(noise, detector.front_end)[::stride, :2]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_events_are_where_the_sounds_are(tmp_path):
+    """Tones in a file of another sample rate, through five clips of 20 frames.
+
+    A frame's window is centred on its first sample: tones that begin and end half a frame before a
+    frame have it at more than half of their magnitude exactly in the frames of their run.
+    """
+    rate, runs = 22050, {"Cat": [(3, 9), (33, 41)], "Dog": [(14, 27), (50, 55)]}
+    tones = dict(zip(CLASSES, (400, 1000), strict=True))
+    times = np.arange(rate) / rate  # 60 frames
+    waveform = np.zeros(rate)
+    for label, hertz in tones.items():
+        for start, stop in runs[label]:
+            sounds = (times >= (start - 0.5) / 60) & (times < (stop - 0.5) / 60)
+            waveform += sounds * 0.4 * np.sin(2 * np.pi * hertz * times)
+    path = str(tmp_path / "tones.wav")
+    soundfile.write(path, waveform, rate)
+
+    front_end = make_detector(tmp_path).front_end
+    seconds = np.arange(44100) / 44100
+    bands, half = [], []
+    for hertz in tones.values():
+        steady = log_mel(np.float32(0.4 * np.sin(2 * np.pi * hertz * seconds)), front_end)[30]
+        bands.append(steady.argmax())
+        half.append(steady.max() - np.log(2))
+
+    def hears(variables, mel) -> Posteriors:
+        frames = np.float32(np.asarray(mel)[:, :, bands] > half)
+        return Posteriors(frames.max(axis=1), frames)
+
+    expected = [
+        Event(path, start / 60, stop / 60, label)
+        for label in CLASSES
+        for start, stop in runs[label]
+    ]
+    assert detect(make_detector(tmp_path, hears), path) == expected
 
 
 @pytest.mark.parametrize(
