@@ -3,7 +3,8 @@
 Event-F1: sed_eval, collar 200 ms on onsets and max(200 ms, 20 % of the length) on offsets, optimal
 matching, an empty output scores zero. Segment-F1: sed_eval, 1 s. AT-F1: clip tags, per class
 2TP / (2TP + FP + FN), 0 where there is nothing to count. Scores are in percent. sed_eval computes
-its scores itself; beside them every clip's counts are kept, from which `uncertainty` follows.
+its scores itself, from counts that `long_clips` makes it reach sooner; beside them every clip's
+counts are kept, from which `uncertainty` follows.
 
 Axis letters: `B` clips, `C` event classes.
 """
@@ -20,6 +21,7 @@ import numpy as np
 
 from jfsed_jax.errors import InputError
 from jfsed_jax.sed.events import Event
+from jfsed_jax.sed.long_clips import count_segments, stretches
 from jfsed_jax.sed.score_titles import TITLES
 
 ONSET_COLLAR = 0.2  # seconds
@@ -234,10 +236,13 @@ def sed_eval_scores(
     metrics = {name: both[name] for name in names}
     lists = [_by_clip(events, filenames, classes) for events in (reference, estimates)]
     totals = {name: np.zeros((len(filenames) + 1, len(classes), 3)) for name in metrics}
-    for b in range(len(filenames)):
-        pair = [container(by_clip[b]) for by_clip in lists]
+    for b, pair in enumerate(zip(*lists, strict=True)):
         for name, metric in metrics.items():
-            metric.evaluate(*pair)
+            if name == "segment_f1":
+                count_segments(metric, *pair)
+            else:
+                for part in stretches(*pair, collar=ONSET_COLLAR):
+                    metric.evaluate(*map(container, part))
             totals[name][b + 1] = _class_counts(metric)
     scores = {name: _sed_eval_entry(name, metric, classes) for name, metric in metrics.items()}
     counts = {name: np.diff(total, axis=0).astype(np.int64) for name, total in totals.items()}
