@@ -146,6 +146,8 @@ def get_config(size: str = "paper") -> ConfigDict:
         # [paper] the maps as they are; or "standardised" over the batch, divided by sqrt(E) [ours]:
         # their norms cannot shrink then.
         distillation_scale="literal",
+        # [paper] Clip labels are learnt from the weak clips; or from all "labelled" ones, as [GL].
+        clip_labels="weak",
         # [ours] A term's sum over its clips is divided by their own number; or by that of the whole
         # "batch", as the released code of system 1 does.
         normalisation="own",

@@ -26,6 +26,7 @@ def test_the_choices_are_the_defaults():
     assert (page.distillation_gradient, page.distillation_teacher_map) == ("both", "trained")
     assert (page.distillation_scale, page.distillation_dims) == ("literal", 128)
     assert (page.beta_start, page.beta_end) == (0.0, -1.0)
+    assert config.loss.clip_labels == "weak"
     assert (config.loss.normalisation, config.guided.alpha_inside) == ("own", False)
     assert (config.guided.clips, config.guided.soft) == ("all", False)
     assert (config.postprocess.knee, config.postprocess.clear_knee) == ("chord", 0.0)

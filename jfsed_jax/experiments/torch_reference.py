@@ -63,6 +63,8 @@ def joint_terms(system, teacher, student, batch, step, steps_per_epoch, config):
     loss, epoch = config.loss, step // steps_per_epoch
     weak, strong = batch["is_weak"], batch["is_strong"]
     everything = torch.ones_like(weak)
+    labelled = torch.maximum(weak, strong)
+    tagged = labelled if loss.clip_labels == "labelled" else weak
 
     def supervised(p, target):
         if 0 <= loss.tau <= epoch:  # stage 2, equation 6
@@ -74,11 +76,10 @@ def joint_terms(system, teacher, student, batch, step, steps_per_epoch, config):
         labels = pool_labels(batch["frame_labels"], output.frames.shape[1])
         terms[f"{name}/weak"] = (
             1,
-            mean_over(weak, supervised(output.clip, batch["clip_labels"]), config),
+            mean_over(tagged, supervised(output.clip, batch["clip_labels"]), config),
         )
         terms[f"{name}/strong"] = 1, mean_over(strong, supervised(output.frames, labels), config)
     # Equation 3.
-    labelled = torch.maximum(weak, strong)
     mask = 1 - labelled if config.guided.clips == "unlabelled" else everything
     terms |= guidance(teacher, student, mask, step, steps_per_epoch, config)
 

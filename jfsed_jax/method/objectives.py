@@ -91,6 +91,16 @@ class Objective:
     teacher: bool = True
 
 
+# Whose clip labels are learnt: those of the weak clips, or those of the strong ones too.
+TAGGED_CLIPS = ("weak", "labelled")
+
+
+def _tagged(batch: Batch, clips: str) -> jax.Array:
+    """<float32>[B]: 1 for the clips that `TAGGED_CLIPS` names."""
+    strong = batch["is_strong"] if clips == "labelled" else 0.0
+    return jnp.maximum(batch["is_weak"], strong)
+
+
 # Whom the models guide each other on.
 GUIDED_CLIPS = ("all", "unlabelled")
 
@@ -130,6 +140,7 @@ def joint_terms(
     distillation: tuple[Distilled, ...] = (),
     gamma: float = 2.0,
     focal_form: str = "paper",
+    tagged: str = "weak",
     space: Space = LITERAL,
     guidance: Guidance = Guidance(),
     axis_name: str | None = None,
@@ -142,6 +153,7 @@ def joint_terms(
       schedules: of the weights and the stage.
       distillation: the distances to minimise.
       gamma, focal_form: of the adaptive focal loss (equation 4).
+      tagged: one of `TAGGED_CLIPS`.
       space: how features become the maps that they compare.
       guidance: how the models guide each other.
       axis_name: the mapped axis over which the batch is spread, or None; of the standardised scale.
@@ -157,7 +169,7 @@ def joint_terms(
     for name, output in (("teacher", teacher), ("student", student)):
         labels = losses.pool_labels(batch["frame_labels"], output.frames.shape[1])
         weak = supervised(output.clip, batch["clip_labels"])
-        terms[f"{name}/weak"] = Term(1.0, weak, batch["is_weak"])
+        terms[f"{name}/weak"] = Term(1.0, weak, _tagged(batch, tagged))
         terms[f"{name}/strong"] = Term(1.0, supervised(output.frames, labels), batch["is_strong"])
     terms |= _guidance(teacher, student, batch, step, schedules, guidance)
 
@@ -202,10 +214,11 @@ def guided_learning_terms(
     """Guided Learning (arXiv 1906.02517), system 1: clip labels of all labelled clips, strong ones
     too, and guidance on the unlabelled ones. As `joint_terms`.
     """
-    labelled = jnp.maximum(batch["is_weak"], batch["is_strong"])
     terms: Terms = {
         f"{name}/clip": Term(
-            1.0, losses.binary_cross_entropy(output.clip, batch["clip_labels"]), labelled
+            1.0,
+            losses.binary_cross_entropy(output.clip, batch["clip_labels"]),
+            _tagged(batch, "labelled"),
         )
         for name, output in (("teacher", teacher), ("student", student))
     }
@@ -230,14 +243,16 @@ def mean_teacher_terms(
     }
 
 
-def supervised_terms(teacher: None, student: Output, params, batch: Batch, step) -> Terms:
+def supervised_terms(
+    teacher: None, student: Output, params, batch: Batch, step, *, tagged: str = "weak"
+) -> Terms:
     """The control of table 1: BCE of the student on weak and on strong clips, and nothing else. As
     `joint_terms`.
     """
     labels = losses.pool_labels(batch["frame_labels"], student.frames.shape[1])
     bce = losses.binary_cross_entropy
     return {
-        "student/weak": Term(1.0, bce(student.clip, batch["clip_labels"]), batch["is_weak"]),
+        "student/weak": Term(1.0, bce(student.clip, batch["clip_labels"]), _tagged(batch, tagged)),
         "student/strong": Term(1.0, bce(student.frames, labels), batch["is_strong"]),
     }
 
@@ -286,6 +301,7 @@ def joint(config, steps_per_epoch: int) -> Objective:
         distillation=distillation,
         gamma=page.gamma,
         focal_form=page.focal_form,
+        tagged=page.clip_labels,
         space=space,
         guidance=Guidance.of(config.guided),
     )
@@ -319,7 +335,8 @@ def mean_teacher(config, steps_per_epoch: int) -> Objective:
 
 def supervised(config, steps_per_epoch: int) -> Objective:
     """The objective of a student alone."""
-    return Objective(_normalised(supervised_terms, config.loss), teacher=False)
+    terms = partial(supervised_terms, tagged=config.loss.clip_labels)
+    return Objective(_normalised(terms, config.loss), teacher=False)
 
 
 # By the names that ``config.scheme`` can have; a function of (config, steps_per_epoch).

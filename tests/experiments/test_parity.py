@@ -278,6 +278,7 @@ def test_what_distillation_moves(alignment, systems, batch, torch_batch):
         beta_start=3.0,
     )
     config.guided.update(soft=True, clips="unlabelled")
+    config.loss.clip_labels = "labelled"
     reference = sides.reference()
     arguments = {"steps_per_epoch": 1, "config": config}
     expected = torch_reference.loss_terms(reference, torch_batch, 8, **arguments)

@@ -18,6 +18,7 @@ import optax
 import pytest
 from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
+from jfsed_jax.config_files import load_config
 from jfsed_jax.configs import guided_learning, mean_teacher, pts_tfd_afl_esp
 from jfsed_jax.errors import InputError
 from jfsed_jax.method import parallel
@@ -233,6 +234,35 @@ def test_which_clips_the_terms_of_guided_learning_are_over():
     }
     for term, value in expected.items():
         np.testing.assert_allclose(found[term][1], value, rtol=1e-5, err_msg=term)
+
+
+@pytest.mark.parametrize("name", ["pts", "supervised"])
+def test_clip_labels_are_learnt_from_weak_clips_or_from_all_labelled_ones(name):
+    """One weak, one unlabelled, one strong clip, as `make_batch` has them: tags 0, 1 of 10."""
+    outputs = {"student": constant([0.9, 0.4, 0.2]), "teacher": constant([0.2, 0.7, 0.6])}
+    config = load_config(name)
+    if name == "supervised":
+        outputs["teacher"] = None
+    else:
+        config.loss.update(tau=5.0, gamma=2.0)
+
+    def bce(p):
+        return -(0.1 * np.log(p) + 0.9 * np.log(1 - p))
+
+    def focal(p):
+        return -(0.1 * (1 - p**2) * np.log(p) + 0.9 * (1 - (1 - p) ** 2) * np.log(1 - p))
+
+    for clip_labels, clips in (("weak", [0]), ("labelled", [0, 2])):
+        config.loss.clip_labels = clip_labels
+        for epoch, loss in ((0, bce), (7, bce if name == "supervised" else focal)):
+            found = terms_of(
+                config, outputs["teacher"], outputs["student"], {}, make_batch(1, 1, 1), epoch
+            )
+            of_student = np.mean([loss([0.9, 0.4, 0.2][i]) for i in clips])
+            np.testing.assert_allclose(found["student/weak"][1], of_student, rtol=1e-5)
+            if name == "pts":
+                of_teacher = np.mean([loss([0.2, 0.7, 0.6][i]) for i in clips])
+                np.testing.assert_allclose(found["teacher/weak"][1], of_teacher, rtol=1e-5)
 
 
 def test_the_joint_framework_guides_on_all_clips_or_on_unlabelled_ones():
