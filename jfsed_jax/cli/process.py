@@ -6,8 +6,12 @@ import logging as standard_logging
 import os
 import signal
 import sys
+import threading
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from absl import flags, logging
 
@@ -25,8 +29,14 @@ def log_to_stderr() -> None:
 
 
 def _is_wanted(record: standard_logging.LogRecord) -> bool:
-    """Libraries log each file they touch."""
-    return record.levelno > standard_logging.INFO or record.pathname.startswith(_PACKAGE)
+    """Libraries log each file they touch; orbax also, with a traceback, each error that it raises.
+
+    Of several that its tasks raise at once asyncio logs those that nobody asks for.
+    """
+    if record.pathname.startswith(_PACKAGE):
+        return True
+    raised = record.exc_info and (record.name == "asyncio" or "orbax" in record.pathname)
+    return record.levelno > standard_logging.INFO and not raised
 
 
 def import_from_here() -> None:
@@ -62,7 +72,22 @@ def start_jax(cpu_devices: int | None = None) -> None:
 def start_training(cpu_devices: int) -> None:
     """`start_jax`, with memory as training needs it."""
     _keep_freed_memory()
+    threading.excepthook = partial(_thread_failed, threading.excepthook)
+    sys.excepthook = partial(_uncaught, sys.excepthook)
     start_jax(cpu_devices)
+
+
+def _thread_failed(before: Callable[[Any], object], failed: threading.ExceptHookArgs) -> None:
+    """Leaves out the traceback of an error that its thread keeps for others, as TensorBoard's."""
+    error = failed.exc_value
+    if error is None or getattr(failed.thread, "exception", None) is not error:
+        before(failed)
+
+
+def _uncaught(before: Callable[..., object], kind: type, error: BaseException, trace: Any) -> None:
+    """Leaves out what tensorstore prints, write by write, when another of a save's has failed."""
+    if kind is not RuntimeError or str(error) != "Event loop is closed":
+        before(kind, error, trace)
 
 
 def start_jax_as_trained(workdir: str) -> None:

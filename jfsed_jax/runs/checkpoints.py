@@ -8,47 +8,150 @@ Training restores the whole state (`restore_state`); everyone else reads the var
 (`read_variables`), which takes neither the models nor the optimiser.
 """
 
+import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from jfsed_jax.errors import InputError
 from jfsed_jax.method.optimisers import averaged
 from jfsed_jax.method.state import Variables, model_variables
-from jfsed_jax.runs.workdir import Workdir
+from jfsed_jax.runs.meta import NEEDED, check_meta, is_number, sealed, unsealed
+from jfsed_jax.runs.workdir import NotWritten, Workdir, read_json
 
 SELECTION = "selection"
+_UNKNOWN = -1.0  # selections are 0 or more: worse than any that was evaluated
 
 
-def open_manager(workdir: Workdir) -> ocp.CheckpointManager:
-    """Keeps the latest checkpoint and the one with the best ``selection`` metric."""
+class DamagedCheckpoint(InputError):
+    """A checkpoint that cannot be read.
+
+    Attributes:
+      reason: which, and why.
+      hint: what to do.
+    """
+
+    def __init__(self, reason: str, hint: str):
+        super().__init__(f"{reason}; {hint}")
+        self.reason, self.hint = reason, hint
+
+
+class _Manager(ocp.CheckpointManager):
+    """Orbax's, which a damaged file of metrics keeps from nothing."""
+
+    def metrics(self, step: int) -> dict[str, float]:
+        """The selection of a checkpoint: as sealed, or as older versions alone had it."""
+        folder = Path(self.directory, str(step))
+        for path in (folder / "meta" / "metadata", folder / "metrics" / "metrics"):
+            try:
+                found = unsealed(path, read_json(path) or {}).get(SELECTION)
+            except InputError:
+                continue
+            if is_number(found):
+                return {SELECTION: found}
+        logging.warning(
+            "how good the checkpoint %s is cannot be read: it is taken for one that was not "
+            "evaluated",
+            folder,
+        )
+        return {SELECTION: _UNKNOWN}
+
+
+@contextmanager
+def open_manager(workdir: Workdir, *, training: bool = False) -> Iterator[ocp.CheckpointManager]:
+    """Keeps the latest two checkpoints and the one with the best ``selection`` metric.
+
+    At the end the last save is waited for.
+
+    Args:
+      workdir: of the run.
+      training: by the one process that saves; it removes what a save left that was cut short.
+
+    Raises:
+      NotWritten: a save has failed.
+    """
 
     def selection(metrics) -> float:
         return metrics[SELECTION]
 
     best = BestN(get_metric_fn=selection, n=1, keep_checkpoints_without_metrics=False)
     options = ocp.CheckpointManagerOptions(
-        preservation_policy=AnyPreservationPolicy([LatestN(1), best]),
+        # Two, so that a damaged one has another before it even where the latest is the best.
+        preservation_policy=AnyPreservationPolicy([LatestN(2), best]),
         best_fn=selection,  # without it orbax does not write the metrics
+        cleanup_tmp_directories=training,
     )
-    return ocp.CheckpointManager(workdir.checkpoints.absolute(), options=options)
+    manager = _Manager(workdir.checkpoints.absolute(), options=options)
+    try:
+        yield manager
+    except BaseException as first:
+        try:
+            _close(manager)
+        except NotWritten as error:
+            if not isinstance(first, NotWritten):
+                logging.error("%s", error)
+        raise
+    _close(manager)
+
+
+def _close(manager: ocp.CheckpointManager) -> None:
+    with _written(manager):
+        manager.close()
 
 
 def save(
     manager: ocp.CheckpointManager, step: int, state, meta: Mapping[str, Any], selection=None
 ) -> None:
-    """Saves in the background; a step that is already saved is left as it is."""
+    """Saves in the background; a step that is already saved is left as it is.
+
+    Raises:
+      NotWritten: this save has failed, or the one before it.
+    """
     if step in manager.all_steps():
         return
-    items = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
-    # Selections are 0 or more: a checkpoint between two evaluations is worse than any evaluated.
-    metrics = {SELECTION: -1.0 if selection is None else selection}
-    manager.save(step, args=items, metrics=metrics)
+    metrics = {SELECTION: _UNKNOWN if selection is None else selection}
+    items = ocp.args.Composite(
+        state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(sealed({**meta, **metrics}))
+    )
+    with _written(manager):
+        manager.save(step, args=items, metrics=metrics, force=True)
+
+
+@contextmanager
+def _written(manager: ocp.CheckpointManager) -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, InputError):
+        raise
+    except Exception as error:  # orbax raises whatever its storage raises
+        raise NotWritten(f"{manager.directory} cannot be written: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Why, in a line; tensorstore tells the system's errors in words alone."""
+    number = re.search(r"os_error_code='(\d+)'", text := str(error).strip())
+    if number:
+        return os.strerror(int(number[1]))
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return text.splitlines()[0][:200] if text else repr(error)
+
+
+def newest_on_disk(workdir: Workdir) -> int | None:
+    """The step of the newest checkpoint that was saved to its end."""
+    try:
+        names = [path.name for path in workdir.checkpoints.iterdir() if path.is_dir()]
+    except OSError:
+        names = []
+    return max((int(name) for name in names if name.isdecimal()), default=None)
 
 
 def choose_step(manager: ocp.CheckpointManager, which: str) -> int:
@@ -58,9 +161,8 @@ def choose_step(manager: ocp.CheckpointManager, which: str) -> int:
         raise InputError(
             f"{manager.directory} holds no checkpoint: train first (jfsed-jax train --workdir ...)"
         )
-    if which == "latest":
-        return latest
-    return max(manager.all_steps(), key=lambda step: (manager.metrics(step)[SELECTION], step))
+    best = manager.best_step()
+    return latest if which == "latest" or best is None else best
 
 
 @contextmanager
@@ -70,19 +172,43 @@ def _readable(manager: ocp.CheckpointManager, step: int) -> Iterator[None]:
     except (MemoryError, InputError):
         raise
     except Exception as error:  # orbax raises whatever its storage raises
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
-        raise InputError(
-            f"the checkpoint {manager.directory / str(step)} cannot be read ({reason}): is it of "
-            "another version, or damaged? If damaged, move that folder away to go on from an "
-            "earlier one"
+        path, reason = manager.directory / str(step), _reason(error)
+        if isinstance(error, PermissionError) or "PERMISSION_DENIED" in str(error):
+            raise InputError(f"the checkpoint {path} cannot be read: {reason}") from error
+        raise DamagedCheckpoint(
+            f"the checkpoint {path} cannot be read ({reason})", _instead(manager, step)
         ) from error
 
 
+def _instead(manager: ocp.CheckpointManager, step: int) -> str:
+    """What a person can do without a checkpoint."""
+    others = [other for other in manager.all_steps() if other != step]
+    if not others:
+        return "is it of another version, or damaged? There is no other one"
+    if max(others) > step:
+        return f"--checkpoint latest takes that of step {max(others)}"
+    return f"'jfsed-jax train' goes on from that of step {max(others)}"
+
+
 def read_meta(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
-    """What was saved beside the state."""
+    """What was saved beside the state.
+
+    Raises:
+      DamagedCheckpoint: it cannot be read, is not what was saved, or is nothing that can be.
+    """
+    where = Path(manager.directory, str(step), "meta")
     with _readable(manager, step):
         items = ocp.args.Composite(meta=ocp.args.JsonRestore())
-        return manager.restore(step, args=items).meta
+        saved = manager.restore(step, args=items).meta
+    try:
+        meta = unsealed(where, saved)
+        if absent := [name for name in NEEDED if name not in meta]:
+            raise InputError(f"{where} lacks {', '.join(absent)}")
+        check_meta(where, meta)
+    except InputError as error:
+        raise DamagedCheckpoint(str(error), _instead(manager, step)) from None
+    meta.pop(SELECTION, None)
+    return meta
 
 
 def restore_state(manager: ocp.CheckpointManager, step: int, abstract_state, mesh, format: int):
@@ -113,7 +239,10 @@ def restore_state(manager: ocp.CheckpointManager, step: int, abstract_state, mes
 
 
 def _check_leaves(directory, target) -> None:
-    """Refuses a saved state whose arrays are not those that are asked for."""
+    """Refuses a saved state whose arrays are not those that are asked for.
+
+    Where an earlier checkpoint of the run has them, this one is damaged.
+    """
 
     def kinds(tree) -> list[tuple]:
         return sorted((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(tree))
@@ -126,9 +255,9 @@ def _check_leaves(directory, target) -> None:
         saved = handler.metadata(directory).tree
     for name in ("params", "batch_stats", "opt_state"):
         if kinds(saved[name]) != kinds(getattr(target, name)):
-            raise InputError(
-                f"{directory} holds {name} of other shapes than this run has: to go on, hand in "
-                "the models, objective and optimiser that it was begun with"
+            raise DamagedCheckpoint(
+                f"{directory} holds {name} of other shapes than this run has",
+                "to go on, hand in the models, objective and optimiser that it was begun with",
             )
 
 

@@ -5,17 +5,17 @@ A file that is not there yet is None; one that cannot be read is an `InputError`
 Axis letters: ``N`` clips, ``T`` frames, ``F`` mel bands, ``C`` event classes.
 """
 
-import json
-import math
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
 from jfsed_jax.errors import InputError
+from jfsed_jax.runs.log_rows import log_rows
+from jfsed_jax.runs.meta import check_meta, is_number
 from jfsed_jax.runs.workdir import SplitFolder, Workdir, check_format, read_json
 from jfsed_jax.sed import tables
 from jfsed_jax.sed.score_titles import TITLES
@@ -98,7 +98,7 @@ def read_run(workdir: Path) -> SavedRun:
     meta = meta or {}
     meta.setdefault("classes", _fallback_classes(splits))
     check_format(meta, files.meta)
-    _check_meta(files.meta, meta)
+    check_meta(files.meta, meta)
     run = SavedRun(
         workdir=workdir,
         meta=meta,
@@ -141,31 +141,17 @@ def _read_split(folder: SplitFolder) -> SavedSplit:
 def _read_metrics(path: Path) -> list[dict[str, Any]]:
     """The rows of metrics.jsonl by step; of two rows of one step and kind the later one counts.
 
-    A run that was killed repeats the steps since its last checkpoint, and one that is still
-    running may have written half of its last line, which is left out.
+    A run that was killed repeats the steps since its last checkpoint.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        return []
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
     rows: dict[tuple[str, float], dict[str, Any]] = {}
-    for i, line in enumerate(lines):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            key = (str(row["kind"]), float(row["step"]))
-            row["step"] = key[1]
-        except (ValueError, TypeError, KeyError) as error:
-            if i == len(lines) - 1:
-                break
+    for row in log_rows(path):
+        if row.entry is None:
             raise InputError(
-                f"{path}, row {i + 1}: expected a JSON object with 'kind' and 'step', "
-                f"found {line[:60]!r}"
-            ) from error
-        rows[key] = row
+                f"{path}, row {row.number}: expected a JSON object with 'kind' and 'step', "
+                f"found {row.text[:60]!r}"
+            )
+        entry = {**row.entry, "step": float(row.entry["step"])}
+        rows[entry["kind"], entry["step"]] = entry
     return [rows[key] for key in sorted(rows, key=lambda key: key[1])]
 
 
@@ -182,21 +168,6 @@ def _read_arrays(path: Path, required: Sequence[str]) -> dict[str, np.ndarray] |
     if absent:
         raise InputError(f"{path}: expected the arrays {', '.join(required)}; {absent} missing")
     return arrays
-
-
-def _check_meta(path: Path, meta: Mapping[str, Any]) -> None:
-    classes, front_end = meta["classes"], meta.get("front_end", {})
-    if not isinstance(classes, list) or not all(isinstance(label, str) for label in classes):
-        raise InputError(
-            f"{path}: expected 'classes' to be a list of labels, found {classes!s:.60}"
-        )
-    if not isinstance(front_end, dict):
-        raise InputError(f"{path}: expected 'front_end' to be an object, found {front_end!s:.60}")
-    numbers = {"frame_rate": meta.get("frame_rate"), **front_end}
-    for name in ("frame_rate", "clip_seconds", "sample_rate", "hop_length"):
-        value = numbers.get(name)
-        if value is not None and not (is_number(value) and value > 0):
-            raise InputError(f"{path}: expected '{name}' to be a positive number, found {value!r}")
 
 
 def _check_scores(path: Path, scores: Mapping[str, Any]) -> None:
@@ -247,8 +218,3 @@ def _fallback_classes(splits: Iterable[SavedSplit]) -> list[str]:
         if split.scores is not None:
             return list((split.scores.get("event_f1") or {}).get("classwise", {}))
     return []
-
-
-def is_number(value: object) -> TypeGuard[float]:
-    """A finite number, and not a bool."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

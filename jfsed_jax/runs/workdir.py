@@ -3,6 +3,8 @@
     config.json meta.json      what is trained, and what follows from it and from the data
     metrics.jsonl tensorboard/ the log
     checkpoints/               see `jfsed_jax.runs.checkpoints`
+    damaged/                   checkpoints that could not be read
+    lock                       see `jfsed_jax.runs.lock`
     eval/SPLIT/                see `SplitFolder`; other rules' scores in eval-RULE/SPLIT
     adaptive_weights.json      figure 3
     report.html
@@ -24,6 +26,10 @@ from jfsed_jax.configs import base
 from jfsed_jax.errors import InputError
 
 FORMAT = 2  # of the folder and of what travels in checkpoints; 1 had no such number
+
+
+class NotWritten(InputError):
+    """A file of a run that could not be written, as where the disk is full."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,16 @@ class Workdir:
         return self.path / "checkpoints"
 
     @property
+    def damaged(self) -> Path:
+        """Where checkpoints go that could not be read."""
+        return self.path / "damaged"
+
+    @property
+    def lock(self) -> Path:
+        """There while a process trains in the folder."""
+        return self.path / "lock"
+
+    @property
     def weights(self) -> Path:
         """Figure 3, JSON."""
         return self.path / "adaptive_weights.json"
@@ -124,9 +140,13 @@ def write_json(path: Path, content: Any, *, allow_nan: bool = False) -> None:
     """Writes a JSON file in one piece; `allow_nan`: infinity too, which a config may have.
 
     Raises:
-      InputError: it cannot be written.
+      NotWritten: it cannot be written.
     """
-    write_whole(path, json.dumps(content, indent=2, allow_nan=allow_nan) + "\n")
+    data = json.dumps(content, indent=2, allow_nan=allow_nan) + "\n"
+    try:
+        write_whole(path, data)
+    except InputError as error:
+        raise NotWritten(str(error)) from error
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -200,9 +220,14 @@ def check_config(workdir: Workdir, config) -> None:
       InputError: it names the values that differ.
     """
     found = read_json(workdir.config)
-    if found is None:
-        return
-    wanted = json.loads(config.to_json())
+    if found is not None:
+        check_same_config(workdir, found, json.loads(config.to_json()))
+
+
+def check_same_config(
+    workdir: Workdir, found: Mapping[str, Any], wanted: Mapping[str, Any]
+) -> None:
+    """Refuses to go on with another config than the run has; both as JSON, see `check_config`."""
     # Both are filled up: a config may lack what its own page leaves out, too.
     differences = sorted(_differences(upgraded(found), upgraded(wanted)))
     if differences:

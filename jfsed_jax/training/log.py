@@ -3,48 +3,79 @@
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import jax
 import numpy as np
+from absl import logging
 
 from jfsed_jax.atomic import write_whole
 from jfsed_jax.errors import InputError
-from jfsed_jax.runs.workdir import Workdir
+from jfsed_jax.runs.log_rows import log_rows
+from jfsed_jax.runs.workdir import NotWritten, Workdir
 
 Values = Mapping[str, float | None]
 
 
 class MetricsLog:
-    """``metrics.jsonl`` and TensorBoard; on a resume what lies after the step is dropped."""
+    """``metrics.jsonl`` and TensorBoard; on a resume what lies after the step is dropped.
+
+    A row that is damaged is left out, with a warning, and the file as it was is kept.
+
+    Raises:
+      NotWritten: by every method, as where the disk is full.
+    """
 
     def __init__(self, workdir: Workdir, step: int):
         from tensorboard.summary import Writer
 
-        path = workdir.metrics
-        kept = []
-        for line in path.read_text().splitlines() if path.exists() else ():
-            try:
-                entry = json.loads(line)
-            except ValueError:  # the line that a kill cut short
-                break
-            if entry["step"] <= step:
-                kept.append(line)
-        write_whole(path, "".join(line + "\n" for line in kept))
-        self._file = path.open("a")
-        self._board = Writer(str(workdir.tensorboard))
+        self._path, self._folder = workdir.metrics, workdir.tensorboard
+        rows = list(log_rows(self._path))
+        if damaged := [row for row in rows if row.entry is None]:
+            copy = self._path.with_name(f"{self._path.stem}-damaged-{int(time.time())}.jsonl")
+            with _written(copy):
+                write_whole(copy, self._path.read_bytes())
+            logging.warning(
+                "%s, row %s: expected a JSON object with 'kind' and 'step', found %.60r; left out, "
+                "the file as it was is now %s",
+                self._path,
+                ", ".join(str(row.number) for row in damaged),
+                damaged[0].text,
+                copy.name,
+            )
+        kept = [row.text for row in rows if row.entry is not None and row.entry["step"] <= step]
+        with _written(self._path):
+            write_whole(self._path, "".join(line + "\n" for line in kept))
+            self._file = self._path.open("a")
+        with _written(self._folder):
+            self._board = Writer(str(self._folder))
 
     def write(self, kind: str, step: int, values: Mapping[str, float | int | None]) -> None:
         """Appends one line and one TensorBoard point per value."""
-        self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            if value is not None:
-                self._board.add_scalar(f"{kind}/{name}", value, step)
+        with _written(self._path):
+            self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+            self._file.flush()
+        with _written(self._folder):
+            for name, value in values.items():
+                if value is not None:
+                    self._board.add_scalar(f"{kind}/{name}", value, step)
 
     def close(self) -> None:
-        self._file.close()
-        self._board.close()
+        with _written(self._folder), ExitStack() as both:
+            both.callback(self._file.close)
+            self._board.close()
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:  # of `write_whole`
+        raise NotWritten(str(error)) from error
+    except OSError as error:
+        raise NotWritten(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 class RunLog:
@@ -69,8 +100,9 @@ class RunLog:
                 log.write(kind, step, {**own, **common})
 
     def close(self) -> None:
-        for log in (self._run, *self._seeds):
-            log.close()
+        with ExitStack() as logs:
+            for log in (self._run, *self._seeds):
+                logs.callback(log.close)
 
 
 def mean_values(values: Sequence[Values]) -> dict[str, float | None]:

@@ -5,9 +5,9 @@ random keys and the schedules are functions of the step, so the result is that o
 run to the bit.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from absl import logging
 
 from jfsed_jax.audio.front_end import FrontEnd
 from jfsed_jax.datasets.preparation import prepare
+from jfsed_jax.errors import InputError
 from jfsed_jax.inference.prediction import make_posteriors
 from jfsed_jax.method import parallel
 from jfsed_jax.method.optimisers import averaged
@@ -32,8 +33,9 @@ from jfsed_jax.method.state import (
 from jfsed_jax.method.step import train_step
 from jfsed_jax.method.system import Handed
 from jfsed_jax.progress import progress_bar
-from jfsed_jax.runs import checkpoints
-from jfsed_jax.runs.workdir import Workdir, check_config, check_format, write_json
+from jfsed_jax.runs import checkpoints, lock
+from jfsed_jax.runs.recovery import restore_newest
+from jfsed_jax.runs.workdir import NotWritten, Workdir, check_config, check_format, write_json
 from jfsed_jax.sed.postprocessing import Decode
 from jfsed_jax.training.feed import Feed, batch_specs, make_feed
 from jfsed_jax.training.interrupt import Interrupted, Stop, stop_on_signals
@@ -67,24 +69,47 @@ def fit(
         remembers their names and no more: to go on, hand in the same.
 
     Raises:
-      InputError: data, config or workdir do not fit; a loss is not finite.
+      InputError: data, config or workdir do not fit; another process trains there; a loss is not
+        finite; the disk is full.
       Interrupted: Ctrl-C or SIGTERM; the state is saved.
     """
     files = Workdir(Path(workdir))
     front_end = FrontEnd(**config.front_end)
     check_values(config, **handed)
-    check_config(files, config)
-    prepared = prepare(Path(data_dir), front_end, features_dir=features_dir, strict=strict)
-    plan = make_plan(config, prepared, Path(data_dir), files, **handed)
+    # Of several hosts the first one holds the folder for all.
+    alone = not jax.distributed.is_initialized() or jax.process_index() == 0
+    with lock.hold(files) if alone else nullcontext():
+        check_config(files, config)
+        prepared = prepare(Path(data_dir), front_end, features_dir=features_dir, strict=strict)
+        plan = make_plan(config, prepared, Path(data_dir), files, **handed)
+        try:
+            _train(plan, files, decode)
+        except NotWritten as error:
+            raise InputError(f"{error}; {_what_is_safe(files, plan.total_steps)}") from error
+
+
+def _what_is_safe(files: Workdir, total_steps: int) -> str:
+    step = checkpoints.newest_on_disk(files)
+    if step is None:
+        return "no checkpoint had been saved: once there is room, the same command begins anew"
+    return (
+        f"safe is the checkpoint of step {step} of {total_steps}: once there is room, the same "
+        "command goes on from there"
+    )
+
+
+def _train(plan: Plan, files: Workdir, decode: Decode | None) -> None:
+    config = plan.config
     mesh = parallel.make_mesh()
-    files.path.mkdir(parents=True, exist_ok=True)
-    write_json(files.config, json.loads(config.to_json()), allow_nan=True)
-    with stop_on_signals() as stop, checkpoints.open_manager(files) as manager:
+    with (
+        stop_on_signals() as stop,
+        checkpoints.open_manager(files, training=True) as manager,
+    ):
         state, start = _first_state(plan, files, manager, mesh)
         release_freed_memory()  # what compiling the initial state has used
         _write_meta(plan, files)
         if start >= plan.total_steps:
-            logging.info("%s: all %d steps are done", workdir, plan.total_steps)
+            logging.info("%s: all %d steps are done", files.path, plan.total_steps)
             return
         log = RunLog(files, start, config.num_seeds)
         try:
@@ -109,7 +134,7 @@ def fit(
             )
         finally:
             log.close()
-        manager.wait_until_finished()
+    # All that was saved is on the disk.
     if stop.signum is not None and reached < plan.total_steps:
         raise Interrupted(
             f"stopped{' and saved' if reached else ''} at step {reached} of {plan.total_steps}: "
@@ -119,24 +144,28 @@ def fit(
 
 
 def _first_state(plan: Plan, files: Workdir, manager, mesh) -> tuple[TrainState, int]:
-    """The state to start from, on the mesh, and its step: the latest checkpoint's, or a new one."""
+    """The state to start from, on the mesh, and its step: the newest checkpoint's, or a new one."""
     init = partial(initial_state, plan.system, input_shape=plan.input_shape)
     key = run_keys(plan.config.seed, plan.config.num_seeds)
-    latest = manager.latest_step()
-    if latest is None:
+
+    def restore(step: int) -> TrainState:
+        meta = checkpoints.read_meta(manager, step)
+        found = check_format(meta, files.path)
+        check_resume(meta, plan.meta, files)
+        abstract = jax.eval_shape(init, key)
+        return checkpoints.restore_state(manager, step, abstract, mesh, found)
+
+    restored = restore_newest(manager, files, restore)
+    if restored is None:
         everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
         return jax.device_put(jax.jit(init)(key), everywhere), 0
-    meta = checkpoints.read_meta(manager, latest)
-    found = check_format(meta, files.path)
-    check_resume(meta, plan.meta, files)
-    abstract = jax.eval_shape(init, key)
-    state = checkpoints.restore_state(manager, latest, abstract, mesh, found)
-    logging.info("resumed %s at step %d of %d", files.path, latest, plan.total_steps)
-    return state, latest
+    logging.info("resumed %s at step %d of %d", files.path, restored[1], plan.total_steps)
+    return restored
 
 
 def _write_meta(plan: Plan, files: Workdir) -> None:
-    """``meta.json`` of the run and, of several, what each seed has for itself."""
+    """``config.json``, ``meta.json`` and, of several, what each seed has for itself."""
+    write_json(files.config, plan.meta["config"], allow_nan=True)
     write_json(files.meta, plan.meta, allow_nan=True)
     num_seeds = plan.config.num_seeds
     for k in range(num_seeds if num_seeds > 1 else 0):
@@ -231,47 +260,48 @@ def run_steps(state, start: int, steps: Steps, stop: Stop) -> int:
         batch_size=steps.batch_size,
         steps_per_epoch=steps.steps_per_epoch,
     )
-    bar = progress_bar(total=steps.total_steps, initial=start, unit="step", desc="training")
     step = saved = start
     selection: float | None = None
 
-    def flush() -> None:
-        told = metrics_log.flush(f"the last good checkpoint is step {saved} of {steps.where}")
-        if told is not None:
-            chosen = "" if selection is None else f", selection {selection:.1f}"
-            bar.set_postfix_str(told + chosen)
+    with progress_bar(total=steps.total_steps, initial=start, unit="step", desc="training") as bar:
 
-    while step < steps.total_steps and not stop.is_set():
-        # A dispatch ends where something happens between two steps; before that, what is too
-        # little for a whole dispatch goes one by one, so that two programs are all there are.
-        ends = (steps.evaluate_every, steps.checkpoint_every, steps.total_steps)
-        room = min(every - step % every for every in ends)
-        count = dispatch if room >= dispatch else 1
-        before = time.monotonic()
-        drawn = steps.feed.draw(count)
-        metrics_log.waited += time.monotonic() - before
-        state, metrics = steps.step_fns[count](state, steps.feed.place(drawn))
-        if step == start:
-            release_freed_memory()  # what compilation has used
-        step += count
-        bar.update(count)
-        pending = metrics_log.add(range(step - count + 1, step + 1), metrics)
-        evaluating = step % steps.evaluate_every == 0 or step == steps.total_steps
-        saving = evaluating or step % steps.checkpoint_every == 0
-        if pending >= _LOG_EVERY or saving:
-            flush()
-        if evaluating:
-            scores = steps.validate(state)
-            # Seeds share their checkpoints, and so the step that is best: by the mean.
-            selection = mean_values(scores)["selection"]
-            common = {"selection": selection, "epoch": step // steps.steps_per_epoch}
-            steps.log.write("validation", step, scores, common)
-            metrics_log.restart_clock()
-        if saving:
-            steps.save(step, state, selection=selection if evaluating else None)
-            saved = step
-    flush()
-    if step > saved:
-        steps.save(step, state)
-    bar.close()
+        def flush() -> None:
+            good = f"the last good checkpoint is step {saved} of {steps.where}"
+            told = metrics_log.flush(good if saved else f"{steps.where} holds no checkpoint yet")
+            if told is not None:
+                chosen = "" if selection is None else f", selection {selection:.1f}"
+                bar.set_postfix_str(told + chosen)
+
+        while step < steps.total_steps and not stop.is_set():
+            # A dispatch ends where something happens between two steps; before that, what is too
+            # little for a whole dispatch goes one by one, so that two programs are all there are.
+            ends = (steps.evaluate_every, steps.checkpoint_every, steps.total_steps)
+            room = min(every - step % every for every in ends)
+            count = dispatch if room >= dispatch else 1
+            before = time.monotonic()
+            drawn = steps.feed.draw(count)
+            metrics_log.waited += time.monotonic() - before
+            state, metrics = steps.step_fns[count](state, steps.feed.place(drawn))
+            if step == start:
+                release_freed_memory()  # what compilation has used
+            step += count
+            bar.update(count)
+            pending = metrics_log.add(range(step - count + 1, step + 1), metrics)
+            evaluating = step % steps.evaluate_every == 0 or step == steps.total_steps
+            saving = evaluating or step % steps.checkpoint_every == 0
+            if pending >= _LOG_EVERY or saving:
+                flush()
+            if evaluating:
+                scores = steps.validate(state)
+                # Seeds share their checkpoints, and so the step that is best: by the mean.
+                selection = mean_values(scores)["selection"]
+                common = {"selection": selection, "epoch": step // steps.steps_per_epoch}
+                steps.log.write("validation", step, scores, common)
+                metrics_log.restart_clock()
+            if saving:
+                steps.save(step, state, selection=selection if evaluating else None)
+                saved = step
+        flush()
+        if step > saved:
+            steps.save(step, state)
     return step

@@ -9,6 +9,7 @@ from typing import Any, Unpack
 
 import jax
 import numpy as np
+from absl import logging
 
 from jfsed_jax.datasets.clips import Prepared
 from jfsed_jax.datasets.pipeline import check_filled
@@ -19,10 +20,10 @@ from jfsed_jax.inference.prediction import MODELS, check_asked_for
 from jfsed_jax.kernels.bigru import LOOPS
 from jfsed_jax.method import system as systems
 from jfsed_jax.method.models import feature_shares, time_stride
-from jfsed_jax.method.objectives import NORMALISATIONS
+from jfsed_jax.method.objectives import NORMALISATIONS, TAGGED_CLIPS
 from jfsed_jax.method.parallel import AXIS
 from jfsed_jax.method.system import Handed, Models, System
-from jfsed_jax.runs.workdir import FORMAT, Workdir
+from jfsed_jax.runs.workdir import FORMAT, Workdir, check_same_config
 from jfsed_jax.seams import resolve
 from jfsed_jax.sed import window_rules
 from jfsed_jax.sed.postprocessing import DECODERS, Decode, odd_windows
@@ -119,6 +120,7 @@ def make_plan(
         "handed": sorted(handed),
         "data_dir": workdir.relative(data_dir),
         "features_dir": workdir.relative(prepared.directory),
+        "digests": _digests(prepared, config),
     }
     return Plan(
         config=config,
@@ -187,6 +189,14 @@ def describe(
     return meta
 
 
+def _digests(prepared: Prepared, config) -> dict[str, str]:
+    """`Prepared.digests` of what the run learns from and selects by."""
+    read = {*KINDS.values()}
+    if config.evaluation.select_on == "validation":
+        read.add("validation")
+    return {split: found for split, found in prepared.digests().items() if split in read}
+
+
 def _feature_shares(prepared: Prepared, config) -> list[float] | None:
     """Disentangled features of Guided Learning, from the tags of the weak or all labelled clips."""
     kinds = ("weak", "strong") if config.guided.disentangled_from == "labelled" else ("weak",)
@@ -199,7 +209,18 @@ def _feature_shares(prepared: Prepared, config) -> list[float] | None:
 
 
 def check_resume(meta: Mapping[str, Any], wanted: Mapping[str, Any], workdir: Workdir) -> None:
-    """Refuses to go on with other data or values: classes, clips or windows have changed."""
+    """Refuses to go on with another config, other data or another model; see `describe`.
+
+    Args:
+      meta: of the checkpoint.
+      wanted: of the run as it is called now.
+      workdir: of the run.
+
+    Raises:
+      InputError: it names what differs.
+    """
+    # Also where there is no config.json any more.
+    check_same_config(workdir, meta["config"], wanted["config"])
     if (before := meta.get("handed", [])) != wanted["handed"]:
         raise InputError(
             f"{workdir.path} was begun with {', '.join(before) or 'nothing'} handed in, now with "
@@ -208,14 +229,36 @@ def check_resume(meta: Mapping[str, Any], wanted: Mapping[str, Any], workdir: Wo
     # Of the windows, those of the rules that both know.
     windows = {rule: found for rule, found in wanted["windows"].items() if rule in meta["windows"]}
     known = {rule: found for rule, found in meta["windows"].items() if rule in windows}
-    meta, wanted = {**meta, "windows": known}, {**wanted, "windows": windows}
-    for key in ("classes", "clips", "steps_per_epoch", "windows", "feature_shares"):
-        if meta.get(key) != wanted[key]:
-            raise InputError(
-                f"{workdir.path} was trained on other data, or with another model: its {key} are "
-                f"{meta.get(key)}, now they are {wanted[key]}; choose another --workdir, or restore"
-                " the data"
-            )
+    found, wanted = {**meta, "windows": known}, {**wanted, "windows": windows}
+
+    def compare(*keys: str) -> None:
+        for key in keys:
+            if found.get(key) != wanted[key]:
+                raise InputError(
+                    f"{workdir.path} was trained on other data, or with another model: its {key} "
+                    f"are {found.get(key)}, now they are {wanted[key]}; choose another --workdir, "
+                    "or restore the data"
+                )
+
+    compare("classes", "clips")
+    if "digests" in meta:
+        _check_digests(meta["digests"], wanted["digests"], workdir)
+    else:
+        logging.warning(
+            "%s keeps no digests of its data, as of an older version: whether labels and audio are "
+            "those that it was begun with is not known; from its next checkpoint on it keeps them",
+            workdir.path,
+        )
+    compare("steps_per_epoch", "frame_rate", "windows", "feature_shares")
+
+
+def _check_digests(found: Mapping[str, str], wanted: Mapping[str, str], workdir: Workdir) -> None:
+    splits = sorted(found.keys() | wanted.keys())
+    if other := [split for split in splits if found.get(split) != wanted.get(split)]:
+        raise InputError(
+            f"{workdir.path} was trained on other data: names, labels or audio of "
+            f"{', '.join(other)} have changed since; restore them, or choose another --workdir"
+        )
 
 
 def check_values(config, **handed: Unpack[Handed]) -> None:
@@ -297,6 +340,7 @@ def _check_choices(config) -> None:
         "teacher_start": ("student", "own"),
         "guided.disentangled_from": ("weak", "labelled"),
         "loss.focal_form": ("paper", "lin"),
+        "loss.clip_labels": TAGGED_CLIPS,
         "loss.normalisation": NORMALISATIONS,
     }
     for name, known in choices.items():

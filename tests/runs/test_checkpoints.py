@@ -1,5 +1,9 @@
 """What is kept, what is best, that a reopened folder knows both; variables without an optimiser."""
 
+import json
+import shutil
+from contextlib import contextmanager
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,21 +17,52 @@ from jfsed_jax.method.state import TrainState
 from jfsed_jax.runs import checkpoints
 from jfsed_jax.runs.workdir import Workdir
 
+META = {
+    "config": {},
+    "classes": ["a"],
+    "front_end": {},
+    "frame_rate": 60.0,
+    "feature_shares": None,
+}
 
-def test_latest_and_best_are_kept_and_known_after_reopening(tmp_path):
-    # Steps with their selection; None is a checkpoint between two evaluations.
-    history = [(1, 10.0), (2, 30.0), (3, 20.0), (4, None), (5, 30.0), (6, 5.0), (7, None)]
+
+def save_steps(folder, history):
+    """Steps with their selection; None is a checkpoint between two evaluations."""
     for step, selection in history:
         # A new manager each time, as after a kill.
-        with checkpoints.open_manager(Workdir(tmp_path)) as manager:
+        with checkpoints.open_manager(Workdir(folder), training=True) as manager:
             state = {"x": jnp.full(3, float(step))}
-            checkpoints.save(manager, step, state, {"step": step}, selection)
+            checkpoints.save(manager, step, state, META | {"step": step}, selection)
+
+
+def test_latest_and_best_are_kept_and_known_after_reopening(tmp_path):
+    history = [(1, 10.0), (2, 30.0), (3, 20.0), (4, None), (5, 30.0), (6, 5.0), (7, None)]
+    save_steps(tmp_path, history)
     with checkpoints.open_manager(Workdir(tmp_path)) as manager:
         assert checkpoints.choose_step(manager, "latest") == 7
         assert checkpoints.choose_step(manager, "best") == 5  # of equals the later
-        assert set(manager.all_steps()) >= {5, 7}
-        assert len(manager.all_steps()) <= 3
-        assert checkpoints.read_meta(manager, 5) == {"step": 5}
+        assert list(manager.all_steps()) == [5, 6, 7]
+        assert checkpoints.read_meta(manager, 5) == META | {"step": 5}
+    assert checkpoints.newest_on_disk(Workdir(tmp_path)) == 7
+
+
+def test_there_is_another_one_where_the_latest_is_the_best(tmp_path):
+    save_steps(tmp_path, [(1, 10.0), (2, 20.0), (3, 30.0)])
+    with checkpoints.open_manager(Workdir(tmp_path)) as manager:
+        assert list(manager.all_steps()) == [2, 3]
+
+
+def test_a_save_that_was_under_way_is_no_checkpoint_and_is_removed(tmp_path):
+    save_steps(tmp_path, [(1, 10.0), (2, 20.0)])
+    folder = tmp_path / "checkpoints"
+    under_way = folder / "3.orbax-checkpoint-tmp"
+    shutil.copytree(folder / "2", under_way)
+    with checkpoints.open_manager(Workdir(tmp_path)) as manager:
+        assert checkpoints.choose_step(manager, "latest") == 2
+    assert under_way.exists()  # it may be of a training that goes on
+    assert checkpoints.newest_on_disk(Workdir(tmp_path)) == 2
+    save_steps(tmp_path, [(4, 30.0)])
+    assert sorted(path.name for path in folder.iterdir()) == ["2", "4"]
 
 
 def test_a_folder_without_checkpoints_says_so(tmp_path):
@@ -36,21 +71,109 @@ def test_a_folder_without_checkpoints_says_so(tmp_path):
         pytest.raises(InputError, match="holds no checkpoint: train first"),
     ):
         checkpoints.choose_step(manager, "best")
+    assert checkpoints.newest_on_disk(Workdir(tmp_path)) is None
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path):
+def fill(folder, content):
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.write_bytes(content)
+
+
+def test_a_damaged_checkpoint_is_named_and_what_there_is_instead(tmp_path):
+    target, mesh = make_state(optax.sgd(0.1)), make_mesh(1)
+
+    def expect(step, what):
+        with checkpoints.open_manager(Workdir(tmp_path)) as manager:
+            for read in (
+                lambda: checkpoints.read_meta(manager, step),
+                lambda: checkpoints.restore_state(manager, step, target, mesh, 2),
+                lambda: checkpoints.read_variables(manager, step),
+            ):
+                with pytest.raises(
+                    checkpoints.DamagedCheckpoint,
+                    match=rf"checkpoints/{step} cannot be read \(.*\); {what}",
+                ) as refused:
+                    read()
+                assert "\n" not in str(refused.value)
+
+    save_steps(tmp_path, [(3, 1.0)])
+    fill(tmp_path / "checkpoints", b"")
+    expect(3, "is it of another version, or damaged")
+    shutil.rmtree(tmp_path / "checkpoints")
+    save_steps(tmp_path, [(3, 5.0), (4, 2.0), (5, 1.0)])
+    fill(tmp_path / "checkpoints" / "3", b"")
+    fill(tmp_path / "checkpoints" / "5", b"no JSON")
+    expect(3, "--checkpoint latest takes that of step 5")
+    expect(5, "'jfsed-jax train' goes on from that of step 4")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"frame_rate": 60.0', '"frame_rate": 30.0', "is not what was written"),
+        ('"sha256"', '"sha"', None),  # as of a version that sealed nothing
+        ('"frame_rate": 60.0', '"frame_rate": -60.0', "frame_rate' to be a positive number"),
+        ('"classes"', '"klasses"', "lacks classes"),
+        ('"front_end": {}', '"front_end": 3', "'front_end' to be an object, found 3"),
+    ],
+)
+def test_metadata_is_what_was_saved_or_at_least_possible(tmp_path, old, new, message):
+    save_steps(tmp_path, [(3, 5.0), (4, 2.0)])
+    path = tmp_path / "checkpoints/3/meta/metadata"
+    text = path.read_text()
+    assert old in text
+    text = text.replace(old, new)
+    if message != "is not what was written":
+        text = text.replace('"sha256"', '"sha"')
+    path.write_text(text)
     with checkpoints.open_manager(Workdir(tmp_path)) as manager:
-        checkpoints.save(manager, 3, {"x": jnp.ones(3)}, {"step": 3}, 1.0)
-        manager.wait_until_finished()
-        for path in (tmp_path / "checkpoints" / "3").rglob("*"):
-            if path.is_file():
-                path.write_bytes(b"")
-        with pytest.raises(InputError, match=r"checkpoints/3 cannot be read .*move that folder"):
+        assert checkpoints.choose_step(manager, "best") == 3
+        if message is None:
+            assert checkpoints.read_meta(manager, 3)["frame_rate"] == 60
+            return
+        with pytest.raises(
+            checkpoints.DamagedCheckpoint,
+            match=f"checkpoints/3/meta.*{message}.*; --checkpoint latest takes that of step 4",
+        ):
             checkpoints.read_meta(manager, 3)
-        with pytest.raises(InputError, match=r"checkpoints/3 cannot be read .*move that folder"):
-            checkpoints.restore_state(manager, 3, make_state(optax.sgd(0.1)), make_mesh(1), 2)
-        with pytest.raises(InputError, match=r"checkpoints/3 cannot be read .*move that folder"):
-            checkpoints.read_variables(manager, 3)
+
+
+METRICS = [b"", b'{"selec', b'{"selection": "much"}', b"[]", b"\xff", None]
+
+
+def put(path, content):
+    path.unlink() if content is None else path.write_bytes(content)
+
+
+@pytest.mark.parametrize("content", METRICS)
+def test_metrics_that_are_damaged_cost_nothing(tmp_path, content):
+    """What they say is also in what is sealed."""
+    save_steps(tmp_path, [(1, 30.0), (2, 10.0), (3, 20.0)])
+    for step in (1, 3):
+        put(tmp_path / f"checkpoints/{step}/metrics/metrics", content)
+    with checkpoints.open_manager(Workdir(tmp_path)) as manager:
+        assert checkpoints.choose_step(manager, "best") == 1
+    save_steps(tmp_path, [(4, 25.0)])
+    with checkpoints.open_manager(Workdir(tmp_path)) as manager:
+        assert list(manager.all_steps()) == [1, 3, 4]
+
+
+@pytest.mark.parametrize("content", METRICS)
+def test_of_an_older_version_what_was_not_evaluated_is_never_the_best(tmp_path, caplog, content):
+    """Its metrics alone say how good it is."""
+    save_steps(tmp_path, [(1, 30.0), (2, 10.0)])
+    for step in (1, 2):
+        path = tmp_path / f"checkpoints/{step}/meta/metadata"
+        path.write_text(json.dumps(META))
+    with checkpoints.open_manager(Workdir(tmp_path)) as manager:
+        assert checkpoints.choose_step(manager, "best") == 1
+    assert not caplog.records
+    put(tmp_path / "checkpoints/1/metrics/metrics", content)
+    with checkpoints.open_manager(Workdir(tmp_path)) as manager:
+        assert checkpoints.choose_step(manager, "best") == 2
+    (record,) = caplog.records
+    assert "how good the checkpoint" in record.getMessage() and "/1 " in record.getMessage()
 
 
 def make_state(optimiser, own_teacher=True, seeds=0):
@@ -69,11 +192,12 @@ def make_state(optimiser, own_teacher=True, seeds=0):
     return state
 
 
+@contextmanager
 def saved(tmp_path, state):
-    manager = checkpoints.open_manager(Workdir(tmp_path))
-    checkpoints.save(manager, 7, state, {}, 1.0)
-    manager.wait_until_finished()
-    return manager
+    with checkpoints.open_manager(Workdir(tmp_path)) as manager:
+        checkpoints.save(manager, 7, state, {}, 1.0)
+        manager.wait_until_finished()
+        yield manager
 
 
 LABELS = {"student": {"w": "slow"}, "teacher": {"w": "fast"}, "distillation": {"student": "fast"}}

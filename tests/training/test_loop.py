@@ -16,7 +16,7 @@ from jfsed_jax.method import parallel
 from jfsed_jax.runs.workdir import Workdir
 from jfsed_jax.training.feed import Feed, make_feed
 from jfsed_jax.training.interrupt import Stop, stop_on_signals
-from jfsed_jax.training.log import MetricsLog, RunLog
+from jfsed_jax.training.log import RunLog
 from jfsed_jax.training.loop import Steps, run_steps
 from jfsed_jax.training.plan import check_values
 
@@ -53,9 +53,12 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     def step(state, batch):
         return state, {"loss": jnp.asarray(next(losses)), "student/weak": jnp.asarray(0.5)}
 
-    with pytest.raises(InputError, match=r"step 2: loss not finite .*student/weak 0.5.*step 0 of"):
+    with pytest.raises(InputError, match=r"step 2: loss not finite .*student/weak 0.5.*no check"):
         run_stub(tmp_path, step, saved)
     assert not saved
+    losses = iter([1.0, 1.0, float("nan")])
+    with pytest.raises(InputError, match="the last good checkpoint is step 2 of"):
+        run_stub(tmp_path, step, saved, checkpoint_every=2)
 
 
 def test_of_several_seeds_the_failing_one_is_named_and_means_are_logged(tmp_path):
@@ -191,17 +194,6 @@ def test_several_steps_a_dispatch_need_the_clips_on_the_device():
         check_values(config)
     config.data.in_memory = True
     check_values(config)
-
-
-def test_metrics_after_the_resumed_step_are_dropped(tmp_path):
-    lines = [json.dumps({"kind": "train", "step": step}) for step in (1, 2, 3)]
-    (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"kind": "tr']))
-    log = MetricsLog(Workdir(tmp_path), 2)
-    log.write("train", 3, {"loss": 0.5})
-    log.close()
-    found = log_of(tmp_path)
-    assert [entry["step"] for entry in found] == [1, 2, 3]
-    assert found[-1]["loss"] == 0.5
 
 
 def test_a_loop_that_does_not_exist_is_refused():

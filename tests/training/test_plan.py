@@ -1,5 +1,6 @@
 """What a config names is looked for before anything is prepared."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ from defaults import front_end
 from stub_detector import StubClips
 
 from jfsed_jax.configs import guided_learning, mean_teacher, pts_tfd_afl_esp
-from jfsed_jax.datasets.clips import Clip
+from jfsed_jax.datasets.clips import SPLITS, Clip
 from jfsed_jax.errors import InputError
 from jfsed_jax.method.objectives import Objective
 from jfsed_jax.method.optimisers import parameter_ema
@@ -67,6 +68,7 @@ from jfsed_jax.training.plan import check_resume, check_values
         ("evaluation.select_by", "f1", "select_by is 'f1': expected event_f1.at_f1 or at_f1"),
         ("loss.alignment", "stretch", "alignment is 'stretch': expected one of repeat, interp"),
         ("loss.normalisation", "clips", "normalisation is 'clips': expected own or batch"),
+        ("loss.clip_labels", "all", "clip_labels is 'all': expected weak or labelled"),
         ("guided.disentangled_from", "all", "from is 'all': expected weak or labelled"),
         ("epoch", "longest", "config.epoch is 'longest': expected unlabelled or shortest"),
         ("teacher_start", "own", "is of a mean teacher; here .* leave it at 'student'"),
@@ -104,17 +106,74 @@ def test_what_cannot_be_handed_in_is_refused(tmp_path):
         fit(config, tmp_path, tmp_path / "run", optimizer=optax.sgd(0.1))
 
 
+DATA = {"weak": "1f", "synthetic": "2e"}
+
+
+def described(**changes):
+    """What travels in a checkpoint, in short; with the config of system 9."""
+    return {
+        "config": json.loads(pts_tfd_afl_esp.get_config().to_json()),
+        "handed": [],
+        "classes": ["a"],
+        "clips": {},
+        "digests": DATA,
+        "steps_per_epoch": 3,
+        "frame_rate": 60.0,
+        "windows": {"avg": [3]},
+        "feature_shares": None,
+        **changes,
+    }
+
+
 def test_a_run_goes_on_with_what_was_handed_in(tmp_path):
     """And with the windows of the rules that both know."""
-    meta = {"classes": ["a"], "clips": {}, "windows": {"avg": [3]}}
-    wanted = {**meta, "handed": [], "steps_per_epoch": None, "feature_shares": None}
-    check_resume(meta, {**wanted, "windows": {"avg": [3], "new": [5]}}, Workdir(tmp_path))
+    meta = described()
+    check_resume(meta, described(windows={"avg": [3], "new": [5]}), Workdir(tmp_path))
     with pytest.raises(InputError, match="its windows are {'avg': .3.}, now they are {'avg': .4.}"):
-        check_resume(meta, {**wanted, "windows": {"avg": [4], "new": [5]}}, Workdir(tmp_path))
+        check_resume(meta, described(windows={"avg": [4], "new": [5]}), Workdir(tmp_path))
     with pytest.raises(InputError, match="begun with augment handed in, now with nothing: hand in"):
-        check_resume({**meta, "handed": ["augment"]}, wanted, Workdir(tmp_path))
+        check_resume(described(handed=["augment"]), meta, Workdir(tmp_path))
     with pytest.raises(InputError, match="begun with nothing handed in, now with optimiser"):
-        check_resume(meta, {**wanted, "handed": ["optimiser"]}, Workdir(tmp_path))
+        check_resume(meta, described(handed=["optimiser"]), Workdir(tmp_path))
+
+
+def test_a_run_goes_on_with_its_own_config_where_no_file_tells_it(tmp_path):
+    config = pts_tfd_afl_esp.get_config()
+    config.optimiser.learning_rate = 0.5
+    other = described(config=json.loads(config.to_json()))
+    with pytest.raises(InputError, match="config.optimiser.learning_rate is .* there and 0.5"):
+        check_resume(described(), other, Workdir(tmp_path))
+    older = described()
+    del older["config"]["gru_loop"]  # a key that configs have got since
+    check_resume(older, described(), Workdir(tmp_path))
+
+
+def test_a_run_goes_on_with_its_own_data_and_at_its_frame_rate(tmp_path, caplog):
+    check_resume(described(), described(), Workdir(tmp_path))
+    with pytest.raises(InputError, match="names, labels or audio of weak have changed since"):
+        check_resume(described(), described(digests=DATA | {"weak": "1e"}), Workdir(tmp_path))
+    with pytest.raises(InputError, match="audio of synthetic, validation have changed since"):
+        others = {"weak": "1f", "validation": "3d"}
+        check_resume(described(), described(digests=others), Workdir(tmp_path))
+    with pytest.raises(InputError, match="its frame_rate are 30.0, now they are 60.0"):
+        check_resume(described(frame_rate=30.0), described(), Workdir(tmp_path))
+    assert not caplog.records
+    older = described()
+    del older["digests"]
+    check_resume(older, described(), Workdir(tmp_path))
+    assert "keeps no digests of its data" in caplog.text
+
+
+@pytest.mark.parametrize("select_on", ["holdout", "validation"])
+def test_what_a_run_reads_is_what_it_remembers(select_on):
+    """Not the clips for a later evaluation, which may come later, too."""
+    config = pts_tfd_afl_esp.get_config()
+    config.evaluation.select_on = select_on
+    splits = {split: split[::-1] for split in SPLITS}
+    found = plan._digests(SimpleNamespace(digests=lambda: splits), config)
+    expected = ["weak", "unlabel_in_domain", "synthetic"]
+    assert list(found) == expected + ["validation"] * (select_on == "validation")
+    assert all(splits[split] == digest for split, digest in found.items())
 
 
 def test_an_optimiser_that_is_handed_in_may_keep_the_average_itself():

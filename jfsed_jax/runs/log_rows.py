@@ -1,0 +1,53 @@
+"""``metrics.jsonl`` row by row, with what is damaged."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jfsed_jax.errors import InputError
+from jfsed_jax.runs.meta import is_number
+
+
+class LogRow(NamedTuple):
+    """A row of the log.
+
+    Attributes:
+      number: from 1.
+      text: as it is there; what is not UTF-8 is replaced.
+      entry: an object with ``kind`` and ``step``; None if the row is something else.
+    """
+
+    number: int
+    text: str
+    entry: dict[str, Any] | None
+
+
+def log_rows(path: Path) -> Iterator[LogRow]:
+    """The rows of a log; none if there is no file.
+
+    The last one of a run that is still writing it, or was killed, may be cut: then it is left out.
+
+    Raises:
+      InputError: the file cannot be read.
+    """
+    try:
+        *lines, last = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    for number, line in enumerate([*lines, last], 1):
+        entry = _entry(line)
+        if line.strip() and (entry is not None or number <= len(lines)):
+            yield LogRow(number, line.decode(errors="replace"), entry)
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(line.decode())
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(entry, dict) or not is_number(entry.get("step")):
+        return None
+    return entry if isinstance(entry.get("kind"), str) else None
