@@ -1,8 +1,11 @@
 """Recordings of any length, of stub posteriors: gated, cross-faded, cut, decoded as asked."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
+from defaults import front_end
 from stub_detector import CLASSES, active, constant, make_detector
 
 from jfsed_jax.audio.host import log_mel
@@ -80,7 +83,7 @@ def test_clips_are_cut_and_put_back_where_they_lie(tmp_path, clip_frames, stride
 
 
 def test_events_are_where_the_sounds_are(tmp_path):
-    """Tones in a file of another sample rate, through five clips of 20 frames.
+    """Tones in a file of 22050 Hz for a front end of 24000 Hz, through five clips of 20 frames.
 
     A frame's window is centred on its first sample: tones that begin and end half a frame before a
     frame have it at more than half of their magnitude exactly in the frames of their run.
@@ -96,11 +99,12 @@ def test_events_are_where_the_sounds_are(tmp_path):
     path = str(tmp_path / "tones.wav")
     soundfile.write(path, waveform, rate)
 
-    front_end = make_detector(tmp_path).front_end
-    seconds = np.arange(44100) / 44100
+    spectra = dict(hop_length=400, win_length=960, n_fft=1024, fmax=12000.0)
+    front = front_end(sample_rate=24000, clip_seconds=20 / 60, **spectra)
+    seconds = np.arange(24000) / 24000
     bands, half = [], []
     for hertz in tones.values():
-        steady = log_mel(np.float32(0.4 * np.sin(2 * np.pi * hertz * seconds)), front_end)[30]
+        steady = log_mel(np.float32(0.4 * np.sin(2 * np.pi * hertz * seconds)), front)[30]
         bands.append(steady.argmax())
         half.append(steady.max() - np.log(2))
 
@@ -113,7 +117,8 @@ def test_events_are_where_the_sounds_are(tmp_path):
         for label in CLASSES
         for start, stop in runs[label]
     ]
-    assert detect(make_detector(tmp_path, hears), path) == expected
+    detector = replace(make_detector(tmp_path, hears), front_end=front)
+    assert detect(detector, path) == expected
 
 
 @pytest.mark.parametrize(

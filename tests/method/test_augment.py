@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jfsed_jax.method.augmentation import add_noise, augment
 
@@ -55,6 +56,15 @@ def test_colour_is_the_same_in_every_frame_and_bounded():
     assert 0.1 < np.abs(change).max() <= 1.3816
 
 
+def test_a_gain_is_of_all_bands_and_a_filter_of_each():
+    batch = make_batch()
+    for kind in ("gain_db", "filter_db"):
+        coloured = augment(jax.random.key(1), batch, **{kind: 6.0})
+        change = np.asarray(coloured["mel"] - batch["mel"])[:, 0]
+        assert (np.ptp(change, axis=1) > 0.05).all() == (kind == "filter_db"), kind
+        assert len(set(change[:, 0].tolist())) == B  # of each clip another one
+
+
 def test_mix_adds_a_clip_of_the_same_kind_with_its_labels():
     batch = make_batch()
     mixed = augment(jax.random.key(2), batch, mix=1.0)
@@ -63,10 +73,32 @@ def test_mix_adds_a_clip_of_the_same_kind_with_its_labels():
     labels = np.asarray(batch["frame_labels"])
     for first in (0, 2, 4):
         both = np.maximum(labels[first], labels[first + 1])
-        np.testing.assert_array_equal(mixed["frame_labels"][first], both)
-        np.testing.assert_array_equal(mixed["frame_labels"][first + 1], both)
+        tags = both.max(0)
+        assert tags.sum() == 2
+        for clip in (first, first + 1):
+            np.testing.assert_array_equal(mixed["frame_labels"][clip], both)
+            np.testing.assert_array_equal(mixed["clip_labels"][clip], tags)
+        sum_of_magnitudes = np.exp(batch["mel"][first]) + np.exp(batch["mel"][first + 1])
+        np.testing.assert_allclose(np.exp(mixed["mel"][first]), sum_of_magnitudes, rtol=1e-4)
     for name in ("is_weak", "is_strong"):
         np.testing.assert_array_equal(mixed[name], batch[name])
+
+
+def test_clips_are_mixed_at_their_probability_and_a_tag_of_both_is_one():
+    clips = 200
+    labels = jnp.ones((clips, 1))
+    batch = {
+        "mel": jnp.zeros((clips, 1, 1)),
+        "clip_labels": labels,
+        "frame_labels": labels[:, None],
+        "is_weak": labels[:, 0],
+        "is_strong": 0 * labels[:, 0],
+    }
+    mixed = augment(jax.random.key(0), batch, mix=0.3)
+    # The standard deviation of such a share is 0.03.
+    assert np.mean(np.asarray(mixed["mel"]) > 0.5) == pytest.approx(0.3, abs=0.1)
+    np.testing.assert_array_equal(mixed["clip_labels"], labels)
+    np.testing.assert_array_equal(mixed["frame_labels"][:, 0], labels)
 
 
 def test_noise_is_absolute_and_scaled_per_band():

@@ -146,17 +146,17 @@ def test_without_distillation_nothing_is_measured():
     assert objective_of(distillation={"tfd": 0.0}).measures(*example(), None) == {}
 
 
-def gradients(objective, teacher, student, params, batch):
-    """Of the distillation term alone: for both features and both maps, by name."""
+def gradients(objective, teacher, student, params, batch, name="tfd"):
+    """Of one distillation term alone: for both features and both maps, by name."""
 
     def term(features, maps):
         outputs = [
-            output._replace(features=features[name])
-            for name, output in (("teacher", teacher), ("student", student))
+            output._replace(features=features[model])
+            for model, output in (("teacher", teacher), ("student", student))
         ]
         axis = {"axis_name": None} if objective.across_devices else {}
         found = objective.terms(*outputs, {"distillation": maps}, batch, jnp.int32(0), **axis)
-        return weighted_sum({"distillation/tfd": found["distillation/tfd"]}, None)[0]
+        return weighted_sum({name: found[f"distillation/{name}"]}, None)[0]
 
     features = {"teacher": teacher.features, "student": student.features}
     of_features, of_maps = jax.grad(term, (0, 1))(features, params["distillation"])
@@ -176,6 +176,13 @@ def test_whom_distillation_moves(page, still, scale):
     found = gradients(objective_of(distillation_scale=scale, **page), *example())
     stands = {f"{what}/{name}" for what in found for name, g in found[what].items() if not g.any()}
     assert stands == still
+
+
+@pytest.mark.parametrize("name", ["dfd_d", "dfd_d_weak_unlabelled", "dfd_mse"])
+def test_every_distance_moves_both_models_by_default(name):
+    objective = objective_of(distillation={"tfd": 0.0, name: 1.0})
+    found = gradients(objective, *example(), name=name)
+    assert all(gradient.any() for of in found.values() for gradient in of.values())
 
 
 @pytest.mark.parametrize("teacher_map", ["trained", "fixed"])

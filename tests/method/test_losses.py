@@ -98,6 +98,14 @@ def test_adaptive_focal_weighs_by_the_probability_of_the_true_value():
     close(losses.adaptive_focal(p, target), [0.36 * 0.22314355, 0.96 * 1.6094379])
 
 
+def test_the_gradient_of_the_adaptive_focal_loss_is_of_its_weight_too():
+    """Of (p^2 - 1) log p: 2 p log p + (p^2 - 1) / p; of an absent class with 1 - p for p."""
+    p, target = jnp.array([[0.8, 0.8]]), jnp.array([[1.0, 0.0]])
+    gradient = jax.grad(lambda p: losses.adaptive_focal(p, target).sum())(p)
+    present, absent = (2 * q * math.log(q) + (q**2 - 1) / q for q in (0.8, 0.2))
+    close(gradient, [[present / 2, -absent / 2]])
+
+
 def test_guided_consistency_learns_from_decisions():
     p, guide = jnp.array([[0.8, 0.8, 0.3]]), jnp.array([[0.9, 0.2, 0.5]])  # one half is a no
     expected = -(math.log(0.8) + math.log(0.2) + math.log(0.7)) / 3
@@ -139,6 +147,9 @@ def test_a_scale_within_the_guided_bce_is_not_one_before_it():
 def test_mean_squared_error():
     x, y = jnp.zeros((2, 2, 2)), jnp.array([[[1.0, 1], [1, 1]], [[0, 0], [0, 4]]])
     close(losses.mean_squared_error(x, y), [1, 4])
+    to_x, to_y = jax.grad(lambda x, y: losses.mean_squared_error(x, y).sum(), (0, 1))(x, y)
+    close(to_x, [[[-0.5, -0.5], [-0.5, -0.5]], [[0, 0], [0, -2]]])
+    close(to_y, -to_x)  # both are drawn
 
 
 def test_distillation_space_repeats_frames():

@@ -181,6 +181,38 @@ def test_terms_of_each_system(name, epoch):
         np.testing.assert_allclose(consistency, -np.log(q).mean(), rtol=1e-5)
 
 
+def test_both_models_and_both_kinds_of_labels_are_focal_as_the_config_says():
+    """(1 - q)^3 of Lin et al., with q the probability of the true value."""
+    config = pts_tfd_afl_esp.get_config()
+    config.loss.update(tau=0.0, gamma=3.0, focal_form="lin")
+    config.loss.distillation.tfd = 0.0
+    teacher, student = constant([0.3, 0.6, 0.9], [0.5, 0.5, 0.4]), constant([0.2, 0.9, 0.9])
+    found = terms_of(config, teacher, student, {}, make_batch(1, 1, 1), 0)
+
+    def focal(p, present):
+        """Of one clip, a share of whose labels is 1."""
+        return -(present * (1 - p) ** 3 * np.log(p) + (1 - present) * p**3 * np.log(1 - p))
+
+    # One of ten tags; 40 of 100 frames of one class of ten.
+    for name, p, present in (
+        ("teacher/weak", 0.3, 0.1),
+        ("teacher/strong", 0.4, 0.04),
+        ("student/weak", 0.2, 0.1),
+        ("student/strong", 0.9, 0.04),
+    ):
+        np.testing.assert_allclose(found[name][1], focal(p, present), rtol=1e-5, err_msg=name)
+
+
+def test_a_distance_has_its_own_weight_times_beta():
+    config = pts_tfd_afl_esp.get_config()
+    config.loss.distillation.update(tfd=3.0, dfd_mse=0.5)
+    half = constant([0.5] * 8)._replace(features=np.zeros((8, FRAMES, 1), np.float32))
+    params = {"distillation": {"teacher": np.ones((1, 1)), "student": np.ones((1, 1))}}
+    found = terms_of(config, half, half, params, make_batch(), 0)
+    for name, weight in (("tfd", 3.0), ("dfd_mse", 0.5)):
+        assert float(found[f"distillation/{name}"][0]) == pytest.approx(weight * np.exp(-5))
+
+
 def constant(clips, frames=None):
     """Clip n has the n-th probability in all classes, and in all frames where no other is given."""
     clips = np.asarray(clips, np.float32)
