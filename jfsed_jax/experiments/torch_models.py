@@ -25,9 +25,9 @@ class TorchOutput(NamedTuple):
 
 
 class TorchCNNBlock(nn.Module):
-    """Figure 2: `convs` times convolution, batch norm, ReLU; max-pool over (time, mel); dropout."""
+    """Figure 2: `convs` times convolution, batch norm, ReLU; pooling over (time, mel); dropout."""
 
-    def __init__(self, inputs, filters, kernel, pool, convs, dropout, batch_norm):
+    def __init__(self, inputs, filters, kernel, pool, pooling, convs, dropout, batch_norm):
         super().__init__()
         widths = [inputs] + [filters] * convs
         self.convs = nn.ModuleList(
@@ -35,13 +35,13 @@ class TorchCNNBlock(nn.Module):
             for i, o in zip(widths, widths[1:], strict=False)
         )
         self.norms = nn.ModuleList(nn.BatchNorm2d(filters, **batch_norm) for _ in range(convs))
-        self.pool = tuple(pool)
+        self.pool = {"max": nn.MaxPool2d, "mean": nn.AvgPool2d}[pooling](tuple(pool))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x):
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = F.relu(norm(conv(x)))
-        return self.dropout(F.max_pool2d(x, self.pool))
+        return self.dropout(self.pool(x))
 
 
 class TorchAttentionPooling(nn.Module):
@@ -119,9 +119,8 @@ class TorchCNN(nn.Module):
         for filters, kernel, pool, convs in zip(
             options["filters"], options["kernels"], options["pools"], options["convs"], strict=True
         ):
-            blocks.append(
-                TorchCNNBlock(inputs, filters, kernel, pool, convs, options["dropout"], norm)
-            )
+            block = pool, options["pooling"], convs, options["dropout"], norm
+            blocks.append(TorchCNNBlock(inputs, filters, kernel, *block))
             inputs, mel_bands = filters, mel_bands // pool[1]
         self.blocks = nn.ModuleList(blocks)
         self.num_features = inputs * mel_bands

@@ -19,6 +19,7 @@ from jfsed_jax.kernels.bigru import LOOPS, recurrence
 from jfsed_jax.kernels.convolution import convolve
 from jfsed_jax.kernels.dropout import Dropout
 from jfsed_jax.kernels.pooling import Window, max_pool, mean_pool
+from jfsed_jax.seams import resolve
 
 
 class Conv(nn.Module):
@@ -36,8 +37,12 @@ class Conv(nn.Module):
         return convolve(x.astype(self.dtype), kernel.astype(self.dtype)) + bias.astype(self.dtype)
 
 
+# What makes one of the values in a window; figure 2 ends before it.
+POOLINGS = {"max": max_pool, "mean": mean_pool}
+
+
 class ConvBlock(nn.Module):
-    """``convs`` times convolution, batch norm, ReLU (figure 2); max-pool; dropout."""
+    """``convs`` times convolution, batch norm, ReLU (figure 2); pooling; dropout."""
 
     filters: int
     kernel: int
@@ -46,6 +51,7 @@ class ConvBlock(nn.Module):
     dropout: float
     batch_norm: dict
     dtype: Any = jnp.float32
+    pooling: str = "max"
 
     @nn.compact
     def __call__(self, x, train: bool):
@@ -53,7 +59,7 @@ class ConvBlock(nn.Module):
             x = Conv(self.filters, self.kernel, self.dtype)(x)
             x = nn.BatchNorm(use_running_average=not train, dtype=self.dtype, **self.batch_norm)(x)
             x = nn.relu(x)
-        x = max_pool(x, self.pool)
+        x = resolve(self.pooling, POOLINGS, "config: pooling")(x, self.pool)
         return Dropout(self.dropout)(x, train)
 
 

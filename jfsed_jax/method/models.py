@@ -55,13 +55,14 @@ class CNN(nn.Module):
     """What the models of the paper and of Guided Learning share: normalisation and CNN blocks.
 
     The i-th block has ``filters[i]`` filters of ``kernels[i] x kernels[i]``, ``convs[i]`` times,
-    and pools by ``pools[i]`` = (frames, mel bands).
+    and pools windows of ``pools[i]`` = (frames, mel bands).
 
     Attributes:
       classes: C.
       batch_norm_momentum: share of the old running statistics that a step keeps.
       axis_name: the mapped axis over which batch statistics are averaged, or None.
       dtype: the type of the computation.
+      pooling: a name of `layers.POOLINGS`.
       clip_floor_db, mel_heights: see `layers.normalise`.
       before_dropout: whether the features of `Output` are those before the last dropout. The
         branches see those after it.
@@ -77,6 +78,7 @@ class CNN(nn.Module):
     batch_norm_epsilon: float
     axis_name: str | None = None
     dtype: Any = jnp.float32
+    pooling: str = "max"
     clip_floor_db: float = 0.0
     mel_heights: tuple[float, ...] = (1.0,)
     before_dropout: bool = False
@@ -104,9 +106,8 @@ class CNN(nn.Module):
             # The last block's dropout comes here where features without it are asked for.
             apart = self.before_dropout and i == len(self.filters) - 1
             dropout = 0.0 if apart else self.dropout
-            x = ConvBlock(
-                filters, kernel, pool, convs, dropout, batch_norm, self.dtype, name=f"block_{i}"
-            )(x, train)
+            block = filters, kernel, pool, convs, dropout, batch_norm, self.dtype, self.pooling
+            x = ConvBlock(*block, name=f"block_{i}")(x, train)
         given = x = x.reshape(*x.shape[:2], -1)
         if self.before_dropout:
             x = Dropout(self.dropout)(x, train)

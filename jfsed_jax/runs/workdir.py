@@ -189,6 +189,7 @@ _MODELS = ("teacher", "student")
 
 # What runs did before there was a key for it, where configs have another default since.
 _BEFORE = {"loss": {"before_dropout": False}, "postprocess": {"clear_knee": 0.3}}
+_BLOCKS_BEFORE = {"pooling": "max"}  # of models with such blocks, which have a page for them
 
 
 def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -206,7 +207,11 @@ def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
     defaults = json.loads(base.get_config().to_json())
     for page, values in _BEFORE.items():
         defaults[page] |= values
-    return fill(config, {key: value for key, value in defaults.items() if key not in _MODELS})
+    filled = fill(config, {key: value for key, value in defaults.items() if key not in _MODELS})
+    for key in filled.keys() & _MODELS:
+        if "convs" in filled[key]:
+            filled[key] = _BLOCKS_BEFORE | filled[key]
+    return filled
 
 
 def check_config(workdir: Workdir, config) -> None:

@@ -54,7 +54,7 @@ def ablations():
     """All that is not in system 9: other distances, the other focal loss, the small size's own."""
     config = base.get_config()
     config.guided.consistency_rampup = 0.5
-    config.student.aed_recurrent = True
+    config.student.update(aed_recurrent=True, pooling="mean")
     config.loss.distillation.update(tfd=1.0, dfd_d=0.5, dfd_d_weak_unlabelled=0.7, dfd_mse=2.0)
     config.loss.update(tau=15.0, gamma=3.0, focal_form="lin")
     return config

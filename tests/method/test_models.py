@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from jax import lax
 
+from jfsed_jax.config_files import load_config
 from jfsed_jax.configs import base, guided_learning, mean_teacher
 from jfsed_jax.errors import InputError
 from jfsed_jax.kernels.convolution import convolve
 from jfsed_jax.kernels.dropout import Dropout
 from jfsed_jax.kernels.pooling import max_pool
 from jfsed_jax.method import layers, models
+from jfsed_jax.method import system as systems
 
 NO_TORCH = "PyTorch is not installed (extra [torch])"
 
@@ -226,6 +228,30 @@ def test_running_statistics_keep_the_share_of_the_momentum():
     _, updates = run(variables, mel, train=False)
     same = jax.tree.map(np.array_equal, updates["batch_stats"], variables["batch_stats"])
     assert jax.tree.all(same)
+
+
+def test_blocks_pool_by_the_maximum_or_the_mean():
+    """Against NumPy, from the values that a block without pooling gives; the fifth band is lost."""
+    options = {"convs": 1, "dropout": 0.0, "batch_norm": {"momentum": 0.9, "epsilon": 1e-5}}
+    whole = layers.ConvBlock(3, 3, (1, 1), **options)
+    x = random(2, 6, 5, 1)
+    variables = whole.init(jax.random.key(0), x, False)
+    values = np.asarray(whole.apply(variables, x, False))
+    windows = values[:, :, :4].reshape(2, 2, 3, 2, 2, 3)  # of 3 frames and 2 bands
+    for name, expected in (("max", windows.max((2, 4))), ("mean", windows.mean((2, 4)))):
+        block = layers.ConvBlock(3, 3, (3, 2), pooling=name, **options)
+        np.testing.assert_allclose(block.apply(variables, x, False), expected, rtol=1e-5)
+    with pytest.raises(InputError, match="pooling is 'median': expected one of max, mean"):
+        layers.ConvBlock(3, 3, (3, 2), pooling="median", **options).apply(variables, x, False)
+
+
+@pytest.mark.parametrize("model", ["teacher", "student"])
+def test_a_config_says_what_pools(model):
+    config = load_config("pts:tiny")
+    config[model].pooling = "mean"
+    made = systems.from_config(config, classes=2, steps_per_epoch=1).models
+    expected = {"teacher": "max", "student": "max"} | {model: "mean"}
+    assert {"teacher": made.teacher.pooling, "student": made.student.pooling} == expected
 
 
 def test_dropout_is_drawn_from_its_key_and_only_in_training():
