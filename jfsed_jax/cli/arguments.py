@@ -8,9 +8,14 @@ value of a config exist only once its file is read; the parser leaves them to `c
 
 import argparse
 import difflib
+import errno
 import math
+import os
 import re
+import stat
+import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from absl import flags
@@ -143,6 +148,62 @@ def number(
 def names() -> Callable[[str], list[str]]:
     """The type of a flag whose value is a list, ``a,b``."""
     return _parse_with(flags.ListParser())
+
+
+def output_file() -> Callable[[str], str]:
+    """The type of a flag that names a file to write: refused where that could not be written.
+
+    Else hours of work could end without a result. What is there stays as it is.
+    """
+    return _writable(_refuse_file)
+
+
+def output_folder() -> Callable[[str], str]:
+    """The type of a flag that names a folder to write to, which need not be there; see above."""
+    return _writable(_refuse_folder)
+
+
+def _writable(refuse: Callable[[Path], None]) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        try:
+            if text:
+                refuse(Path(text))
+        except OSError as error:
+            reason = error.strerror or error
+            raise argparse.ArgumentTypeError(f"{text} cannot be written: {reason}") from error
+        return text
+
+    return check
+
+
+def _refuse_file(path: Path) -> None:
+    """OSError if `atomic.write_whole` could not write `path`."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        if path.is_symlink():
+            _make_file_in(Path(os.path.realpath(path)).parent)
+        else:
+            _refuse_folder(path.parent)
+        return
+    if stat.S_ISDIR(mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if stat.S_ISREG(mode) and not path.is_symlink():
+        _make_file_in(path.parent)  # as the new file, before it takes the place of the old one
+    elif not os.access(path, os.W_OK):  # to open a pipe could block
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def _refuse_folder(path: Path) -> None:
+    """OSError if no file could be made in `path`, which may have to be made too."""
+    while not path.exists():
+        path = path.parent
+    _make_file_in(path)
+
+
+def _make_file_in(folder: Path) -> None:
+    """Tries it, since permissions do not tell all, with a file that leaves no trace."""
+    tempfile.TemporaryFile(dir=folder).close()
 
 
 def _parse_with(parser: flags.ArgumentParser) -> Callable[[str], Any]:

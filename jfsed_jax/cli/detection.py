@@ -6,7 +6,7 @@ from pathlib import Path
 from absl import logging
 
 from jfsed_jax.cli import process
-from jfsed_jax.cli.arguments import CommandParser, number
+from jfsed_jax.cli.arguments import CommandParser, number, output_file, output_folder
 from jfsed_jax.errors import InputError
 
 
@@ -37,7 +37,8 @@ def define_evaluate(parser: CommandParser) -> None:
     parser.add("--split", meaning, choices=["validation", "eval"], default="validation")
     meaning = "Class-wise thresholds from the clips that training held out."
     parser.switch("tune_thresholds", meaning)
-    parser.add("--score_files", "Also write posteriors here, one TSV a clip.", metavar="DIR")
+    meaning = "Also write posteriors here, one TSV a clip."
+    parser.add("--score_files", meaning, type=output_folder(), metavar="DIR")
 
 
 def run_evaluate(args: argparse.Namespace) -> int:
@@ -89,7 +90,8 @@ def define_predict(parser: CommandParser) -> None:
     parser.take("AUDIO", "Recordings of any length and sample rate.")
     meaning = "Which of a run's config.num_seeds, counted from 0; default: %(default)s."
     parser.add("--seed", meaning, type=number(int, 0), metavar="K", default=0)
-    parser.add("--output", "TSV to write; default: standard output.", metavar="FILE.tsv")
+    meaning = "TSV to write; default: standard output."
+    parser.add("--output", meaning, type=output_file(), metavar="FILE.tsv")
 
 
 def run_predict(args: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from absl import logging
 
 from jfsed_jax.cli import process
-from jfsed_jax.cli.arguments import CommandParser, names, number
+from jfsed_jax.cli.arguments import CommandParser, names, number, output_file
 from jfsed_jax.cli.training import CONFIG
 from jfsed_jax.errors import InputError
 
@@ -82,7 +82,8 @@ def define_benchmark(parser: CommandParser) -> None:
         "Measure PyTorch beside it, eager or compiled: same weights and batch, taking turns.",
         choices=["torch", "torch.compile"],
     )
-    parser.add("--json", "Write all that was measured to this file.", metavar="FILE")
+    meaning = "Write all that was measured to this file."
+    parser.add("--json", meaning, type=output_file(), metavar="FILE")
     meaning = "Measure single layers against flax's and XLA's own instead."
     parser.switch("layers", meaning)
 

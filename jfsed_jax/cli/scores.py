@@ -1,16 +1,18 @@
 """Commands on tables and score files, without JAX: score, postprocess, windows."""
 
 import argparse
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jfsed_jax.cli.arguments import CommandParser, names, number
+from jfsed_jax.cli.arguments import CommandParser, names, number, output_file
 from jfsed_jax.configs import base
 from jfsed_jax.errors import InputError
 
 if TYPE_CHECKING:
     from jfsed_jax.sed.events import Event
+    from jfsed_jax.sed.score_files import ScoreFiles
+    from jfsed_jax.sed.tables import EventTable
 
 
 def define_score(parser: CommandParser) -> None:
@@ -22,11 +24,12 @@ def define_score(parser: CommandParser) -> None:
     parser.add("--durations", meaning, metavar="FILE")
     meaning = "Labels to score; default: those of the reference."
     parser.add("--classes", meaning, type=names(), metavar="LABEL,LABEL")
-    parser.add("--json", "Write all scores to this file.", metavar="FILE")
+    meaning = "Write all scores to this file."
+    parser.add("--json", meaning, type=output_file(), metavar="FILE")
     parser.switch(
         "psds",
-        "Also intersection F1, and PSDS from --scores or --operating_points; needs --durations "
-        "and the extra psds.",
+        "Also intersection F1 of --estimates, and PSDS from --scores or --operating_points; needs "
+        "--durations and the extra psds.",
     )
     meaning = "Folder of score files, one per clip: PSDS 1 and 2, exact."
     parser.add("--scores", meaning, metavar="DIR")
@@ -46,11 +49,38 @@ def define_score(parser: CommandParser) -> None:
     parser.add("--seed", meaning, type=number(int, 0), metavar="N", default=0)
 
 
-def run_score(args: argparse.Namespace) -> int:
-    """Scores one system, or two and their difference."""
-    from jfsed_jax.runs.workdir import write_json
-    from jfsed_jax.sed import score_text, scoring, tables, uncertainty
+@dataclass(frozen=True)
+class ScoreInputs:
+    """What `score` was given, read and checked.
 
+    Attributes:
+      reference: events and clips.
+      systems: the events of --estimates and of --compare by the names of these flags.
+      durations: seconds by clip, as far as they are known.
+      filenames: the clips that are scored.
+      classes: labels.
+      files: posteriors of --scores.
+      points: events of every file of --operating_points.
+      notes: what is no error but strange.
+    """
+
+    reference: "EventTable"
+    systems: dict[str, "EventTable"]
+    durations: dict[str, float]
+    filenames: list[str]
+    classes: list[str]
+    files: "ScoreFiles | None"
+    points: list[list["Event"]]
+    notes: list[str]
+
+
+def _read_inputs(args: argparse.Namespace) -> ScoreInputs:
+    """Reads all before anything is scored; InputError says what cannot be."""
+    from jfsed_jax.sed import psds, score_checks, score_files, scoring, tables
+
+    for flag in ("scores", "operating_points"):
+        if getattr(args, flag) and not args.psds:
+            raise InputError(f"--{flag} is for --psds, which is missing; see --help")
     if args.psds and not args.durations:
         raise InputError("--durations is missing, which --psds needs; see --help")
     reference = tables.read_events(args.reference)
@@ -59,7 +89,59 @@ def run_score(args: argparse.Namespace) -> int:
     classes = args.classes or sorted({event.event_label for event in reference.events})
     if not classes:
         raise InputError(f"{args.reference} has no events; name the labels with --classes")
-    scoring.check_events(reference.events, filenames, classes, args.reference, reference.rows)
+    score_checks.check_classes(classes)
+    roles = ["estimates", "compare"] if args.compare else ["estimates"]
+    systems = {role: tables.read_events(getattr(args, role)) for role in roles}
+    files, points = None, []
+    if args.psds:
+        score_checks.check_durations(args.durations, durations, filenames, "--psds")
+        if args.scores:
+            files = score_files.read_score_files(args.scores)
+        if args.operating_points:
+            paths = sorted(Path(args.operating_points).glob("*.tsv"))
+            if not paths:
+                raise InputError(
+                    f"{args.operating_points} holds no .tsv file; expected a list of events each"
+                )
+            points = [(str(path), tables.read_events(path)) for path in paths]
+    kinds = [
+        [(args.reference, reference)],
+        *([(getattr(args, role), table)] for role, table in systems.items()),
+        points,
+    ]
+    notes = score_checks.unit_notes(
+        {path: table.events for kind in kinds[:-1] for path, table in kind}
+    )
+    for kind in kinds:
+        for path, table in kind:
+            scoring.check_events(table.events, filenames, classes, path, table.rows)
+        score_checks.check_times(kind, durations)
+        notes += score_checks.late_notes(kind, durations)
+    if args.psds:
+        psds.library("sed_scores_eval")
+        if points:
+            psds.library("psds_eval")
+        for kind in (*kinds[:2], points):
+            notes += score_checks.overlap_notes(kind)
+    return ScoreInputs(
+        reference,
+        systems,
+        durations,
+        filenames,
+        classes,
+        files,
+        [table.events for _, table in points],
+        notes,
+    )
+
+
+def run_score(args: argparse.Namespace) -> int:
+    """Scores one system, or two and their difference."""
+    from jfsed_jax.runs.workdir import write_json
+    from jfsed_jax.sed import score_text, scoring, uncertainty
+
+    given = _read_inputs(args)
+    reference, filenames, classes = given.reference.events, given.filenames, given.classes
     draws = max(args.bootstrap, 1000) if args.compare else args.bootstrap
     result: dict[str, Any] = {
         "info": {
@@ -68,21 +150,20 @@ def run_score(args: argparse.Namespace) -> int:
             "classes": classes,
             "num_resamples": draws,
             "seed": args.seed,
+            "notes": given.notes,
         }
     }
-    print(f"{len(filenames)} clips, {len(classes)} classes, {len(reference.events)} events")
+    print(f"{len(filenames)} clips, {len(classes)} classes, {len(reference)} events")
+    for note in given.notes:
+        print(f"note: {note}")
     all_counts = []
-    estimates: list[Event] = []
-    for role in ("estimates", "compare")[: 2 if args.compare else 1]:
-        path = getattr(args, role)
-        table = tables.read_events(path)
-        scoring.check_events(table.events, filenames, classes, path, table.rows)
+    for role, table in given.systems.items():
         scores, counts = scoring.score_clips(
-            reference.events, table.events, filenames=filenames, classes=classes
+            reference, table.events, filenames=filenames, classes=classes
         )
         all_counts.append(counts)
-        estimates = table.events if role == "estimates" else estimates
         intervals = uncertainty.intervals(counts, num_resamples=draws, seed=args.seed)
+        path = getattr(args, role)
         print(f"\n{path}\n{score_text.format_scores(scores, intervals)}")
         entry = {**scores, "intervals": intervals, "file": path}
         result |= entry if role == "estimates" else {role: entry}
@@ -94,37 +175,30 @@ def run_score(args: argparse.Namespace) -> int:
         print(f"\n{args.compare} minus {args.estimates}")
         print(score_text.format_differences(differences))
     if args.psds:
-        result |= _psds(args, reference.events, estimates, durations, classes)
+        result |= _psds(given)
     if args.json:
         write_json(Path(args.json), result)
     return 0
 
 
-def _psds(
-    args: argparse.Namespace,
-    reference: Sequence["Event"],
-    estimates: Sequence["Event"],
-    durations: dict[str, float],
-    classes: Sequence[str],
-) -> dict[str, Any]:
+def _psds(given: ScoreInputs) -> dict[str, Any]:
     """Prints and returns what `score --psds` adds."""
-    from jfsed_jax.sed import psds, score_files, tables
+    from jfsed_jax.sed import psds
 
+    reference, durations = given.reference.events, given.durations
     result = {
         "intersection_f1": psds.intersection_f1(
-            reference, estimates, durations=durations, classes=classes
+            reference,
+            given.systems["estimates"].events,
+            durations=durations,
+            classes=given.classes,
         )
     }
-    if args.scores:
-        files = score_files.read_score_files(args.scores)
-        result["psds"] = psds.psds_of_scores(files, reference, durations)
-    if args.operating_points:
-        paths = sorted(Path(args.operating_points).glob("*.tsv"))
-        if not paths:
-            raise InputError(f"{args.operating_points} holds no .tsv file; expected event lists")
-        points = [tables.read_events(path, classes=classes).events for path in paths]
+    if given.files:
+        result["psds"] = psds.psds_of_scores(given.files, reference, durations)
+    if given.points:
         result["psds_operating_points"] = psds.psds_of_operating_points(
-            points, reference, durations
+            given.points, reference, durations
         )
     print(f"\n{psds.format_psds(result)}")
     return result
@@ -158,7 +232,7 @@ def define_windows(parser: CommandParser) -> None:
 
 def run_windows(args: argparse.Namespace) -> int:
     """Prints the windows, and how stable they are."""
-    from jfsed_jax.sed import tables, window_rules
+    from jfsed_jax.sed import score_checks, tables, window_rules
 
     events = tables.read_events(args.strong).events
     classes = sorted({event.event_label for event in events})
@@ -170,6 +244,8 @@ def run_windows(args: argparse.Namespace) -> int:
     windows = window_rules.class_windows(durations, **kwargs)
     print(f"Windows in frames of 1/{args.frame_rate:g} s; knee: {args.knee}\n")
     print(window_rules.format_windows(windows))
+    for note in score_checks.unit_notes({args.strong: events}):
+        print(f"note: {note}")
     if args.bootstrap:
         print(f"\n90 % of {args.bootstrap} resamples of the events, clear knee or not\n")
         resampled = {
@@ -183,7 +259,8 @@ def run_windows(args: argparse.Namespace) -> int:
 def define_postprocess(parser: CommandParser) -> None:
     """Adds the flags of `run_postprocess`."""
     parser.require("--scores", "Folder of score files, one per clip.", metavar="DIR")
-    parser.require("--output", "TSV of events to write.", metavar="FILE.tsv")
+    meaning = "TSV of events to write."
+    parser.require("--output", meaning, type=output_file(), metavar="FILE.tsv")
     parser.add(
         "--postprocess",
         "Where the median windows come from; esp and avg need --strong; default: %(default)s.",
@@ -213,7 +290,14 @@ def define_postprocess(parser: CommandParser) -> None:
 
 def run_postprocess(args: argparse.Namespace) -> int:
     """Writes the events of score files."""
-    from jfsed_jax.sed import postprocessing, score_files, scoring, tables, window_rules
+    from jfsed_jax.sed import (
+        postprocessing,
+        score_checks,
+        score_files,
+        scoring,
+        tables,
+        window_rules,
+    )
 
     needs_strong = args.postprocess != "fixed"
     if needs_strong and not args.strong:
@@ -231,6 +315,8 @@ def run_postprocess(args: argparse.Namespace) -> int:
     without = [w.label for w in windows if needs_strong and not w.num_events]
     if without:
         print(f"note: no strong labels of {', '.join(without)}: fixed window")
+    for note in score_checks.unit_notes({args.strong: events}):
+        print(f"note: {note}")
     filenames = [clip + args.extension for clip in files.clips]
     clip = None
     if args.tags:

@@ -111,14 +111,23 @@ def frames_to_events(
 
 def merge_overlaps(events: Iterable[Event]) -> list[Event]:
     """Joins events of one class and file that overlap or touch; sorted by file, onset, class."""
+    merged, _ = join_overlaps(list(events))
+    return merged
+
+
+def join_overlaps(events: Sequence[Event]) -> tuple[list[Event], list[int]]:
+    """`merge_overlaps`, and the positions of the events that were joined to an earlier one."""
     merged: list[Event] = []
+    joined: list[int] = []
     open_event: dict[tuple[str, str], int] = {}
-    for event in sorted(events):
+    for i in sorted(range(len(events)), key=events.__getitem__):
+        event = events[i]
         key = (event.filename, event.event_label)
         last = open_event.get(key)
         if last is not None and event.onset <= merged[last].offset:
             merged[last] = merged[last]._replace(offset=max(merged[last].offset, event.offset))
+            joined.append(i)
         else:
             open_event[key] = len(merged)
             merged.append(event)
-    return merged
+    return merged, sorted(joined)

@@ -7,7 +7,7 @@ Axis letters: `B` clips, `T` frames (segments), `C` event classes.
 """
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from jfsed_jax.sed.postprocessing import Decode
 from jfsed_jax.sed.tables import write_table
 
 EDGE = 1e-3  # seconds; times with three decimals lie up to half of that beside the true ones
+ROUNDING = 1e-6  # how far past 0 and 1 a posterior may lie, as float32 means do
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,27 @@ class ScoreFiles:
 
 
 def clip_name(filename: str) -> str:
-    """What the score file of an audio file is called: its name without the extension."""
-    return filename.rsplit(".", maxsplit=1)[0]
+    """What the score file of an audio file is called: its name without the extension.
+
+    An extension begins with a letter: the digits after the last dot of a clip that is listed as
+    ``Y1_12.000_22.000`` end a number.
+    """
+    stem, _, extension = filename.rpartition(".")
+    named = stem and extension[:1].isalpha() and extension.isalnum()
+    return stem if named else filename
+
+
+def clip_names(filenames: Collection[str]) -> list[str]:
+    """`clip_name` of each; InputError if two files would share a score file."""
+    owners: dict[str, str] = {}
+    for filename in filenames:
+        name = clip_name(filename)
+        if owners.setdefault(name, filename) != filename:
+            raise InputError(
+                f"the clips {owners[name]!r} and {filename!r} would both have the score file "
+                f"{name}.tsv; names must differ in more than the extension"
+            )
+    return [clip_name(filename) for filename in filenames]
 
 
 def read_score_files(directory: str | Path) -> ScoreFiles:
@@ -82,9 +102,12 @@ def write_score_files(
       filenames: B names of audio files.
       frame_rate: frames per second.
       durations: seconds by file name; frames that begin after the end of a clip are left out.
+
+    Raises:
+      InputError: two clips would share a file, or one cannot be written.
     """
     directory = Path(directory)
-    for name, values in zip(filenames, frames, strict=True):
+    for clip, name, values in zip(clip_names(filenames), filenames, frames, strict=True):
         end = (durations or {}).get(name, np.inf)
         edges = np.minimum(np.arange(len(values) + 1) / frame_rate, end)
         # A float32 prints as the shortest decimals that read back as the same float32.
@@ -93,7 +116,7 @@ def write_score_files(
             (onset, offset, *row)
             for onset, offset, row in zip(edges.tolist(), edges[1:].tolist(), scores, strict=False)
         )
-        write_table(directory / f"{clip_name(name)}.tsv", ("onset", "offset", *classes), rows)
+        write_table(directory / f"{clip}.tsv", ("onset", "offset", *classes), rows)
 
 
 def frame_rate_of(files: ScoreFiles) -> float:
@@ -167,8 +190,13 @@ def _read_score_file(path: Path) -> tuple[tuple[str, ...], np.ndarray, np.ndarra
             columns, *rows = [row for row in csv.reader(file, delimiter="\t") if row] or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} is not a score file: {error}") from error
-    named = columns[:2] == ["onset", "offset"] and len(set(columns)) == len(columns) > 2
-    if not named or not rows:
+    repeated = [column for column in columns if columns.count(column) > 1]
+    if repeated:
+        raise InputError(
+            f"{path}: the column {repeated[0]} is there {columns.count(repeated[0])} times; "
+            "expected onset, offset and one per class"
+        )
+    if columns[:2] != ["onset", "offset"] or len(columns) < 3 or not rows:
         raise InputError(
             f"{path}: expected rows and the columns onset, offset and one per class; "
             f"found {len(rows)} rows of {' '.join(columns)[:80]!r}"
@@ -188,7 +216,15 @@ def _read_score_file(path: Path) -> tuple[tuple[str, ...], np.ndarray, np.ndarra
             f"{path}, row {row + 2}: expected a segment that begins where the last one ends; "
             f"found {values[row, 0]:g} to {values[row, 1]:g}"
         )
-    return tuple(columns[2:]), edges, values[:, 2:]
+    scores = values[:, 2:]
+    outside = (scores < -ROUNDING) | (scores > 1 + ROUNDING)
+    if outside.any():
+        row, c = np.argwhere(outside)[0].tolist()
+        raise InputError(
+            f"{path}, row {row + 2}: expected posteriors from 0 to 1; found {scores[row, c]:g} for "
+            f"{columns[2 + c]}; if these are logits, apply the sigmoid first"
+        )
+    return tuple(columns[2:]), edges, scores
 
 
 def _finite(cells: Sequence[str], count: int) -> list[float]:

@@ -31,6 +31,7 @@ from jfsed_jax.sed.events import Event
 EVENT_COLUMNS = ("filename", "onset", "offset", "event_label")
 TAG_COLUMNS = ("filename", "event_labels")
 _NUMBERS = ("onset", "offset", "duration")
+_LATEST = 1e9  # seconds, 31 years; the time of day as seconds since 1970 lies beyond
 _NOTHING = ("", "nan")  # an empty cell, and how pandas prints one
 
 
@@ -152,8 +153,8 @@ def read_events(
 ) -> EventTable:
     """Reads strong labels or predictions (columns `filename onset offset event_label`).
 
-    A row is usable if 0 <= onset < offset, both finite, and its label is among `classes` (any label
-    if None). Ends past the end of a clip are left for the caller, who knows the clip.
+    A row is usable if 0 <= onset < offset <= 1e9 and its label is among `classes` (any label if
+    None). Ends past the end of a clip are left for the caller, who knows the clip.
     """
     table = read_table(path, EVENT_COLUMNS)
     events, rows, problems = [], [], list(table.problems)
@@ -170,6 +171,8 @@ def read_events(
             reason, found = "the onset is negative", onset
         elif start >= stop:
             reason, found = "the onset must lie before the offset", f"{onset} {offset}"
+        elif stop > _LATEST:
+            reason, found = f"expected seconds from the start of the clip, to {_LATEST:g}", offset
         elif not label:
             reason, found = "no event label", label
         elif classes is not None and label not in classes:

@@ -72,21 +72,27 @@ def test_frames_survive_events_exactly(decisions):
     np.testing.assert_array_equal(frames, np.array(decisions))
 
 
+MERGED = [
+    Event("b", 0.0, 1.0, "Cat"),
+    Event("a", 2.0, 3.0, "Cat"),
+    Event("a", 0.0, 2.5, "Cat"),
+    Event("a", 0.5, 0.6, "Cat"),
+    Event("a", 1.0, 2.0, "Dog"),
+    Event("a", 3.0, 4.0, "Cat"),  # touches
+    Event("a", 4.1, 5.0, "Cat"),
+]
+
+
 def test_merge_overlaps():
-    found = events.merge_overlaps(
-        [
-            Event("b", 0.0, 1.0, "Cat"),
-            Event("a", 2.0, 3.0, "Cat"),
-            Event("a", 0.0, 2.5, "Cat"),
-            Event("a", 0.5, 0.6, "Cat"),
-            Event("a", 1.0, 2.0, "Dog"),
-            Event("a", 3.0, 4.0, "Cat"),  # touches
-            Event("a", 4.1, 5.0, "Cat"),
-        ]
-    )
-    assert found == [
+    assert events.merge_overlaps(MERGED) == [
         Event("a", 0.0, 4.0, "Cat"),
         Event("a", 1.0, 2.0, "Dog"),
         Event("a", 4.1, 5.0, "Cat"),
         Event("b", 0.0, 1.0, "Cat"),
     ]
+
+
+def test_the_events_that_were_joined_to_another_are_known():
+    # Not 0, 2, 4 and 6, with which events begin.
+    assert events.join_overlaps(MERGED)[1] == [1, 3, 5]
+    assert events.join_overlaps([MERGED[0], MERGED[0]])[1] == [1]

@@ -2,6 +2,9 @@
 
 import importlib.util
 import json
+import sys
+import types
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +12,18 @@ import pytest
 
 from jfsed_jax.cli import main as cli
 from jfsed_jax.errors import InputError
-from jfsed_jax.sed import psds, score_files, tables
-from jfsed_jax.sed.events import Event
+from jfsed_jax.sed import psds, score_checks, score_files, tables
+from jfsed_jax.sed.events import Event, merge_overlaps
 
-DESED = Path(__file__).parents[3] / "shared/data/reference/desed_validation"
+SHARED = Path(__file__).parents[3] / "shared/data"
+DESED = SHARED / "reference/desed_validation"
 needs_desed = pytest.mark.skipif(not DESED.exists(), reason=f"no reference predictions: {DESED}")
+DCASE_2019 = SHARED / "dcase2019/metadata/validation/validation.tsv"
+needs_both = pytest.mark.skipif(
+    not (DESED.exists() and DCASE_2019.exists()), reason=f"no {DESED} or no {DCASE_2019}"
+)
+# psds_eval 0.5.3; Python shows nobody such a warning of a library.
+OLD_NUMPY = pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning")
 CLASSES = ("Cat", "Dog")
 DURATIONS = {"a.wav": 10.0, "b.wav": 10.0}
 REFERENCE = [
@@ -26,6 +36,12 @@ REFERENCE = [
 @pytest.fixture
 def sed_scores_eval():
     if importlib.util.find_spec("sed_scores_eval") is None:
+        pytest.skip("the extra psds is not installed")
+
+
+@pytest.fixture
+def sed_psds_eval(sed_scores_eval):
+    if importlib.util.find_spec("psds_eval") is None:
         pytest.skip("the extra psds is not installed")
 
 
@@ -61,24 +77,136 @@ def test_psds_of_perfect_and_of_useless_scores(sed_scores_eval, tmp_path):
         psds.psds_of_scores(files, REFERENCE, {**DURATIONS, "c.wav": 10.0})
 
 
-def test_without_the_extra_one_line_says_what_to_install(monkeypatch):
-    import sys
+def test_a_class_without_reference_events_is_not_in_the_mean(sed_scores_eval, tmp_path):
+    estimates = [
+        Event("a.wav", 1.5, 4.0, "Cat"),
+        Event("b.wav", 5.4, 6.4, "Dog"),
+        *(Event("b.wav", start, start + 1.0, "Cow") for start in (0.0, 0.5, 3.0)),
+    ]
+    classes = ("Cat", "Cow", "Dog")
+    result = psds.intersection_f1(REFERENCE, estimates, durations=DURATIONS, classes=classes)
+    assert result["classwise"] == {"Cat": pytest.approx(100), "Cow": None, "Dog": 100}
+    assert result["macro"] == pytest.approx(100)
+    # 2 found of 2, and 2 that are false: of the three cows two are one.
+    assert result["micro"] == pytest.approx(100 * 4 / 6)
+    assert result["notes"] == ["Intersection-F1 is undefined for Cow (no reference)"]
 
+    frames = np.random.default_rng(2).uniform(0.0, 0.8, size=(2, 20, 3)).round(1)
+    frames[0, 2:8, 0] = frames[1, 10:12, 2] = 0.7
+    results = []
+    for columns in ([0, 1, 2], [0, 2]):
+        score_files.write_score_files(
+            tmp_path,
+            frames[:, :, columns],
+            filenames=list(DURATIONS),
+            classes=[classes[c] for c in columns],
+            frame_rate=2.0,
+        )
+        files = score_files.read_score_files(tmp_path)
+        # In an hour, so that a false alarm is 1 of 100 that count.
+        results.append(psds.psds_of_scores(files, REFERENCE, dict.fromkeys(DURATIONS, 1800.0)))
+    for name in psds.SCENARIOS:
+        with_cows, without = results[0][name], results[1][name]
+        assert 0 < with_cows["value"] == without["value"] < 1
+        assert with_cows["classwise"] == {**without["classwise"], "Cow": None}
+        assert with_cows["notes"] == ["PSDS is undefined for Cow (no reference)"]
+        assert without["notes"] == []
+    text = psds.format_psds({"intersection_f1": result, "psds": results[0]})
+    assert text.count("note: PSDS is undefined for Cow") == text.count("note: Intersection") == 1
+
+
+def test_psds_of_one_class(sed_scores_eval, tmp_path):
+    frames = np.full((2, 100, 1), 0.2)
+    frames[0, 10:40] = 0.9
+    score_files.write_score_files(
+        tmp_path, frames, filenames=list(DURATIONS), classes=["Cat"], frame_rate=10.0
+    )
+    files = score_files.read_score_files(tmp_path)
+    result = psds.psds_of_scores(files, REFERENCE[:2], DURATIONS)
+    assert [result[name]["value"] for name in psds.SCENARIOS] == [1.0, 1.0]
+
+
+@OLD_NUMPY
+def test_operating_points_with_overlaps_by_hand(sed_psds_eval):
+    whole = [Event("a.wav", 1.0, 4.0, "Cat"), REFERENCE[2]]
+    halves = [Event("a.wav", 2.2, 4.0, "Cat"), Event("a.wav", 1.0, 2.5, "Cat"), REFERENCE[2]]
+    for points in ([whole], [halves], [halves, whole, [], []]):
+        result = psds.psds_of_operating_points(points, REFERENCE, DURATIONS)
+        assert [result[name]["value"] for name in psds.SCENARIOS] == [1.0, 1.0]
+
+
+@pytest.fixture
+def stub_psds_eval(monkeypatch):
+    """psds_eval's place, with what it is given and what it may warn of."""
+    stub = types.SimpleNamespace(tables=[], warning=None)
+
+    class Evaluator:
+        def __init__(self, *criteria, ground_truth, metadata):
+            stub.tables.append(ground_truth)
+
+        def add_operating_point(self, table):
+            stub.tables.append(table)
+
+        def psds(self, *parameters):
+            warnings.warn(stub.warning, FutureWarning, stacklevel=1)
+            return types.SimpleNamespace(value=0.5)
+
+    stub.PSDSEval = Evaluator
+    monkeypatch.setitem(sys.modules, "psds_eval", stub)
+    return stub
+
+
+def test_one_warning_of_psds_eval_is_kept_from_users_and_no_other(stub_psds_eval):
+    pytest.importorskip("pandas")
+    stub_psds_eval.warning = "DataFrame.fillna with 'method' is deprecated and will raise"
+    psds.psds_of_operating_points([REFERENCE], REFERENCE, DURATIONS)
+    stub_psds_eval.warning = "Something else will raise"
+    with pytest.warns(FutureWarning, match="Something else"):
+        psds.psds_of_operating_points([REFERENCE], REFERENCE, DURATIONS)
+
+
+def test_psds_eval_is_given_no_overlaps_and_no_list_twice(stub_psds_eval):
+    pytest.importorskip("pandas")
+    stub_psds_eval.warning = "DataFrame.fillna with 'method' is deprecated"
+    joined = merge_overlaps(REFERENCE)
+    cows = [*joined, Event("a.wav", 0.0, 1.0, "Cow")]
+    result = psds.psds_of_operating_points([REFERENCE, joined, cows], REFERENCE, DURATIONS)
+    given = [[Event(*row) for row in table.to_numpy()] for table in stub_psds_eval.tables]
+    assert given == [joined, joined, merge_overlaps(cows)] * 2
+    assert result["psds1"]["notes"] == ["PSDS is undefined for Cow (no reference)"]
+
+
+def test_without_the_extra_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "sed_scores_eval", None)
     with pytest.raises(InputError, match="pip install"):
         psds.intersection_f1(REFERENCE, [], durations=DURATIONS, classes=CLASSES)
 
 
-@needs_desed
-def test_published_operating_points(sed_scores_eval, tmp_path):
-    if importlib.util.find_spec("psds_eval") is None:
-        pytest.skip("the extra psds is not installed")
+@needs_both
+def test_what_dcase_2019_overlaps_joins_to_is_what_desed_corrected_it_to():
+    table = tables.read_events(DCASE_2019)
+    corrected = tables.read_events(DESED / "validation.tsv").events
+    assert merge_overlaps(table.events) == sorted(corrected) and len(table.events) == 4236
+    (note,) = score_checks.overlap_notes([("validation.tsv", table)])
+    assert note.startswith(
+        "validation.tsv, row 150 (Y2DF8mtDke8k_460.000_470.000.wav, Dishes): the event overlaps or "
+        "touches another of its class, as 11 more do; PSDS and"
+    )
+    assert (
+        score_checks.overlap_notes([("corrected", tables.EventTable(corrected, [], [], []))]) == []
+    )
+
+
+@needs_both
+@OLD_NUMPY
+def test_published_operating_points(sed_psds_eval, tmp_path, capsys):
+    """With DCASE 2019's own labels; the scores were published with DESED's, without overlaps."""
     out = tmp_path / "scores.json"
     code = cli.main(
         [
             "score",
             "--psds",
-            f"--reference={DESED / 'validation.tsv'}",
+            f"--reference={DCASE_2019}",
             f"--json={out}",
             f"--estimates={DESED / 'student_predictions_0.5.csv'}",
             f"--durations={DESED / 'validation_durations.tsv'}",
@@ -91,6 +219,12 @@ def test_published_operating_points(sed_scores_eval, tmp_path):
     points = result["psds_operating_points"]
     assert round(points["psds1"]["value"], 6) == 0.334469
     assert round(points["psds2"]["value"], 6) == 0.528100  # psds_eval 0.5.3
+    # Of the operating points 27 events begin in the silence that short clips are padded with.
+    late, overlaps = result["info"]["notes"]
+    assert "predictions_th_0.01.tsv, row 75" in late and "as 26 more do" in late
+    assert "validation.tsv, row 150" in overlaps
+    captured = capsys.readouterr()
+    assert "PSDS2  0.528100   from operating points" in captured.out and captured.err == ""
 
 
 @needs_desed

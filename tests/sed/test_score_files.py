@@ -217,3 +217,71 @@ def test_postprocess_command(tmp_path, capsys):
         assert cli.main(arguments) == 2
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("filename", "name"),
+    [
+        ("Y1_12.000_22.000.wav", "Y1_12.000_22.000"),
+        ("Y1_12.000_22.000", "Y1_12.000_22.000"),  # as sed_scores_eval does not: ..._22
+        ("a.mp3", "a"),
+        ("a", "a"),
+        ("v1.b/a", "v1.b/a"),
+        ("take.no 2", "take.no 2"),
+        (".wav", ".wav"),
+    ],
+)
+def test_the_name_of_a_clip(filename, name):
+    assert score_files.clip_name(filename) == name
+
+
+def test_clips_without_an_extension_keep_their_names(tmp_path):
+    names = ["Y1_12.000_22.000", "Y1_12.000_22.500"]
+    score_files.write_score_files(
+        tmp_path, posteriors(), filenames=names, classes=CLASSES, frame_rate=60.0
+    )
+    assert score_files.read_score_files(tmp_path).clips == names
+
+
+def test_one_clip_does_not_overwrite_another(tmp_path):
+    with pytest.raises(InputError, match=r"'b.flac' and 'b.wav' would both .* b.tsv"):
+        score_files.write_score_files(
+            tmp_path, posteriors(), filenames=["b.flac", "b.wav"], classes=CLASSES, frame_rate=60.0
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("row", "found"), [("0.5\t1.01", "1.01 for Dog"), ("-3.2\t0.5", "-3.2 for Cat")]
+)
+@pytest.mark.parametrize("command", ["postprocess", "score"])
+def test_logits_are_no_posteriors(tmp_path, command, row, found, capsys):
+    scores, events = tmp_path / "scores", tmp_path / "events.tsv"
+    scores.mkdir()
+    (scores / "a.tsv").write_text(HEADER + f"0\t1\t0\t1\n1\t2\t{row}\n")
+    tables.write_events(events, [Event("a.wav", 0.0, 1.0, "Cat")])
+    durations = tmp_path / "d.tsv"
+    tables.write_table(durations, ["filename", "duration"], [["a.wav", 2]])
+    flags = {
+        "postprocess": ["--postprocess=fixed", f"--output={events}"],
+        "score": [
+            f"--reference={events}",
+            f"--estimates={events}",
+            "--psds",
+            f"--durations={durations}",
+        ],
+    }
+    assert cli.main([command, f"--scores={scores}", *flags[command]]) == 2
+    error = capsys.readouterr().err
+    assert f"a.tsv, row 3: expected posteriors from 0 to 1; found {found}; if these are" in error
+
+
+def test_the_last_bits_of_a_mean_are_no_logits(tmp_path):
+    (tmp_path / "a.tsv").write_text(HEADER + "0\t1\t1.0000002\t-1e-7\n")
+    assert score_files.read_score_files(tmp_path).scores[0].tolist() == [[1.0000002, -1e-7]]
+
+
+def test_a_class_that_has_two_columns_is_named(tmp_path):
+    (tmp_path / "a.tsv").write_text("onset\toffset\tCat\tDog\tCat\n0\t1\t0.5\t0.5\t0.5\n")
+    with pytest.raises(InputError, match="a.tsv: the column Cat is there 2 times"):
+        score_files.read_score_files(tmp_path)

@@ -68,6 +68,7 @@ def test_flaws_with_one_reading_keep_the_row(tmp_path, content, reason):
         ("a.wav\t0,5\t1\tDog", "in seconds", "0,5 1"),
         ("a.wav\t0\tinf\tDog", "in seconds", "0 inf"),
         ("a.wav\t0\t\tDog", "in seconds", "0 "),
+        ("a.wav\t1.7e9\t1.8e9\tDog", "seconds from the start of the clip", "1.8e9"),
         ("a.wav\t0\t1\t", "no event label", ""),
         ("a.wav\t0\t1\tDogs", "not one of Dog, Cat", "Dogs"),
         ("\t0\t1\tDog", "no file name", "\t0\t1\tDog"),
