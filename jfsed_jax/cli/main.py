@@ -191,6 +191,7 @@ def _run(argv: list[str]) -> int:
         raise InputError(f"no command; there are: {', '.join(COMMANDS)}")
     overrides = args.parser.check(args, rest)
     process.log_to_stderr()
+    process.say_errors_once()
     process.import_from_here()
     if args.parser.config:
         from jfsed_jax.cli.config_file import change_config

@@ -39,6 +39,30 @@ def _is_wanted(record: standard_logging.LogRecord) -> bool:
     return record.levelno > standard_logging.INFO and not raised
 
 
+def say_errors_once() -> None:
+    """No traceback of what is raised where the command waits for it, and comes as one line there.
+
+    Of a save that fails, as on a full disk, these are thousands of lines.
+    """
+    hooks = (threading, "excepthook", _thread_failed), (sys, "unraisablehook", _unraisable)
+    for module, name, hook in hooks:
+        before = getattr(module, name)
+        if getattr(before, "func", None) is not hook:  # once, however often it is called
+            setattr(module, name, partial(hook, before))
+
+
+def _thread_failed(before: Callable[[Any], object], failed: Any) -> None:
+    """All but an error that its thread keeps for others, as TensorBoard's does."""
+    if failed.exc_value is None or getattr(failed.thread, "exception", 0) is not failed.exc_value:
+        before(failed)
+
+
+def _unraisable(before: Callable[[Any], object], failed: Any) -> None:
+    """All but what tensorstore says, array by array, after one of them has failed."""
+    if failed.exc_type is not RuntimeError or str(failed.exc_value) != "Event loop is closed":
+        before(failed)
+
+
 def import_from_here() -> None:
     """Lets a config name ``package.module:name`` of the folder that the command is run in."""
     if not {"", os.getcwd()} & set(sys.path):  # as `python -m` has it already
@@ -72,22 +96,7 @@ def start_jax(cpu_devices: int | None = None) -> None:
 def start_training(cpu_devices: int) -> None:
     """`start_jax`, with memory as training needs it."""
     _keep_freed_memory()
-    threading.excepthook = partial(_thread_failed, threading.excepthook)
-    sys.excepthook = partial(_uncaught, sys.excepthook)
     start_jax(cpu_devices)
-
-
-def _thread_failed(before: Callable[[Any], object], failed: threading.ExceptHookArgs) -> None:
-    """Leaves out the traceback of an error that its thread keeps for others, as TensorBoard's."""
-    error = failed.exc_value
-    if error is None or getattr(failed.thread, "exception", None) is not error:
-        before(failed)
-
-
-def _uncaught(before: Callable[..., object], kind: type, error: BaseException, trace: Any) -> None:
-    """Leaves out what tensorstore prints, write by write, when another of a save's has failed."""
-    if kind is not RuntimeError or str(error) != "Event loop is closed":
-        before(kind, error, trace)
 
 
 def start_jax_as_trained(workdir: str) -> None:

@@ -10,8 +10,9 @@ Training restores the whole state (`restore_state`); everyone else reads the var
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,12 @@ import jax
 import orbax.checkpoint as ocp
 from absl import logging
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
-from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+from orbax.checkpoint.checkpoint_managers import PolicyCheckpointInfo, PreservationContext
 
 from jfsed_jax.errors import InputError
 from jfsed_jax.method.optimisers import averaged
 from jfsed_jax.method.state import Variables, model_variables
-from jfsed_jax.runs.meta import NEEDED, check_meta, is_number, sealed, unsealed
+from jfsed_jax.runs.meta import check_checkpoint_meta, is_number, sealed, unsealed
 from jfsed_jax.runs.workdir import NotWritten, Workdir, read_json
 
 SELECTION = "selection"
@@ -44,32 +45,48 @@ class DamagedCheckpoint(InputError):
         self.reason, self.hint = reason, hint
 
 
-class _Manager(ocp.CheckpointManager):
-    """Orbax's, which a damaged file of metrics keeps from nothing."""
+def selection_of(directory: Path, step: int) -> float:
+    """How good a checkpoint is: as it is sealed, or as older versions alone had it.
 
-    def metrics(self, step: int) -> dict[str, float]:
-        """The selection of a checkpoint: as sealed, or as older versions alone had it."""
-        folder = Path(self.directory, str(step))
-        for path in (folder / "meta" / "metadata", folder / "metrics" / "metrics"):
-            try:
-                found = unsealed(path, read_json(path) or {}).get(SELECTION)
-            except InputError:
-                continue
-            if is_number(found):
-                return {SELECTION: found}
-        logging.warning(
-            "how good the checkpoint %s is cannot be read: it is taken for one that was not "
-            "evaluated",
-            folder,
-        )
-        return {SELECTION: _UNKNOWN}
+    Where neither can be read, a warning says so, and it is as if it had not been evaluated.
+    """
+    for name in ("meta/metadata", "metrics/metrics"):
+        path = directory / str(step) / name
+        try:
+            found = unsealed(path, read_json(path) or {}).get(SELECTION)
+        except InputError:
+            continue
+        if is_number(found):
+            return found
+    logging.warning(
+        "how good the checkpoint %s is cannot be read: it is taken for one that was not evaluated",
+        directory / str(step),
+    )
+    return _UNKNOWN
+
+
+@dataclass(frozen=True)
+class _LatestAndBest:
+    """What orbax keeps: the latest two, so that a damaged one has one before it, and the best."""
+
+    directory: Path
+
+    def should_preserve(
+        self, checkpoints: Sequence[PolicyCheckpointInfo], *, context: PreservationContext
+    ) -> list[bool]:
+        """Whether to keep each of the `checkpoints`, which are in the order of their steps."""
+        selections = [
+            info.metrics[SELECTION] if info.metrics else selection_of(self.directory, info.step)
+            for info in checkpoints
+        ]
+        last = len(checkpoints) - 1
+        best = max(range(len(checkpoints)), key=lambda i: (selections[i], i), default=last)
+        return [i in (best, last - 1, last) for i in range(len(checkpoints))]
 
 
 @contextmanager
 def open_manager(workdir: Workdir, *, training: bool = False) -> Iterator[ocp.CheckpointManager]:
-    """Keeps the latest two checkpoints and the one with the best ``selection`` metric.
-
-    At the end the last save is waited for.
+    """The checkpoints of a run; a save keeps the latest two and the best. At the end it is awaited.
 
     Args:
       workdir: of the run.
@@ -78,18 +95,14 @@ def open_manager(workdir: Workdir, *, training: bool = False) -> Iterator[ocp.Ch
     Raises:
       NotWritten: a save has failed.
     """
-
-    def selection(metrics) -> float:
-        return metrics[SELECTION]
-
-    best = BestN(get_metric_fn=selection, n=1, keep_checkpoints_without_metrics=False)
+    directory = workdir.checkpoints.absolute()
     options = ocp.CheckpointManagerOptions(
-        # Two, so that a damaged one has another before it even where the latest is the best.
-        preservation_policy=AnyPreservationPolicy([LatestN(2), best]),
-        best_fn=selection,  # without it orbax does not write the metrics
+        preservation_policy=_LatestAndBest(directory),
+        best_fn=lambda metrics: metrics[SELECTION],  # without it orbax does not write the metrics
         cleanup_tmp_directories=training,
+        lightweight_initialize=True,  # else one damaged file keeps all from being opened
     )
-    manager = _Manager(workdir.checkpoints.absolute(), options=options)
+    manager = ocp.CheckpointManager(directory, options=options)
     try:
         yield manager
     except BaseException as first:
@@ -161,8 +174,10 @@ def choose_step(manager: ocp.CheckpointManager, which: str) -> int:
         raise InputError(
             f"{manager.directory} holds no checkpoint: train first (jfsed-jax train --workdir ...)"
         )
-    best = manager.best_step()
-    return latest if which == "latest" or best is None else best
+    if which == "latest":
+        return latest
+    directory = Path(manager.directory)
+    return max(manager.all_steps(), key=lambda step: (selection_of(directory, step), step))
 
 
 @contextmanager
@@ -202,9 +217,7 @@ def read_meta(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
         saved = manager.restore(step, args=items).meta
     try:
         meta = unsealed(where, saved)
-        if absent := [name for name in NEEDED if name not in meta]:
-            raise InputError(f"{where} lacks {', '.join(absent)}")
-        check_meta(where, meta)
+        check_checkpoint_meta(where, meta)
     except InputError as error:
         raise DamagedCheckpoint(str(error), _instead(manager, step)) from None
     meta.pop(SELECTION, None)

@@ -15,8 +15,9 @@ from typing import Any, NoReturn, TypeGuard
 
 from jfsed_jax.errors import InputError
 
-# Of a checkpoint: what a detector cannot do without.
-NEEDED = ("config", "classes", "front_end", "frame_rate", "feature_shares")
+# Of a checkpoint: what a detector cannot do without; one may be None.
+_NEEDED = ("config", "classes", "front_end", "frame_rate", "feature_shares")
+_OPTIONAL = "feature_shares"
 
 _SEAL = "sha256"
 _LONGEST_WINDOW = 3600.0  # seconds; far above any that a rule gives, far below what fills a memory
@@ -51,38 +52,44 @@ def check_meta(where: Path, meta: Mapping[str, Any]) -> None:
     Raises:
       InputError: it names the value.
     """
-
-    def refuse(name: str, expected: str, found: Any) -> NoReturn:
-        raise InputError(f"{where}: expected {name!r} to be {expected}, found {found!s:.60}")
-
-    def positive(name: str, value: Any) -> None:
-        if value is not None and not (is_number(value) and value > 0):
-            refuse(name, "a positive number", repr(value))
-
     classes = meta.get("classes", [])
     if not isinstance(classes, list) or not all(isinstance(label, str) for label in classes):
-        refuse("classes", "a list of labels", classes)
-    pages = {name: meta.get(name, {}) for name in ("front_end", "windows", "durations")}
-    for name, page in {**pages, "config": meta.get("config", {})}.items():
-        if not isinstance(page, dict):
-            refuse(name, "an object", page)
+        _refuse(where, "classes", "a list of labels", classes)
+    for name in ("front_end", "config", "windows", "durations"):
+        if not isinstance(page := meta.get(name, {}), dict):
+            _refuse(where, name, "an object", page)
+    numbers = {name: meta.get(name) for name in ("frame_rate", "steps_per_epoch")}
     for name in ("clip_seconds", "sample_rate", "hop_length"):
-        positive(name, pages["front_end"].get(name))
-    for name in ("frame_rate", "steps_per_epoch"):
-        positive(name, meta.get(name))
-    longest = _LONGEST_WINDOW * (meta.get("frame_rate") or math.inf)
-    for rule, windows in pages["windows"].items():
-        if not _are_numbers(windows, 1, longest, len(classes)) or not all(
-            isinstance(window, int) for window in windows
-        ):
-            refuse(f"windows.{rule}", "frames of each class, an hour at most", windows)
-    for label, lengths in pages["durations"].items():
-        if label not in classes or not _are_numbers(lengths, 0, math.inf):
-            refuse(f"durations.{label}", "seconds of a class", lengths)
-    if (shares := meta.get("feature_shares")) is not None and not _are_numbers(
-        shares, 0, math.inf, len(classes)
-    ):
-        refuse("feature_shares", "a share of each class", shares)
+        numbers[name] = meta.get("front_end", {}).get(name)
+    for name, value in numbers.items():
+        if value is not None and not (is_number(value) and value > 0):
+            _refuse(where, name, "a positive number", repr(value))
+
+
+def check_checkpoint_meta(where: Path, meta: Mapping[str, Any]) -> None:
+    """`check_meta` of a checkpoint, from which events are made: and each class has its own.
+
+    Raises:
+      InputError: it names the value.
+    """
+    given = {name for name, value in meta.items() if value is not None or name == _OPTIONAL}
+    if absent := [name for name in _NEEDED if name not in given]:
+        raise InputError(f"{where} lacks {', '.join(absent)}")
+    check_meta(where, meta)
+    count, longest = len(meta["classes"]), _LONGEST_WINDOW * meta["frame_rate"]
+    for rule, windows in meta.get("windows", {}).items():
+        if not _are_numbers(windows, 1, longest, count) or any(int(w) != w for w in windows):
+            _refuse(where, f"windows.{rule}", "frames of each class, an hour at most", windows)
+    for label, lengths in meta.get("durations", {}).items():
+        if label not in meta["classes"] or not _are_numbers(lengths, 0, math.inf):
+            _refuse(where, f"durations.{label}", "seconds of a class", lengths)
+    shares = meta["feature_shares"]
+    if shares is not None and not _are_numbers(shares, 0, math.inf, count):
+        _refuse(where, "feature_shares", "a share of each class", shares)
+
+
+def _refuse(where: Path, name: str, expected: str, found: Any) -> NoReturn:
+    raise InputError(f"{where}: expected {name!r} to be {expected}, found {found!s:.60}")
 
 
 def _are_numbers(values: Any, low: float, high: float, count: int | None = None) -> bool:

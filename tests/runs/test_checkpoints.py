@@ -17,6 +17,9 @@ from jfsed_jax.method.state import TrainState
 from jfsed_jax.runs import checkpoints
 from jfsed_jax.runs.workdir import Workdir
 
+# Arrays that are read beside one that fails end without the event loop that they were begun in.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 META = {
     "config": {},
     "classes": ["a"],

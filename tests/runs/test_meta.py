@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jfsed_jax.errors import InputError
-from jfsed_jax.runs.meta import check_meta, is_number, sealed, unsealed
+from jfsed_jax.runs.meta import check_checkpoint_meta, check_meta, is_number, sealed, unsealed
 
 WHERE = Path("run/checkpoints/9/meta")
 META = {
@@ -51,7 +51,7 @@ def test_a_seal_survives_json_and_nothing_else_does():
         ("classes", "Cat"),
         ("classes", ["Cat", 2]),
         ("config", [1]),
-        ("front_end", None),
+        ("front_end", 3),
         ("front_end", {"hop_length": 0}),
         ("windows", {"esp": [9, 10**9]}),
         ("windows", {"esp": [9, 0]}),
@@ -71,14 +71,19 @@ def test_what_no_training_writes_is_refused_by_name(name, value):
     with pytest.raises(
         InputError, match=f"points/9/meta: expected '({name}|hop_length)"
     ) as refused:
-        check_meta(WHERE, {**META, name: value})
+        check_checkpoint_meta(WHERE, {**META, name: value})
     assert "\n" not in str(refused.value)
 
 
-def test_what_is_absent_or_none_is_nothing_wrong():
-    """As of a page without meta.json, or a model without shares."""
+def test_what_is_absent_is_missed_where_events_are_made_of_it():
+    """A page has what there is; a model may have no shares."""
     check_meta(WHERE, {})
-    check_meta(WHERE, {**META, "feature_shares": None})
+    check_checkpoint_meta(WHERE, {**META, "feature_shares": None})
+    with pytest.raises(InputError, match="meta lacks config, feature_shares"):
+        without = {name: META[name] for name in META.keys() - {"config", "feature_shares"}}
+        check_checkpoint_meta(WHERE, without)
+    with pytest.raises(InputError, match="meta lacks frame_rate"):
+        check_checkpoint_meta(WHERE, {**META, "frame_rate": None})
 
 
 def test_numbers_are_finite_and_no_bools():
