@@ -21,7 +21,6 @@ def get_config(size: str = "paper"):
     config.front_end.log_offset = 2**-52  # [GL] numpy.spacing(1)
     config.teacher_log_noise = 0.15  # [GL]
     config.guided.clips = "unlabelled"  # [GL]
-    config.evaluation.tags = "student"  # as released, at every size
     config.guided.disentangled_from = "labelled"  # [GL] synthetic clips too
     for model in (config.teacher, config.student):
         model.architecture = "GuidedCNN"

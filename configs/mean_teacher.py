@@ -40,7 +40,6 @@ def get_config(size: str = "paper"):
     config.postprocess.rule = "fixed"
     config.postprocess.gate = False  # [MT] events are those of the frames alone
     config.postprocess.medians = 1  # [MT] of the decisions; that of the posteriors is the same
-    config.evaluation.tags = "student"  # as released, at every size
     if config.size == "paper":
         config.batch = dict(weak=6, unlabelled=12, strong=6)
         config.epoch = "shortest"  # [MT] 210 steps, the held-in weak clips at 6 a batch

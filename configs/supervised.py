@@ -14,7 +14,6 @@ def get_config(size: str = "paper"):
     config.system = "supervised"
     config.scheme = "supervised"
     del config.teacher
-    config.evaluation.tags = "student"
     # [ours] As many steps as the other systems take on the same folder: an epoch still counts its
     # unlabelled clips, so many to a step as the others have in a batch. The labelled part of a
     # batch keeps its size; at the paper's that is 13 clips, which one device takes.
