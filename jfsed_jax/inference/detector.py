@@ -22,6 +22,7 @@ from jfsed_jax.inference.prediction import (
     clip_posteriors,
     make_posteriors,
 )
+from jfsed_jax.method.models import time_stride
 from jfsed_jax.method.state import Variables
 from jfsed_jax.method.system import Models, models_from_config
 from jfsed_jax.runs import checkpoints
@@ -200,6 +201,12 @@ def load(
     )
     front_end = FrontEnd(**meta["front_end"])
     _check_variables(models, variables, (front_end.num_frames, front_end.n_mels), files)
+    stride = time_stride(models.student, front_end.num_frames, front_end.n_mels)
+    if not np.isclose(meta["frame_rate"], front_end.frame_rate / stride):
+        raise InputError(
+            f"the checkpoint of step {step} in {files.checkpoints} has frame_rate "
+            f"{meta['frame_rate']}, its student {front_end.frame_rate / stride:g}: it is damaged"
+        )
     model = model or config.evaluation.model
     if tags and model != "student":
         raise InputError(

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeGuard
 
+from jfsed_jax.audio.front_end import FrontEnd
 from jfsed_jax.errors import InputError
 
 # Of a checkpoint: what a detector cannot do without; one may be None.
@@ -76,6 +77,10 @@ def check_checkpoint_meta(where: Path, meta: Mapping[str, Any]) -> None:
     if absent := [name for name in _NEEDED if name not in given]:
         raise InputError(f"{where} lacks {', '.join(absent)}")
     check_meta(where, meta)
+    try:
+        FrontEnd(**meta["front_end"])
+    except (TypeError, InputError) as error:
+        raise InputError(f"{where}: 'front_end' cannot be used: {error}") from error
     count, longest = len(meta["classes"]), _LONGEST_WINDOW * meta["frame_rate"]
     for rule, windows in meta.get("windows", {}).items():
         if not _are_numbers(windows, 1, longest, count) or any(int(w) != w for w in windows):

@@ -84,7 +84,7 @@ def test_the_time_stride_is_front_end_frames_to_a_posterior(tmp_path, stride):
 SHARES = [0.25, 1.0]
 
 
-def save_run(path, **changes):
+def save_run(path, *, frame_rate=None, **changes):
     """A run of Guided Learning with two seeds: parameters are 1 and 2, their averages 3 and 4."""
     config = load_config("guided_learning:tiny")
     config.front_end.clip_seconds = 2.0  # 100 frames, the least that the teacher pools
@@ -120,7 +120,7 @@ def save_run(path, **changes):
         "config": json.loads(config.to_json()),
         "classes": list(CLASSES),
         "front_end": asdict(front),
-        "frame_rate": front.frame_rate,
+        "frame_rate": frame_rate or front.frame_rate,
         "feature_shares": SHARES,
     }
     with checkpoints.open_manager(Workdir(path)) as manager:
@@ -151,6 +151,13 @@ def test_restored_are_the_averages_of_the_seed_where_the_config_says_so(run, see
             np.testing.assert_array_equal(leaf, 3 + seed)
         for leaf in jax.tree.leaves(variables[name]["batch_stats"]):
             np.testing.assert_array_equal(leaf, 5 + seed)
+
+
+def test_a_frame_rate_of_another_model_is_refused(tmp_path):
+    """Every event would be at another time."""
+    save_run(tmp_path, frame_rate=20.0)
+    with pytest.raises(InputError, match="step 3 in .* has frame_rate 20.0, its student 50"):
+        load(tmp_path)
 
 
 def test_restored_are_the_parameters_themselves_where_the_config_says_so(tmp_path):

@@ -3,12 +3,14 @@
 import json
 import shutil
 from contextlib import contextmanager
+from dataclasses import asdict
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from defaults import front_end
 
 from jfsed_jax.errors import InputError
 from jfsed_jax.method.optimisers import parameter_ema
@@ -23,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 META = {
     "config": {},
     "classes": ["a"],
-    "front_end": {},
+    "front_end": asdict(front_end()),
     "frame_rate": 60.0,
     "feature_shares": None,
 }
@@ -118,7 +120,7 @@ def test_a_damaged_checkpoint_is_named_and_what_there_is_instead(tmp_path):
         ('"sha256"', '"sha"', None),  # as of a version that sealed nothing
         ('"frame_rate": 60.0', '"frame_rate": -60.0', "frame_rate' to be a positive number"),
         ('"classes"', '"klasses"', "lacks classes"),
-        ('"front_end": {}', '"front_end": 3', "'front_end' to be an object, found 3"),
+        ('"classes": ["a"]', '"classes": 3', "'classes' to be a list of labels, found 3"),
     ],
 )
 def test_metadata_is_what_was_saved_or_at_least_possible(tmp_path, old, new, message):
