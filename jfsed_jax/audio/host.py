@@ -3,6 +3,8 @@
 Axis letters: ``N`` samples, ``T`` frames, ``F`` mel bands.
 """
 
+from functools import lru_cache
+
 import numpy as np
 
 from jfsed_jax.audio.front_end import FrontEnd, mel_basis
@@ -35,5 +37,17 @@ def log_mel(waveform: np.ndarray, front_end: FrontEnd) -> np.ndarray:
         pad_mode="constant",
     )
     num_frames = -(-len(waveform) // front_end.hop_length)
-    mel = np.abs(spectrum[:, :num_frames]).T @ mel_basis(front_end)
+    mel = np.abs(spectrum[:, :num_frames]).T @ _sparse_basis(front_end)
     return np.log(mel + np.float32(front_end.log_offset))
+
+
+@lru_cache(maxsize=8)
+def _sparse_basis(front_end: FrontEnd):
+    """`mel_basis` without its zeros.
+
+    A product of dense matrices rounds by the number of threads that share it, and a feature would
+    depend on the process that made it.
+    """
+    from scipy import sparse
+
+    return sparse.csc_array(mel_basis(front_end))

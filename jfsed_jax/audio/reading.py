@@ -5,6 +5,7 @@ Axis letters: ``N`` samples.
 
 import math
 import os
+import stat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,10 +40,12 @@ def read_audio(
     """Decodes wav, flac, ogg and whatever else libsndfile reads; of a long file the beginning.
 
     Raises:
-      InputError: it is missing, not audio, cut short, empty, under 0.1 s, or has NaN or infinity.
+      InputError: it is missing, no file, not audio, cut short, empty, under 0.1 s, or has NaN or
+        infinity.
     """
     import soundfile
 
+    check_file(path)
     try:
         # As bytes, for a file name need not be text.
         with soundfile.SoundFile(os.fsencode(path)) as file:
@@ -75,6 +78,27 @@ def read_audio(
 
         waveform = librosa.resample(waveform, orig_sr=rate, target_sr=sample_rate)
     return Recording(np.ascontiguousarray(waveform), length / rate, rate, channels, encoding)
+
+
+def check_file(path: str | Path) -> None:
+    """Refuses what would wait for a writer, or never end, when it is read: no file but a FIFO."""
+    try:
+        kind = special_file(os.stat(path).st_mode)
+    except OSError:
+        return  # whoever opens it says why it cannot be
+    if kind:
+        raise InputError(f"{path}: {kind}, not a file; write what it gives to a file first")
+
+
+def special_file(mode: int) -> str | None:
+    """What a path of this `os.stat` mode is, if neither a file nor a folder."""
+    kinds = {
+        stat.S_ISFIFO: "a FIFO (a named pipe)",
+        stat.S_ISSOCK: "a socket",
+        stat.S_ISCHR: "a device",
+        stat.S_ISBLK: "a device",
+    }
+    return next((name for is_kind, name in kinds.items() if is_kind(mode)), None)
 
 
 def load_audio(path: str | Path, sample_rate: int) -> np.ndarray:

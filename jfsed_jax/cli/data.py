@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from jfsed_jax.cli.arguments import CommandParser, number
+from jfsed_jax.cli.arguments import CommandParser, number, output_file, output_folder
 
 if TYPE_CHECKING:
     from jfsed_jax.datasets import Prepared
@@ -11,6 +11,12 @@ if TYPE_CHECKING:
 
 def define_prepare(parser: CommandParser) -> None:
     """Adds the flags of `run_prepare`."""
+    _define_data(parser)
+    meaning = "Read all features that are there, and make anew what is damaged."
+    parser.switch("verify", meaning)
+
+
+def _define_data(parser: CommandParser) -> None:
     parser.require("--data", "Data folder: audio/ and metadata/.", metavar="DIR")
     meaning = "Where to keep the features; by default in your cache folder."
     parser.add("--features", meaning, metavar="DIR")
@@ -23,15 +29,15 @@ def run_prepare(args: argparse.Namespace) -> int:
     """Extracts the features and prints what the folder holds."""
     from jfsed_jax.datasets.preparation import format_summary
 
-    print(format_summary(_prepared(args)))
+    print(format_summary(_prepared(args, verify=args.verify)))
     return 0
 
 
 def define_inspect(parser: CommandParser) -> None:
     """Adds the flags of `run_inspect`."""
-    define_prepare(parser)
+    _define_data(parser)
     meaning = "The page to write; by default inspect.html beside the features."
-    parser.add("--output", meaning, metavar="FILE.html")
+    parser.add("--output", meaning, type=output_file(), metavar="FILE.html")
 
 
 def run_inspect(args: argparse.Namespace) -> int:
@@ -48,7 +54,8 @@ def define_openmix(parser: CommandParser) -> None:
     parser.require("--esc10", meaning, metavar="DIR")
     meaning = "Clone of github.com/Jakobovski/free-spoken-digit-dataset."
     parser.require("--fsdd", meaning, metavar="DIR")
-    parser.require("--out", "Where to make the data folder.", metavar="DIR")
+    meaning = "Where to make the data folder."
+    parser.require("--out", meaning, type=output_folder(), metavar="DIR")
     meaning = "Mix another set, of the training recordings alone, to make choices on."
     parser.switch("rehearsal", meaning)
     meaning = "Processes that mix; by default one per core."
@@ -63,7 +70,7 @@ def run_openmix(args: argparse.Namespace) -> int:
     return 0
 
 
-def _prepared(args: argparse.Namespace) -> "Prepared":
+def _prepared(args: argparse.Namespace, *, verify: bool = False) -> "Prepared":
     from jfsed_jax.audio.front_end import FrontEnd
     from jfsed_jax.configs import base
     from jfsed_jax.datasets import prepare
@@ -74,4 +81,5 @@ def _prepared(args: argparse.Namespace) -> "Prepared":
         features_dir=args.features,
         strict=args.strict,
         workers=args.workers,
+        verify=verify,
     )

@@ -14,7 +14,9 @@ import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from jfsed_jax.audio.front_end import FrontEnd
-from jfsed_jax.datasets.store import AudioInfo
+from jfsed_jax.datasets.extraction import AudioInfo
+from jfsed_jax.datasets.features_folder import PREPARED, Reader
+from jfsed_jax.datasets.shards import damage
 from jfsed_jax.errors import InputError
 from jfsed_jax.sed.events import Event
 
@@ -66,6 +68,7 @@ class ClipSet:
         reference: Sequence[Event],
         classes: Sequence[str],
         front_end: FrontEnd,
+        reader: Reader | None = None,
     ):
         self.clips = list(clips)
         self.events = list(events)
@@ -75,15 +78,26 @@ class ClipSet:
         self._shape = (front_end.num_frames, front_end.n_mels)
         self._index = {label: i for i, label in enumerate(classes)}
         self._events = _by_clip(events)
+        self._shards = list(shards)
+        self._reader = reader  # held while these clips may be read
         # It refuses an empty list; a split without clips has no shards.
-        self._source: Any = ArrayRecordDataSource(list(map(str, shards))) if shards else None
+        self._source: Any = None
+        if shards:
+            try:
+                self._source = ArrayRecordDataSource(list(map(str, shards)))
+            except RuntimeError as error:
+                raise damage(self._shards, None, error) from error
 
     def __len__(self) -> int:
         return len(self.clips)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         clip = self.clips[int(index)]
-        mel = np.frombuffer(self._source[clip.record], np.float16).reshape(self._shape)
+        try:
+            record = self._source[clip.record]
+        except RuntimeError as error:
+            raise damage(self._shards, clip.record, error) from error
+        mel = np.frombuffer(record, np.float16).reshape(self._shape)
         return make_item(clip, self._events.get(clip.filename, ()), mel, self._index)
 
     def digest(self) -> str:
@@ -159,38 +173,54 @@ class Prepared(NamedTuple):
 
 
 def load(directory: str | Path) -> Prepared:
-    """Opens a features folder that `prepare` has finished; needs neither audio nor metadata."""
+    """Opens a features folder that `prepare` has finished; needs neither audio nor metadata.
+
+    Raises:
+      InputError: it has not, or what it left is damaged.
+    """
     directory = Path(directory)
-    path = directory / "prepared.json"
+    reader = Reader(directory)  # first: what is named from here on stays
+    path = directory / PREPARED
     try:
         saved = json.loads(path.read_bytes())
+        front_end = FrontEnd(**saved["front_end"])
+        splits = {
+            name: _clip_set(directory, reader, split, saved["classes"], front_end)
+            for name, split in saved["splits"].items()
+        }
+        return Prepared(
+            directory=directory,
+            data=saved["data"],
+            classes=tuple(saved["classes"]),
+            front_end=front_end,
+            splits=splits,
+            summary=saved["summary"],
+            conventions=saved["conventions"],
+        )
     except FileNotFoundError:
         raise InputError(f"{directory} holds no prepared features; run jfsed-jax prepare") from None
-    front_end = FrontEnd(**saved["front_end"])
-    splits = {}
-    for name, split in saved["splits"].items():
-        shards = [directory / shard for shard in split["shards"]]
-        for shard in shards:
-            if not shard.exists():
-                raise InputError(f"{shard} is missing; run jfsed-jax prepare again")
-        splits[name] = ClipSet(
-            shards,
-            [
-                # A folder of version 0.2 names no origins.
-                Clip(filename, record, AudioInfo(*info), tuple(labels), *map(tuple, origins))
-                for filename, record, info, labels, *origins in split["clips"]
-            ],
-            events=[Event(*event) for event in split["events"]],
-            reference=[Event(*event) for event in split["reference"]],
-            classes=saved["classes"],
-            front_end=front_end,
-        )
-    return Prepared(
-        directory=directory,
-        data=saved["data"],
-        classes=tuple(saved["classes"]),
+    except InputError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(
+            f"{path} is damaged ({error}); run jfsed-jax prepare, which writes it anew"
+        ) from error
+
+
+def _clip_set(
+    directory: Path, reader: Reader, split: dict, classes: Sequence[str], front_end: FrontEnd
+) -> ClipSet:
+    """A split as ``prepared.json`` has it."""
+    return ClipSet(
+        [directory / shard for shard in split["shards"]],
+        [
+            # A folder of version 0.2 names no origins.
+            Clip(filename, record, AudioInfo(*info), tuple(labels), *map(tuple, origins))
+            for filename, record, info, labels, *origins in split["clips"]
+        ],
+        events=[Event(*event) for event in split["events"]],
+        reference=[Event(*event) for event in split["reference"]],
+        classes=classes,
         front_end=front_end,
-        splits=splits,
-        summary=saved["summary"],
-        conventions=saved["conventions"],
+        reader=reader,
     )

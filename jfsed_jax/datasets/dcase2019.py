@@ -29,8 +29,9 @@ from jfsed_jax.audio.front_end import FrontEnd
 from jfsed_jax.configs import base, guided_learning, mean_teacher
 from jfsed_jax.datasets import folder, preparation
 from jfsed_jax.datasets.clips import Clip, make_item
+from jfsed_jax.datasets.extraction import AudioInfo, extract_clip
 from jfsed_jax.datasets.listing import ListedSplit
-from jfsed_jax.datasets.store import AudioInfo, Extracted, extract_clip
+from jfsed_jax.datasets.store import Extracted
 from jfsed_jax.errors import InputError
 from jfsed_jax.sed.events import DCASE2019_CLASSES, Event
 

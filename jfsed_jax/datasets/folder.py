@@ -6,13 +6,17 @@ never stop a run unless the set-up itself is wrong: each is a `Problem`, and not
 """
 
 import contextlib
+import errno
 import filecmp
 import os
 import re
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from jfsed_jax.audio.reading import check_file, special_file
+from jfsed_jax.datasets.extraction import AudioFile
 from jfsed_jax.datasets.listing import (
     ListedClip,
     ListedSplit,
@@ -20,7 +24,6 @@ from jfsed_jax.datasets.listing import (
     class_list,
     read_labels,
 )
-from jfsed_jax.datasets.store import AudioFile
 from jfsed_jax.errors import InputError
 from jfsed_jax.sed import tables
 from jfsed_jax.sed.tables import Problem
@@ -151,8 +154,10 @@ def _find_split(data_dir: Path, name: str, conventions: list[str]) -> ListedSpli
         path
         for pattern in tables_at
         for suffix in (".tsv", ".csv")
-        for path in sorted((data_dir / "metadata").glob(pattern + suffix), reverse=True)
+        for path in _named(data_dir / "metadata", pattern + suffix)
     ]
+    for path in found:
+        check_file(path)
     folders = [
         path
         for pattern in audio_at
@@ -176,6 +181,13 @@ def _find_split(data_dir: Path, name: str, conventions: list[str]) -> ListedSpli
         str(found[0].relative_to(data_dir)) if found else None,
         str(folders[0].relative_to(data_dir)) if folders else None,
     )
+
+
+def _named(folder: Path, pattern: str) -> list[Path]:
+    """What is called so in a folder, a link to nothing too: not there is not the same."""
+    if "*" in pattern:
+        return sorted(folder.glob(pattern), reverse=True)
+    return [folder / pattern] if os.path.lexists(folder / pattern) else []
 
 
 def _match_audio(
@@ -254,20 +266,49 @@ def _audio_files(data_dir: Path, split: ListedSplit) -> list[AudioFile]:
                 continue
             visited.add(real)
             try:
-                with os.scandir(data_dir / folder) as entries:
-                    for entry in sorted(entries, key=lambda entry: entry.name):
-                        path = f"{folder}/{entry.name}"
-                        if entry.is_dir():
-                            below.append(path)
-                        elif entry.name.lower().endswith(AUDIO_SUFFIXES) and entry.is_file():
-                            status = entry.stat()
-                            found.append(AudioFile(path, status.st_size, status.st_mtime_ns))
+                names = sorted(os.listdir(data_dir / folder))
             except OSError as error:
-                split.unreadable = folder
-                reason = f"the folder cannot be read: {error.strerror}"
-                split.note(0, folder, reason, file=folder, skipped=True)
+                _refuse(data_dir, split, folder, error)
+                continue
+            for path in (f"{folder}/{name}" for name in names):
+                try:
+                    status = os.stat(data_dir / path)
+                except OSError as error:
+                    if error.errno in (errno.EACCES, errno.EPERM):
+                        _refuse(data_dir, split, path, error)
+                    else:
+                        _pass_over(data_dir, split, path, error)
+                    continue
+                if stat.S_ISDIR(status.st_mode):
+                    below.append(path)
+                elif path.lower().endswith(AUDIO_SUFFIXES):
+                    if stat.S_ISREG(status.st_mode):
+                        found.append(AudioFile(path, status.st_size, status.st_mtime_ns))
+                    else:
+                        _pass_over(data_dir, split, path, special_file(status.st_mode))
         level = below
     return found
+
+
+def _refuse(data_dir: Path, split: ListedSplit, path: str, error: OSError) -> None:
+    """Notes what keeps an unknown number of clips from being found."""
+    split.note(0, path, f"cannot be read: {error.strerror}", file=path, skipped=True)
+    split.unreadable = f"{data_dir / path} cannot be read: {error.strerror}"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        split.unreadable += f"; give yourself permission, as with chmod u+rx {data_dir / path}"
+
+
+def _pass_over(data_dir: Path, split: ListedSplit, path: str, why: OSError | str | None) -> None:
+    """Notes what is called like audio and is no file; a clip that is listed is then missing."""
+    if isinstance(why, OSError):
+        link = os.path.islink(data_dir / path)
+        links = {
+            errno.ENOENT: "a symbolic link to what is not there",
+            errno.ELOOP: "a symbolic link that leads back to itself",
+        }
+        why = (link and links.get(why.errno or 0)) or f"cannot be read: {why.strerror}"
+    lost = split.metadata is None  # where every file is a clip
+    split.note(0, Path(path).name, f"{why}; not used", file=path, skipped=lost)
 
 
 def _stem(name: str) -> str:

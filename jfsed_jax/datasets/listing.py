@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jfsed_jax.datasets.store import AudioFile
+from jfsed_jax.audio.reading import check_file
+from jfsed_jax.datasets.extraction import AudioFile
 from jfsed_jax.errors import InputError
 from jfsed_jax.sed import tables
 from jfsed_jax.sed.events import DCASE2019_CLASSES, Event
@@ -59,7 +60,7 @@ class ListedSplit:
       clips: every clip listed, by file name.
       events: strong labels as published and usable, with their rows.
       problems: flaws of this split.
-      unreadable: a folder of audio that cannot be listed; None if all can.
+      unreadable: which folder of audio cannot be listed, why, and what to do; None if all can.
     """
 
     name: str
@@ -117,10 +118,13 @@ def class_list(
         return tuple(classes)
     path = data_dir / "classes.txt"
     if path.exists():
+        check_file(path)
         text = path.read_text(encoding="utf-8-sig", errors="replace")
         listed = [line.strip() for line in text.splitlines() if line.strip()]
         if not listed or len(set(listed)) < len(listed):
             raise InputError(f"{path}: expected one class a line, each once; found {listed}")
+        for label in listed:
+            _refuse_comma(label, str(path), splits)
         return tuple(listed)
     rows: Counter[str] = Counter()
     first: dict[str, tuple[ListedSplit, int]] = {}
@@ -140,11 +144,22 @@ def class_list(
             f"to {path}"
         )
     for label, count in rows.items():
+        split, row = first[label]
+        _refuse_comma(label, f"{data_dir / (split.metadata or '')}, row {row}", splits)
         if count == 1:
-            split, row = first[label]
             reason = "this class occurs in one row; if that is a misspelling, correct it or write "
             split.note(row, label, reason + "the class list to classes.txt")
     return tuple(sorted(rows))
+
+
+def _refuse_comma(label: str, where: str, splits: dict[str, ListedSplit]) -> None:
+    """A weak table would have the parts of such a class as classes of their own."""
+    if "," in label and "weak" in splits:
+        raise InputError(
+            f"{where}: the class {label!r} has a comma, which separates the labels of "
+            f"{splits['weak'].metadata}; give it a name without one in every table and in "
+            "classes.txt"
+        )
 
 
 def check_labels(split: ListedSplit, classes: tuple[str, ...]) -> None:

@@ -11,27 +11,24 @@ What happens to flawed events once the audio is known [ours]:
 """
 
 import contextlib
-import fcntl
-import hashlib
 import json
 import multiprocessing
 import os
-import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any
 
-from absl import logging
-
 from jfsed_jax.atomic import write_whole
 from jfsed_jax.audio.front_end import FrontEnd
+from jfsed_jax.datasets import features_folder
 from jfsed_jax.datasets.clips import Prepared, load
+from jfsed_jax.datasets.extraction import AudioInfo
 from jfsed_jax.datasets.folder import STRONG, Folder, audioset_clip, read_folder
 from jfsed_jax.datasets.listing import ListedClip, ListedSplit
-from jfsed_jax.datasets.store import AudioInfo, Extracted, Store
+from jfsed_jax.datasets.store import Extracted, Store
 from jfsed_jax.errors import InputError
 from jfsed_jax.progress import progress_bar
 from jfsed_jax.sed import tables
@@ -39,7 +36,6 @@ from jfsed_jax.sed.events import Event, merge_overlaps
 
 # A clip is as long as it should be if it is so within this; encoders add and drop a little.
 _TOLERANCE = 0.1
-_FEATURES_VERSION = 2  # of what a features folder holds; two are never mixed
 
 
 def prepare(
@@ -50,6 +46,7 @@ def prepare(
     classes: Sequence[str] | None = None,
     strict: bool = False,
     workers: int | None = None,
+    verify: bool = False,
     progress: bool = True,
 ) -> Prepared:
     """Validates a data folder, extracts the features that are missing, and opens the result.
@@ -65,6 +62,7 @@ def prepare(
       classes: the class list if it is settled already; see `read_folder`.
       strict: a missing clip or a flaw that costs a clip or a label is an error.
       workers: processes that decode; by default one per core.
+      verify: read all features that are there, and make anew what is damaged.
       progress: show a bar.
 
     Raises:
@@ -78,22 +76,21 @@ def prepare(
         )
     data_dir = Path(data_dir)
     directory = (
-        Path(features_dir) if features_dir is not None else features_home(data_dir, front_end)
+        Path(features_dir)
+        if features_dir is not None
+        else features_folder.features_home(data_dir, front_end)
     )
     try:
         folder = read_folder(data_dir, classes)
     except OSError as error:
         what = error.filename or data_dir
         raise InputError(f"{what} cannot be read: {error.strerror}") from error
-    with _only_one(directory):
-        _check_owner(directory, data_dir, front_end)
+    with features_folder.only_one(directory):
+        features_folder.check_owner(directory, data_dir, front_end)
         _write_problems(directory, folder)
         for split in folder.splits.values():
             if split.unreadable:
-                raise InputError(
-                    f"{data_dir / split.unreadable} cannot be read; give yourself permission, as "
-                    f"with chmod u+rx {data_dir / split.unreadable}"
-                )
+                raise InputError(split.unreadable)
         if strict:
             _refuse_flaws(directory, folder)
         store = Store(directory, data_dir, front_end)
@@ -105,7 +102,7 @@ def prepare(
         workers = workers or cores or 1
         try:
             with _bar(progress) as update:
-                extracted = store.extract(files, workers=workers, progress=update)
+                extracted = store.extract(files, workers=workers, progress=update, verify=verify)
         except InputError as error:
             split = next(iter(folder.splits.values()))
             split.note(0, "", str(error), file=str(directory), skipped=True)
@@ -128,79 +125,10 @@ def prepare(
         _write_problems(directory, folder)
         if strict:
             _refuse_flaws(directory, folder)
-        write_whole(directory / "prepared.json", json.dumps(saved) + "\n")
-        store.remove_others(path for split in extracted.values() for path in split.shards)
+        write_whole(directory / features_folder.PREPARED, json.dumps(saved) + "\n")
+        kept = [path for split in extracted.values() for path in split.shards]
+        features_folder.remove(directory, store.superseded(kept))
     return load(directory)
-
-
-def features_home(data_dir: Path, front_end: FrontEnd) -> Path:
-    """The folder of the user's cache for the features of a data folder."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    key = json.dumps([str(data_dir.resolve()), asdict(front_end), _FEATURES_VERSION])
-    name = re.sub(r"\W+", "-", data_dir.resolve().name)
-    return cache / "jfsed_jax" / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:10]}"
-
-
-@contextlib.contextmanager
-def _only_one(directory: Path) -> Iterator[None]:
-    """Waits for any other process that prepares into this folder; a killed one never blocks."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        file = open(directory / ".lock", "w")  # noqa: SIM115
-    except OSError as error:
-        raise InputError(
-            f"{directory} cannot be written: {error.strerror}; pass --features with another folder"
-        ) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logging.info("waiting for another process that prepares %s", directory)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _check_owner(directory: Path, data_dir: Path, front_end: FrontEnd) -> None:
-    """A features folder belongs to one data folder and one front end; nothing is ever mixed."""
-    path = directory / "features.json"
-    owner: dict[str, Any] = {
-        "data": str(data_dir.resolve()),
-        "front_end": asdict(front_end),
-        "version": _FEATURES_VERSION,
-    }
-    if not path.exists():
-        entries = (entry.name for entry in directory.iterdir())
-        strangers = [n for n in entries if n != ".lock" and not re.fullmatch(r"\..*\.tmp", n)]
-        if strangers:
-            raise InputError(
-                f"{directory} is not a folder of features, it holds {strangers[0]!r}; "
-                "pass --features with an empty folder or a new one"
-            )
-        _write_owner(path, owner)
-        return
-    found = json.loads(path.read_bytes())
-    found["data"] = os.path.normpath(directory.resolve() / found["data"])
-    if found == owner:
-        return
-    if not os.path.exists(found["data"]) and found | {"data": owner["data"]} == owner:
-        # Moved or copied, one of the two; each feature is still held against its own file.
-        _write_owner(path, owner)
-        return
-    differs = [
-        f"{key} {value}"
-        for key, value in (found | found["front_end"]).items()
-        if key != "front_end" and (owner | owner["front_end"]).get(key) != value
-    ]
-    raise InputError(
-        f"{directory} holds features of {', '.join(differs)}, which is not what is asked for now; "
-        "pass --features with another folder, or delete this one"
-    )
-
-
-def _write_owner(path: Path, owner: dict[str, Any]) -> None:
-    """``features.json``; the data folder relative to it, so that both can be copied together."""
-    beside = os.path.relpath(owner["data"], path.parent.resolve())
-    write_whole(path, json.dumps(owner | {"data": beside}, indent=1) + "\n")
 
 
 def _write_problems(directory: Path, folder: Folder) -> None:

@@ -107,6 +107,19 @@ def test_mel_basis_equals_librosa():
         np.testing.assert_allclose(mel_basis(front_end).T, expected, atol=1e-8)
 
 
+def test_features_do_not_depend_on_the_number_of_threads():
+    """A product of dense matrices does: one float16 of twenty clips, by 0.0039."""
+    threads = pytest.importorskip("threadpoolctl").threadpool_limits
+    front_end = defaults.front_end()
+    waveform = rendered(front_end, seconds=10.0)
+    found = []
+    for number in (1, 2, 4):
+        with threads(number):
+            found.append(log_mel(waveform, front_end))
+    np.testing.assert_array_equal(found[1], found[0])
+    np.testing.assert_array_equal(found[2], found[0])
+
+
 def test_fit_length_pads_with_silence_and_cuts():
     front_end = defaults.front_end(clip_seconds=0.5)
     ones = np.ones(44100, np.float32)
@@ -168,6 +181,7 @@ def half(path, keep=0.5):
         ("noise", "cannot be decoded"),
         ("truncated wav", "cut short, its header announces 1.000 s and 0.499 s"),
         ("truncated flac", ""),
+        ("device", "a device, not a file"),
         ("no samples", "too short, 0.000 s"),
         ("0.05 s", "too short, 0.050 s"),
         ("nan", "samples, the first at 0.500 s (KIND)"),
@@ -193,6 +207,8 @@ def test_bad_audio_is_named(tmp_path, kind, message):
             path = tmp_path / "a.flac"
             write(path, second)
             half(path)
+        case "device":
+            path.symlink_to("/dev/zero")
         case "no samples":
             write(path, second[:0])
         case "0.05 s":

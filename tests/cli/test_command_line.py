@@ -30,7 +30,7 @@ TRAIN = ["train", PTS, "--data=x", "--workdir=w"]
 # Flags of every command; those with a star are required.
 FLAGS = {
     "demo": "workdir",
-    "prepare": "data* features strict workers",
+    "prepare": "data* features strict verify workers",
     "inspect": "data* features strict workers output",
     "openmix": "esc10* fsdd* out* rehearsal workers",
     "train": "config* data* workdir* features strict",
@@ -207,13 +207,16 @@ def test_flags_come_from_a_file_too(tmp_path):
     assert (args.data, args.strict) == ("d", True)
 
 
-@pytest.mark.parametrize(("flags", "workers"), [([], None), (["--workers=3"], 3)])
-def test_prepare_decodes_with_the_processes_asked_for(flags, workers, monkeypatch):
+@pytest.mark.parametrize(
+    ("flags", "workers", "verify"),
+    [([], None, False), (["--workers=3"], 3, False), (["--verify"], None, True)],
+)
+def test_prepare_does_what_its_flags_ask_for(flags, workers, verify, monkeypatch):
     asked = []
     monkeypatch.setattr(datasets, "prepare", lambda *args, **kwargs: asked.append(kwargs))
     monkeypatch.setattr(preparation, "format_summary", str)
     assert cli.main(["prepare", "--data=d", *flags]) == 0
-    assert [kwargs["workers"] for kwargs in asked] == [workers]
+    assert [(kwargs["workers"], kwargs["verify"]) for kwargs in asked] == [(workers, verify)]
 
 
 @pytest.mark.parametrize(("rate", "window"), [(60, 19), (30, 9)])

@@ -3,7 +3,7 @@
 import data_folder
 import pytest
 
-from jfsed_jax.datasets import store
+from jfsed_jax.datasets import extraction
 
 
 @pytest.fixture
@@ -18,11 +18,11 @@ def data(tmp_path):
 def decoded(monkeypatch):
     """Names of the files decoded since the fixture was last cleared."""
     names = []
-    original = store.extract_clip
+    original = extraction.extract_clip
 
     def spy(path, front_end):
         names.append(path.name)
         return original(path, front_end)
 
-    monkeypatch.setattr(store, "extract_clip", spy)
+    monkeypatch.setattr(extraction, "extract_clip", spy)
     return names

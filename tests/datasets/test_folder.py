@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -27,8 +28,9 @@ from data_folder import (
 )
 
 from jfsed_jax import datasets
+from jfsed_jax.audio.reading import read_audio
 from jfsed_jax.cli import main as cli
-from jfsed_jax.datasets import folder, preparation, store
+from jfsed_jax.datasets import extraction, features_folder, folder, shards, store
 from jfsed_jax.errors import InputError
 from jfsed_jax.report import inspection
 from jfsed_jax.sed.events import DCASE2019_CLASSES, Event
@@ -61,7 +63,7 @@ def test_a_folder_becomes_clips(data):
     clip = prepared.splits["synthetic"][0]
     assert clip["filename"] == "s0.wav"
     assert clip["mel"].dtype == np.float16 and clip["mel"].shape == (100, 8)
-    expected, _ = store.extract_clip(data / "audio/train/synthetic/s0.wav", TINY)
+    expected, _ = extraction.extract_clip(data / "audio/train/synthetic/s0.wav", TINY)
     np.testing.assert_array_equal(clip["mel"], expected)
     assert clip["clip_labels"].tolist() == [0, 1]
     assert (clip["onsets"].tolist(), clip["offsets"].tolist()) == ([0.1], [0.4])
@@ -89,12 +91,12 @@ def test_clips_travel_to_other_processes_and_load_without_the_audio(data):
 
 
 def test_processes_and_one_process_agree(data, tmp_path):
-    for i in range(store._FEW):
+    for i in range(extraction.FEW):
         write_audio(data / f"audio/train/unlabel_in_domain/more{i}.wav")
     (data / "metadata/train/unlabel_in_domain.tsv").unlink()
     one = prepare(data, features_dir=tmp_path / "one")
     two = prepare(data, features_dir=tmp_path / "two", workers=2)
-    assert len(one.splits["unlabel_in_domain"]) == store._FEW + 2
+    assert len(one.splits["unlabel_in_domain"]) == extraction.FEW + 2
     assert contents(one.directory) == contents(two.directory)
 
 
@@ -130,6 +132,22 @@ def test_a_class_that_occurs_once_may_be_a_misspelling(data):
         data / "metadata/train/weak.tsv", WEAK + "w0.wav\tDog\nw1.wav\tCta,Dog\nw2.wav\tCat\n"
     )
     assert only_problem(prepare(data))[:3] == ["metadata/train/weak.tsv", "3", "Cta"]
+
+
+@pytest.mark.parametrize(
+    "listed, where",
+    [(True, "classes.txt"), (False, "metadata/train/synthetic.tsv, row 3")],
+)
+def test_a_class_with_a_comma_cannot_be_beside_a_weak_table(data, listed, where):
+    """Its parts would be classes of their own there."""
+    if listed:
+        write_text(data / "classes.txt", "Cat\nDog, barking\n")
+    path = data / "metadata/train/synthetic.tsv"
+    path.write_text(path.read_text().replace("1.0\tCat", "1.0\tDog, barking"))
+    with pytest.raises(InputError, match=rf"{where}: the class 'Dog, barking' has a comma"):
+        prepare(data)
+    (data / "metadata/train/weak.tsv").unlink()
+    assert "Dog, barking" in prepare(data).classes
 
 
 # Flawed labels -----------------------------------------------------------------------------------
@@ -395,6 +413,86 @@ def test_other_encodings_are_noted(data, subtype):
     assert found[2:] == [subtype, "1 clip: most of the set is PCM_16", "no"]
 
 
+@pytest.fixture
+def in_seconds():
+    """Ends a test that waits for ever."""
+
+    def stop(*_):
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize(
+    "make, reason",
+    [
+        (os.mkfifo, "a FIFO (a named pipe); not used"),
+        (lambda path: path.symlink_to("/dev/zero"), "a device; not used"),
+        (lambda path: path.symlink_to(path), "a symbolic link that leads back to itself; not used"),
+        (lambda path: path.symlink_to("gone"), "a symbolic link to what is not there; not used"),
+    ],
+)
+@pytest.mark.parametrize("listed", [True, False])
+def test_what_is_called_like_audio_and_is_no_file_is_named(
+    data, make, reason, listed, in_seconds, tmp_path
+):
+    """Not taken for a folder without permission, and not opened: a FIFO would wait for ever."""
+    (data / BAD).unlink()
+    make(data / BAD)
+    (data / "audio/train/weak/round").symlink_to(".")
+    if not listed:
+        (data / "metadata/train/unlabel_in_domain.tsv").unlink()
+        (data / "audio/train/weak").rename(data / "audio/train/unlabel_in_domain/more")
+        (data / "metadata/train/weak.tsv").unlink()
+    prepared = prepare(data)
+    place = "audio/train/weak" if listed else "audio/train/unlabel_in_domain/more"
+    found = [row for row in rows(prepared) if row[0] == f"{place}/w1.wav"]
+    if listed:
+        assert found == [[BAD, "", "w1.wav", reason, "no"]]
+        assert prepared.summary["weak"]["missing"] == 1
+        assert prepared.splits["weak"].filenames == ["w0.wav", "w2.wav"]
+    elif not reason.startswith("a symbolic link that"):  # it led to where it was
+        assert found == [[f"{place}/w1.wav", "", "w1.wav", reason, "yes"]]
+    if not listed:
+        assert len(prepared.splits["unlabel_in_domain"]) == 4
+
+
+def test_reading_a_fifo_does_not_wait_for_a_writer(tmp_path):
+    os.mkfifo(tmp_path / "a.wav")
+    writer = os.open(tmp_path / "a.wav", os.O_RDWR)
+    os.write(writer, bytes(50000))  # so that whoever reads it all the same does not wait here
+    with pytest.raises(InputError, match=r"a\.wav: a FIFO \(a named pipe\), not a file"):
+        read_audio(tmp_path / "a.wav", 8000)
+    os.close(writer)
+
+
+def test_a_socket_is_no_audio(data, tmp_path, monkeypatch):
+    (data / BAD).unlink()
+    monkeypatch.chdir((data / BAD).parent)  # the name of a socket is short
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("w1.wav")
+    assert only_problem(prepare(data))[3] == "a socket; not used"
+
+
+@pytest.mark.parametrize("name", ["metadata/train/weak.tsv", "classes.txt"])
+def test_a_table_that_is_no_file_is_refused(data, name, in_seconds):
+    (data / name).unlink(missing_ok=True)
+    os.mkfifo(data / name)
+    with pytest.raises(InputError, match=rf"{name}: a FIFO \(a named pipe\), not a file"):
+        prepare(data)
+
+
+def test_a_table_that_is_a_link_to_nothing_is_not_an_absent_set(data):
+    (data / "metadata/train/weak.tsv").unlink()
+    (data / "metadata/train/weak.tsv").symlink_to("gone")
+    with pytest.raises(InputError, match=r"weak\.tsv cannot be read: No such file"):
+        prepare(data)
+
+
 def test_missing_audio_is_listed_and_does_not_stop_a_run(data):
     (data / BAD).unlink()
     prepared = prepare(data)
@@ -425,14 +523,16 @@ def test_folder_without_permission_is_refused_and_named(data):
     if root:
         os.seteuid(65534)  # permissions do not bind root
     try:
-        with pytest.raises(InputError, match="audio/train/weak cannot be read; give yourself"):
+        with pytest.raises(
+            InputError, match="weak cannot be read: Permission denied; give yourself"
+        ):
             prepare(data)
     finally:
         if root:
             os.seteuid(0)
         folder_path.chmod(0o755)
     text = (data.parent / "features/problems.tsv").read_text()
-    assert "the folder cannot be read: Permission denied" in text
+    assert "cannot be read: Permission denied" in text
 
 
 def test_full_disk_is_named_before_and_while_writing(data, monkeypatch):
@@ -447,7 +547,7 @@ def test_full_disk_is_named_before_and_while_writing(data, monkeypatch):
     def full(*arguments):
         raise RuntimeError("write() failed: No space left on device; writing x; at byte 2")
 
-    monkeypatch.setattr(store, "_write_shard", full)
+    monkeypatch.setattr(shards, "write_shard", full)
     with pytest.raises(InputError, match="no space left on the disk; finished shards are kept"):
         prepare(data)
     assert "no space left" in (data.parent / "features/problems.tsv").read_text()
@@ -588,10 +688,11 @@ def test_nothing_is_done_twice_and_a_changed_file_is_done_alone(data, decoded):
     unchanged = first.splits["weak"][2]["mel"]
     decoded.clear()
     assert contents(prepare(data).directory) == before and decoded == []
+    del first  # it may be read as long as it is there
     write_audio(data / BAD, noise(seed=99))
     prepared = prepare(data)
     assert decoded == ["w1.wav"]
-    expected, _ = store.extract_clip(data / BAD, TINY)
+    expected, _ = extraction.extract_clip(data / BAD, TINY)
     np.testing.assert_array_equal(prepared.splits["weak"][1]["mel"], expected)
     np.testing.assert_array_equal(prepared.splits["weak"][2]["mel"], unchanged)
     assert len(list(prepared.directory.glob("weak/*.array_record"))) == 1
@@ -622,7 +723,7 @@ def test_a_file_that_could_not_be_read_is_tried_again(data, monkeypatch):
         raise InputError(f"{path}: cannot be read (Permission denied)")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "extract_clip", refuse)
+        patch.setattr(extraction, "extract_clip", refuse)
         prepared = prepare(data)
         assert len(prepared.splits["weak"]) == 0
         assert rows(prepared)[0][3] == "cannot be read (Permission denied)"
@@ -639,17 +740,17 @@ def test_added_clips_cost_only_themselves(data, decoded, monkeypatch):
     prepared = prepare(data)
     assert decoded == ["a.wav"]
     for clip in map(prepared.splits["weak"].__getitem__, range(4)):
-        expected, _ = store.extract_clip(data / "audio/train/weak" / clip["filename"], TINY)
+        expected, _ = extraction.extract_clip(data / "audio/train/weak" / clip["filename"], TINY)
         np.testing.assert_array_equal(clip["mel"], expected)
 
 
 def test_half_a_shard_is_never_read(data, decoded):
-    prepared = prepare(data)
-    before = contents(prepared.directory)
-    (shard,) = prepared.directory.glob("weak/*.array_record")
+    directory = prepare(data).directory
+    before = contents(directory)
+    (shard,) = directory.glob("weak/*.array_record")
     shard.write_bytes(shard.read_bytes()[:1000])
     for left in ("weak/00000-dead.tmp", ".prepared.json.1.tmp"):
-        (prepared.directory / left).write_bytes(b"x")
+        (directory / left).write_bytes(b"x")
     decoded.clear()
     assert contents(prepare(data).directory) == before
     assert sorted(decoded) == ["w0.wav", "w1.wav", "w2.wav"]
@@ -694,7 +795,7 @@ def test_default_place_is_the_cache_and_differs_by_front_end(data, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(data.parent / "cache"))
     prepared = prepare(data, features_dir=None)
     assert prepared.directory.parent == data.parent / "cache/jfsed_jax"
-    assert prepared.directory != preparation.features_home(data, defaults.front_end())
+    assert prepared.directory != features_folder.features_home(data, defaults.front_end())
 
 
 PREPARE = """
@@ -718,10 +819,10 @@ def test_killed_three_times_then_finished_equals_uninterrupted(data, tmp_path, m
         write_audio(path, np.roll(samples, 99 * i, axis=0), 44100)
     killed = tmp_path / "killed"
     random = np.random.default_rng()
-    for shards, workers in ((2, 1), (6, 2), (11, 1)):
+    for finished, workers in ((2, 1), (6, 2), (11, 1)):
         command = [sys.executable, "-c", PREPARE, str(data), str(killed), str(workers)]
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
-        while len(list(killed.glob("*/*.array_record"))) < shards:
+        while len(list(killed.glob("*/*.array_record"))) < finished:
             assert process.poll() is None
             time.sleep(0.001)
         time.sleep(random.uniform(0, 0.03))
@@ -764,7 +865,7 @@ def test_two_at_once_wait_for_each_other(data, tmp_path):
 
 def test_script_without_a_main_guard_ends_with_the_reason(data, tmp_path):
     (data / "metadata/train/unlabel_in_domain.tsv").unlink()
-    for i in range(store._FEW):
+    for i in range(extraction.FEW):
         path = data / f"audio/train/unlabel_in_domain/more{i}.wav"
         path.write_bytes((data / BAD).read_bytes())
     script = tmp_path / "script.py"

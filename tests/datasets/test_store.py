@@ -1,15 +1,19 @@
 """The feature store: what the data are, and what becomes of damage to it."""
 
+import dataclasses
+import hashlib
 import json
 import os
+import pickle
 import shutil
 
 import numpy as np
 import pytest
-from data_folder import BAD, WEAK, prepare, write_audio, write_text
+from data_folder import BAD, TINY, WEAK, contents, prepare, rows, write_audio, write_text
 
 from jfsed_jax import datasets
-from jfsed_jax.datasets import store
+from jfsed_jax.datasets import extraction, pipeline, shards, store
+from jfsed_jax.errors import InputError
 
 
 def manifests(directory):
@@ -105,8 +109,6 @@ def test_digests_depend_on_the_data_alone(data, tmp_path, monkeypatch):
 
 
 def test_a_digest_is_that_of_a_file_s_bytes(data):
-    import hashlib
-
     info = prepare(data).splits["weak"].clips[1].info
     assert info.digest == hashlib.sha256((data / BAD).read_bytes()).hexdigest()
 
@@ -115,13 +117,13 @@ def test_a_digest_is_that_of_a_file_s_bytes(data):
 def hashed(monkeypatch):
     """Names of the files whose bytes were hashed since the fixture was last cleared."""
     names = []
-    original = store._digest
+    original = extraction.digest_of
 
     def spy(path):
         names.append(path.name)
         return original(path)
 
-    monkeypatch.setattr(store, "_digest", spy)
+    monkeypatch.setattr(extraction, "digest_of", spy)
     return names
 
 
@@ -146,3 +148,211 @@ def test_only_what_changed_is_hashed_again(data, hashed):
     os.utime(data / BAD, (1, 1))
     prepare(data)
     assert hashed == ["w1.wav"]
+
+
+# Damage ------------------------------------------------------------------------------------------
+
+
+def only_shard(directory, split="weak"):
+    (shard,) = directory.glob(f"{split}/*.array_record")
+    return shard
+
+
+def flip(path, at):
+    """Changes one bit of a file."""
+    damaged = bytearray(path.read_bytes())
+    damaged[at] ^= 1
+    path.write_bytes(damaged)
+
+
+def flip_record(directory, record):
+    """Changes one bit of a stored clip of the weak set; in a shard of its own is each 0."""
+    shard = only_shard(directory)
+    mel = datasets.load(directory).splits["weak"][record]["mel"]
+    flip(shard, shard.read_bytes().index(mel.tobytes()) + 700)
+    return shard
+
+
+def flip_end(directory):
+    """Changes one bit of what is read when a shard is opened."""
+    shard = only_shard(directory)
+    flip(shard, len(shard.read_bytes()) // 65536 * 65536 - 65536 + 3)
+    return shard
+
+
+def test_a_damaged_clip_is_refused_and_names_shard_and_remedy(data):
+    directory = prepare(data).directory
+    shard = flip_record(directory, 1)
+    prepared = prepare(data)  # it does not read what is there
+    weak = prepared.splits["weak"]
+    message = rf"{shard}: damaged \(.*\); jfsed-jax prepare --verify .* --features {directory} "
+    with pytest.raises(InputError, match=message):
+        weak[1]
+    assert weak[0]["filename"] == "w0.wav" and weak[2]["filename"] == "w2.wav"
+    batches = pipeline.batches({"weak": weak}, {"weak": 3}, seed=0, num_classes=2, frame_rate=100.0)
+    with pytest.raises(InputError, match=message) as error:
+        next(batches)
+    assert "\n" not in str(error.value)
+
+
+def test_of_several_shards_the_damaged_one_is_named(data, monkeypatch):
+    monkeypatch.setattr(store, "SHARD_CLIPS", 1)
+    directory = prepare(data).directory
+    shard = sorted(directory.glob("weak/*.array_record"))[1]
+    mel = datasets.load(directory).splits["weak"][1]["mel"]
+    flip(shard, shard.read_bytes().index(mel.tobytes()))
+    with pytest.raises(InputError, match=str(shard)):
+        datasets.load(directory).splits["weak"][1]
+
+
+def test_a_shard_that_cannot_be_opened_is_refused_and_named(data):
+    directory = prepare(data).directory
+    shard = flip_end(directory)
+    with pytest.raises(InputError, match=rf"{shard}: damaged"):
+        prepare(data)
+    shard.unlink()
+    with pytest.raises(InputError, match=rf"{shard}: missing"):
+        datasets.load(directory)
+
+
+@pytest.mark.parametrize(
+    "damage, again",
+    [
+        (lambda directory: flip_record(directory, 1), ["w1.wav"]),
+        (flip_end, ["w0.wav", "w1.wav", "w2.wav"]),
+    ],
+)
+def test_verify_makes_anew_what_is_damaged_and_nothing_else(data, decoded, damage, again):
+    directory = prepare(data).directory
+    before = contents(directory)
+    damage(directory)
+    decoded.clear()
+    prepared = prepare(data, verify=True)
+    assert decoded == again
+    assert contents(directory) == before
+    assert len(prepared.splits["weak"][1]["mel"]) == 100
+    decoded.clear()
+    assert contents(prepare(data, verify=True).directory) == before and decoded == []
+
+
+def test_damage_in_a_shard_that_is_replaced_is_mended_without_being_asked(data, decoded):
+    flip_record(prepare(data).directory, 1)
+    write_audio(data / "audio/train/weak/a.wav")
+    with open(data / "metadata/train/weak.tsv", "a") as file:
+        file.write("a.wav\tDog\n")
+    decoded.clear()
+    weak = prepare(data).splits["weak"]
+    assert decoded == ["a.wav", "w1.wav"]
+    for clip in map(weak.__getitem__, range(4)):
+        expected, _ = extraction.extract_clip(data / "audio/train/weak" / clip["filename"], TINY)
+        np.testing.assert_array_equal(clip["mel"], expected)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_damage_beside_audio_that_became_unusable_costs_that_clip_only(data, asked):
+    """Whether the damage is looked for, or found where a shard is replaced."""
+    flip_record(prepare(data).directory, 1)
+    status = (data / BAD).stat()
+    (data / BAD).write_bytes(b"x" * status.st_size)
+    os.utime(data / BAD, ns=(status.st_atime_ns, status.st_mtime_ns))
+    write_audio(data / "audio/train/weak/a.wav")
+    with open(data / "metadata/train/weak.tsv", "a") as file:
+        file.write("a.wav\tDog\n")
+    prepared = prepare(data, verify=asked)
+    (problem,) = rows(prepared)
+    assert problem[0] == BAD and "not audio but text" in problem[3]
+    weak = prepared.splits["weak"]
+    assert weak.filenames == ["a.wav", "w0.wav", "w2.wav"]
+    expected, _ = extraction.extract_clip(data / "audio/train/weak/w2.wav", TINY)
+    np.testing.assert_array_equal(weak[2]["mel"], expected)
+
+
+DAMAGED = [b"", b"half", b"[]", b"null", b"{}", b"\xff\x00"]
+
+
+def spoil(path, content):
+    """Makes of a file what is given, or half of what it is."""
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if content == b"half" else content)
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_damaged_manifest_is_made_anew_with_its_shard_alone(data, decoded, caplog, content):
+    directory = prepare(data).directory
+    before = contents(directory)
+    manifest = shards.manifest_path(only_shard(directory))
+    spoil(manifest, content)
+    decoded.clear()
+    assert contents(prepare(data).directory) == before
+    assert decoded == ["w0.wav", "w1.wav", "w2.wav"]
+    assert f"{manifest}: damaged" in caplog.text
+
+
+@pytest.mark.parametrize("content", [*DAMAGED, None])
+def test_a_damaged_owner_is_written_anew_and_costs_nothing(data, decoded, caplog, content):
+    directory = prepare(data).directory
+    before = contents(directory)
+    owner = directory / "features.json"
+    if content is None:
+        owner.unlink()
+    else:
+        spoil(owner, content)
+    decoded.clear()
+    assert contents(prepare(data).directory) == before
+    assert decoded == []
+    assert f"{owner} is damaged" in caplog.text
+
+
+def test_features_of_another_front_end_are_never_taken_for_these(data, decoded):
+    """Neither where one file says what they were made with, nor where none does any more."""
+    directory = prepare(data).directory
+    other = dataclasses.replace(TINY, fmax=3000.0)  # records of the same size
+    (directory / "features.json").write_bytes(b"")
+    with pytest.raises(InputError, match="holds features of fmax 4000"):
+        prepare(data, other)
+    for name in ("features.json", "prepared.json"):
+        (directory / name).write_bytes(b"")
+    decoded.clear()
+    prepared = prepare(data, other)
+    assert len(decoded) == 10
+    expected, _ = extraction.extract_clip(data / BAD, other)
+    np.testing.assert_array_equal(prepared.splits["weak"][1]["mel"], expected)
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_what_was_prepared_is_written_anew_when_it_is_damaged(data, decoded, content):
+    directory = prepare(data).directory
+    before = contents(directory)
+    spoil(directory / "prepared.json", content)
+    with pytest.raises(InputError, match=r"prepared\.json is damaged .* run jfsed-jax prepare"):
+        datasets.load(directory)
+    decoded.clear()
+    assert contents(prepare(data).directory) == before and decoded == []
+
+
+# In use ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("travelled", [False, True])
+def test_shards_stay_while_somebody_may_read_them(data, travelled):
+    """A training opens a shard when it first needs a clip of it."""
+    reading = prepare(data).splits["weak"]
+    if travelled:
+        reading = pickle.loads(pickle.dumps(reading))
+    old = only_shard(data.parent / "features")
+    expected, _ = extraction.extract_clip(data / BAD, TINY)
+    write_audio(data / BAD, np.full(8000, 0.1))
+    directory = prepare(data).directory
+    np.testing.assert_array_equal(reading[1]["mel"], expected)
+    del reading
+    prepare(data)
+    assert not old.exists() and only_shard(directory).exists()
+    assert not shards.manifest_path(old).exists()
+
+
+def test_features_that_cannot_be_written_can_be_read(data, tmp_path):
+    """As those of somebody else, or of a version that kept no note of who reads."""
+    directory = prepare(data).directory
+    (directory / ".in-use").unlink()
+    assert len(datasets.load(directory).splits["weak"]) == 3
+    assert not (directory / ".in-use").exists()
