@@ -236,12 +236,12 @@ def sed_eval_scores(
     metrics = {name: both[name] for name in names}
     lists = [_by_clip(events, filenames, classes) for events in (reference, estimates)]
     totals = {name: np.zeros((len(filenames) + 1, len(classes), 3)) for name in metrics}
-    for b, pair in enumerate(zip(*lists, strict=True)):
+    for b, (own, found) in enumerate(zip(*lists, strict=True)):
         for name, metric in metrics.items():
             if name == "segment_f1":
-                count_segments(metric, *pair)
+                count_segments(metric, own, found)
             else:
-                for part in stretches(*pair, collar=ONSET_COLLAR):
+                for part in stretches(own, found, collar=ONSET_COLLAR):
                     metric.evaluate(*map(container, part))
             totals[name][b + 1] = _class_counts(metric)
     scores = {name: _sed_eval_entry(name, metric, classes) for name, metric in metrics.items()}
