@@ -19,6 +19,7 @@ from jfsed_jax.cli import main as cli
 from jfsed_jax.cli import process
 from jfsed_jax.config_files import load_config
 from jfsed_jax.datasets.selection import TrainingData
+from jfsed_jax.errors import InputError
 from jfsed_jax.inference import evaluation
 from jfsed_jax.inference.detector import load
 from jfsed_jax.inference.recordings import detect
@@ -134,6 +135,31 @@ def events(name, number, runs):
 )
 def test_events_are_of_what_is_asked_for(run, recording, asked, rule, number, runs):
     assert detect(load(run, **asked), recording, rule=rule) == events(recording, number, runs)
+
+
+def test_a_student_that_learnt_alone_is_restored_alone(tmp_path, recording):
+    config = load_config("supervised:tiny")
+    config.front_end.clip_seconds = FRAMES / 60
+    config.evaluation.average = False
+    with config.unlocked():
+        config.student = dict(architecture=f"{__name__}:Telling")
+    number = {"student": {"number": jnp.float32(5)}}
+    state = TrainState(jnp.int32(3), number, number, ())
+    meta = {
+        "config": json.loads(config.to_json()),
+        "classes": list(CLASSES),
+        "front_end": dict(config.front_end),
+        "frame_rate": 60.0,
+        "windows": {"avg": [3] * len(CLASSES)},
+        "feature_shares": None,
+    }
+    with checkpoints.open_manager(Workdir(tmp_path)) as manager:
+        checkpoints.save(manager, 3, state, meta, selection=1.0)
+        manager.wait_until_finished()
+    found = detect(load(tmp_path), recording, rule="avg")
+    assert found == events(recording, 5 + 5, STUDENT_RUNS)
+    with pytest.raises(InputError, match="this system has no teacher"):
+        load(tmp_path, model="teacher")
 
 
 @pytest.fixture

@@ -105,6 +105,58 @@ def test_references_that_overlap_are_scored_as_they_were_published(tmp_path):
     assert read_events(detector.workdir.split("validation").reference).events == published
 
 
+def test_posteriors_that_are_known_are_scored_as_a_decoder_that_is_handed_in_says(tmp_path):
+    """Beside the run's own scores, with what a page and other programs need."""
+    clips = validation_clips()
+    detector = make_detector(tmp_path / "run", lambda *_: pytest.fail("they are known"))
+    known = Posteriors(np.full((3, 2), 0.75, np.float32), np.full((3, 20, 2), 0.25, np.float32))
+    event = Event("1.wav", 0.1, 0.2, "Dog")
+    scores = evaluate(
+        detector,
+        make_prepared(validation=clips),
+        detector.workdir,
+        output=known,
+        decode=lambda clip, frames, filenames: [event],
+        scored="eval-mine",
+        score_files=tmp_path / "files",
+    )
+    assert scores["info"]["decoder"] == "handed in"
+    assert not detector.workdir.split("validation").path.exists()
+    folder = detector.workdir.split("validation", "eval-mine")
+    assert read_events(folder.events).events == [event]
+    with np.load(folder.posteriors) as saved:
+        assert (saved["clip"] == 0.75).all() and (saved["frames"] == 0.25).all()
+    with np.load(folder.examples) as saved:
+        # Those with a class come first, then the one without.
+        assert saved["filenames"].tolist() == ["1.wav", "2.wav", "0.wav"]
+        for name, mel in zip(saved["filenames"], saved["mel"], strict=True):
+            np.testing.assert_array_equal(mel, clips[clips.filenames.index(name)]["mel"])
+    names = [f"{i}.tsv" for i in range(3)]
+    assert sorted(path.name for path in (tmp_path / "files").iterdir()) == names
+
+
+def test_the_data_of_training_are_prepared_again_where_they_still_are(tmp_path, monkeypatch):
+    """With the features of training, unless other data are named."""
+    meta = {"data_dir": "../data", "features_dir": "../features"}
+    detector = make_detector(tmp_path / "run", meta=meta)
+    monkeypatch.setattr(evaluation, "prepare", lambda *data, **options: (*data, options))
+    with pytest.raises(InputError, match="trained on are not in .*/data any more: name"):
+        evaluation.prepare_for(detector)
+    (tmp_path / "data").mkdir()
+
+    def asked(*folders):
+        data, front_end, options = evaluation.prepare_for(detector, *folders)
+        assert front_end is detector.front_end and options["classes"] == detector.classes
+        return data, options["features_dir"]
+
+    data, features = tmp_path / "data", tmp_path / "features"
+    assert asked() == (data, None)
+    features.mkdir()
+    assert asked() == (data, features)
+    assert asked(None, "elsewhere") == (data, "elsewhere")
+    assert asked("others") == ("others", None)
+
+
 def test_without_a_rule_the_configs_windows_are_used(tmp_path):
     detector = make_detector(tmp_path)
     evaluate(detector, make_prepared(validation=validation_clips()), detector.workdir)
@@ -182,3 +234,18 @@ def test_adaptive_weights_are_of_what_the_seed_held_out(tmp_path):
     p = np.stack([levels, 1 - levels])
     np.testing.assert_allclose(found["probability"], p.sum(1))
     np.testing.assert_allclose(found["weight"], (1 - p**2).sum(1), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "clips"),
+    [
+        ({"loss.tau": -1.0}, {"weak": 8, "strong": 8}),  # without the adaptive focal loss
+        ({"loss.tau": 1.0}, {"weak": 9, "strong": 8}),  # of other data
+        ({"loss.tau": 1.0, "evaluation.holdout": 0.0}, {"weak": 10, "strong": 10}),
+    ],
+)
+def test_there_may_be_no_adaptive_weights_to_write(tmp_path, changes, clips):
+    prepared = make_prepared(weak=numbered(10, 16), synthetic=numbered(10, 32))
+    detector = make_detector(tmp_path, meta={"clips": clips}, **changes)
+    write_adaptive_weights(detector, prepared, detector.workdir)
+    assert not detector.workdir.weights.exists()
