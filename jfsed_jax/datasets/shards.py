@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -137,8 +138,9 @@ def damage(shards: Sequence[Path], record: int | None, error: Exception) -> Inpu
             break
         first += found
     reason = "damaged" if where.exists() else "missing"
+    said = re.split(r"; | \(", str(error))[0]
     return InputError(
-        f"{where}: {reason} ({str(error).split(';')[0]}); jfsed-jax prepare --verify --data DIR "
+        f"{where}: {reason} ({said}); jfsed-jax prepare --verify --data DIR "
         f"--features {where.parents[1]} makes it anew, then the same command goes on"
     )
 

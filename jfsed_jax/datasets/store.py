@@ -100,7 +100,7 @@ class Store:
             if verify:
                 damaged = shards.damaged_records(shard, len(files), self.record_bytes)
             if damaged:
-                logging.warning("%s: %d clips are damaged; made anew", shard, len(damaged))
+                logging.warning("%s: damaged clips, made anew: %d", shard, len(damaged))
                 shards.manifest_path(shard).unlink()
             for position, (file, info) in enumerate(files.items()):
                 if position not in damaged:
