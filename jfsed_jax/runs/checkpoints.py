@@ -155,7 +155,8 @@ def _reason(error: Exception) -> str:
         return os.strerror(int(number[1]))
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return text.splitlines()[0][:200] if text else repr(error)
+    line = text.splitlines()[0].partition(" [tensorstore_spec=")[0] if text else repr(error)
+    return line.rpartition('": ')[2][:200]  # after which file of which array it was
 
 
 def newest_on_disk(workdir: Workdir) -> int | None:
@@ -202,7 +203,7 @@ def _instead(manager: ocp.CheckpointManager, step: int) -> str:
         return "is it of another version, or damaged? There is no other one"
     if max(others) > step:
         return f"--checkpoint latest takes that of step {max(others)}"
-    return f"'jfsed-jax train' goes on from that of step {max(others)}"
+    return f"its 'jfsed-jax train' command goes on from that of step {max(others)}"
 
 
 def read_meta(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:

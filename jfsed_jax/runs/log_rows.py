@@ -23,7 +23,7 @@ class LogRow(NamedTuple):
     entry: dict[str, Any] | None
 
 
-def log_rows(path: Path) -> Iterator[LogRow]:
+def read_log(path: Path) -> Iterator[LogRow]:
     """The rows of a log; none if there is no file.
 
     The last one of a run that is still writing it, or was killed, may be cut: then it is left out.

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jfsed_jax.errors import InputError
-from jfsed_jax.runs.log_rows import log_rows
+from jfsed_jax.runs.log_rows import read_log
 from jfsed_jax.runs.meta import check_meta, is_number
 from jfsed_jax.runs.workdir import SplitFolder, Workdir, check_format, read_json
 from jfsed_jax.sed import tables
@@ -144,7 +144,7 @@ def _read_metrics(path: Path) -> list[dict[str, Any]]:
     A run that was killed repeats the steps since its last checkpoint.
     """
     rows: dict[tuple[str, float], dict[str, Any]] = {}
-    for row in log_rows(path):
+    for row in read_log(path):
         if row.entry is None:
             raise InputError(
                 f"{path}, row {row.number}: expected a JSON object with 'kind' and 'step', "

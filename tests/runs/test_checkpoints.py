@@ -110,7 +110,7 @@ def test_a_damaged_checkpoint_is_named_and_what_there_is_instead(tmp_path):
     fill(tmp_path / "checkpoints" / "3", b"")
     fill(tmp_path / "checkpoints" / "5", b"no JSON")
     expect(3, "--checkpoint latest takes that of step 5")
-    expect(5, "'jfsed-jax train' goes on from that of step 4")
+    expect(5, "its 'jfsed-jax train' command goes on from that of step 4")
 
 
 @pytest.mark.parametrize(

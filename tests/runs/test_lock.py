@@ -18,15 +18,33 @@ from jfsed_jax.runs import lock
 from jfsed_jax.runs.workdir import Workdir
 
 with lock.hold(Workdir(pathlib.Path(sys.argv[1]))):
-    child = os.fork() if len(sys.argv) > 2 else -1
-    if child:
-        print(child, flush=True)
+    child = os.fork() if len(sys.argv) > 2 else 0
+    if not child:  # a forked one says so when its copy of the lock is closed
+        print(os.getpid(), flush=True)
     time.sleep(600)
+"""
+
+FORKED = """
+import os, pathlib, sys
+from jfsed_jax.errors import InputError
+from jfsed_jax.runs import lock
+from jfsed_jax.runs.workdir import Workdir
+
+workdir = Workdir(pathlib.Path(sys.argv[1]))
+with lock.hold(workdir):
+    if (child := os.fork()) == 0:
+        raise KeyboardInterrupt
+    os.waitpid(child, 0)
+    try:
+        with lock.hold(workdir):
+            pass
+    except InputError as error:
+        print(error)
 """
 
 
 def start(folder, *flags):
-    """A process that holds the folder, and the number of its forked child."""
+    """A process that holds the folder, and the number of its forked child, or its own."""
     command = [sys.executable, "-c", HOLD, str(folder), *flags]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     return process, int(process.stdout.readline())
@@ -70,15 +88,11 @@ def test_a_forked_process_neither_keeps_nor_ends_it(tmp_path):
             pass
     finally:
         os.kill(child, signal.SIGKILL)
-    with lock.hold(workdir):
-        if (child := os.fork()) == 0:
-            try:
-                raise KeyboardInterrupt
-            finally:
-                os._exit(0)
-        os.waitpid(child, 0)
-        with pytest.raises(InputError, match="is taken"), lock.hold(workdir):
-            pass
+    # Nor does one that leaves the folder by an error of its own.
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert "is taken" in done.stdout
 
 
 def test_the_file_of_another_that_ended_meanwhile_is_no_lock(tmp_path, monkeypatch):

@@ -78,6 +78,12 @@ DAMAGE = {
 }
 
 
+REASON = {
+    "arrays cut": "cannot be read (Requested byte range ",
+    "meta changed": "6/meta is not what was written",
+}
+
+
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_the_newest_good_one_is_taken_and_the_damaged_one_kept(workdir, caplog, damage):
     folder = workdir.checkpoints / "6"
@@ -88,6 +94,7 @@ def test_the_newest_good_one_is_taken_and_the_damaged_one_kept(workdir, caplog, 
     (text,) = [m for m in caplog.messages if "training goes on" in m]
     assert "checkpoints/6" in text and str(workdir.damaged / "6") in text
     assert "training goes on from step 4" in text and "\n" not in text
+    assert REASON.get(damage, "") in text
     assert bytes_in(workdir.damaged / "6") == before
     # Orbax leaves out, without a word, a step before one that it knows.
     assert checkpoints.newest_on_disk(workdir) == 5
