@@ -13,7 +13,7 @@ from absl import logging
 
 from jfsed_jax.atomic import write_whole
 from jfsed_jax.errors import InputError
-from jfsed_jax.runs.log_rows import log_rows
+from jfsed_jax.runs.log_rows import read_log
 from jfsed_jax.runs.workdir import NotWritten, Workdir
 
 Values = Mapping[str, float | None]
@@ -32,7 +32,7 @@ class MetricsLog:
         from tensorboard.summary import Writer
 
         self._path, self._folder = workdir.metrics, workdir.tensorboard
-        rows = list(log_rows(self._path))
+        rows = list(read_log(self._path))
         if damaged := [row for row in rows if row.entry is None]:
             copy = self._path.with_name(f"{self._path.stem}-damaged-{int(time.time())}.jsonl")
             with _written(copy):

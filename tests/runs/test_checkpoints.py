@@ -167,6 +167,7 @@ def test_metrics_that_are_damaged_cost_nothing(tmp_path, content):
 @pytest.mark.parametrize("content", METRICS)
 def test_of_an_older_version_what_was_not_evaluated_is_never_the_best(tmp_path, caplog, content):
     """Its metrics alone say how good it is."""
+    caplog.set_level("WARNING")
     save_steps(tmp_path, [(1, 30.0), (2, 10.0)])
     for step in (1, 2):
         path = tmp_path / f"checkpoints/{step}/meta/metadata"
