@@ -33,7 +33,7 @@ def close(found, expected, **kwargs):
 def objective_of(**page):
     """The joint framework with TFD at full weight and some values of the loss page changed."""
     config = pts_tfd.get_config()
-    config.loss.update(beta_rampup=0.0, distillation_dims=5, **page)
+    config.loss.update(dict(beta_rampup=0.0, distillation_dims=5) | page)
     return joint(config, 10)
 
 
@@ -198,6 +198,16 @@ def test_a_fixed_map_stays_as_drawn_under_adam(teacher_map):
         maps = optax.apply_updates(maps, updates)
     assert bool((maps["teacher"] == drawn["teacher"]).all()) == (teacher_map == "fixed")
     assert (maps["student"] != drawn["student"]).all()
+
+
+def test_the_maps_are_drawn_as_wide_as_the_config_says():
+    """Each by itself, with a variance of 1 / D."""
+    outputs = [Output(None, None, jnp.zeros((1, 3, dims))) for dims in (60, 40)]
+    maps = objective_of(distillation_dims=50).init(jax.random.key(0), *outputs)["distillation"]
+    assert (maps["teacher"].shape, maps["student"].shape) == ((60, 50), (40, 50))
+    for kernel in maps.values():
+        assert len(kernel) * kernel.var() == pytest.approx(1, rel=0.1)
+    assert not np.intersect1d(maps["teacher"], maps["student"]).size
 
 
 def test_standardised_maps_have_variance_1_over_E():

@@ -317,6 +317,18 @@ def test_the_joint_framework_guides_on_all_clips_or_on_unlabelled_ones():
         terms_of(config, teacher, student, {}, make_batch(1, 1, 1), 0)
 
 
+def test_guided_learnings_alpha_is_within_the_bce():
+    """As its code has it, a factor of probability and decision: 0.198 after 55 epochs of it."""
+    teacher, student = constant([0.2, 0.7, 0.6]), constant([0.9, 0.8, 0.2])
+    config, alpha = guided_learning.get_config(), 1 - 0.996**55
+    found = terms_of(config, teacher, student, {}, make_batch(1, 1, 1), 60)
+    # On the unlabelled clip, one of three: the student says present, the teacher 0.7.
+    expected = -(alpha * np.log(alpha * 0.7) + (1 - alpha) * np.log(1 - alpha * 0.7))
+    weight, value = found["consistency/student_to_teacher"]
+    assert weight == 1.0
+    np.testing.assert_allclose(value, expected / 3, rtol=1e-5)
+
+
 def test_which_clips_distances_are_over():
     config = pts_tfd_afl_esp.get_config()
     config.loss.distillation.update(tfd=1.0, dfd_d=1.0, dfd_d_weak_unlabelled=1.0, dfd_mse=1.0)
