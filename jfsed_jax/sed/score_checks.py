@@ -11,8 +11,10 @@ from jfsed_jax.errors import InputError
 from jfsed_jax.sed.events import Event, join_overlaps
 from jfsed_jax.sed.tables import EventTable
 
-PAST_THE_END = 10  # clip lengths after which no event of a clip ends
-ANOTHER_UNIT = 100  # between the times of two tables; of milliseconds and seconds it is 1000
+# Milliseconds make times a thousandfold. Events a hundred clip lengths out are no padding of short
+# clips; those of two tables that are a hundredfold apart, in the median, are no choice of clips.
+PAST_THE_END = 100
+ANOTHER_UNIT = 100
 LONG_EVENTS = 300.0  # seconds that events do not last in the median
 
 Tables = Sequence[tuple[str, EventTable]]  # of one kind, each with its path

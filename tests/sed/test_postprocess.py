@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from jfsed_jax.errors import InputError
 from jfsed_jax.sed import postprocessing as pp
-from jfsed_jax.sed.events import Event
+from jfsed_jax.sed.events import Event, frames_to_events
 
 
 def test_wrong_values():
@@ -48,6 +48,54 @@ def test_postprocess_equals_scipy_clip_by_clip(dtype, gated):
     np.testing.assert_array_equal(detections.decisions, expected)
     np.testing.assert_array_equal(detections.tags, expected.any(axis=1))
     assert expected.any() and not expected.all()
+
+
+def test_white_noise_goes_through_both_medians():
+    """On smooth posteriors the second median changes next to nothing."""
+    frames = np.random.default_rng(0).uniform(size=(4, 400, 3))
+    windows, classes, names = np.array([3, 7, 21]), ["x", "y", "z"], ["a", "b", "c", "d"]
+    expected = frames > 0.5
+    events = []
+    for medians in range(4):
+        found = pp.postprocess(None, frames, windows, medians=medians)
+        np.testing.assert_array_equal(found.decisions, expected)
+        decode = pp.median_decoder(windows, classes=classes, frame_rate=60.0, medians=medians)
+        events.append(decode(None, frames, names))
+        assert events[-1] == [
+            event
+            for name, active in zip(names, expected, strict=True)
+            for event in frames_to_events(active, classes, frame_rate=60.0, filename=name)
+        ]
+        before = expected
+        expected = np.stack(
+            [
+                ndimage.median_filter(before[:, :, c].astype(np.uint8), (1, size), mode="reflect")
+                for c, size in enumerate(windows)
+            ],
+            axis=-1,
+        ).astype(bool)
+        if medians < 2:
+            assert np.all(np.any(expected != before, axis=(0, 1)))  # in every class
+    decode = pp.median_decoder(windows, classes=classes, frame_rate=60.0)
+    assert decode(None, frames, names) == events[2]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("threshold", [0.5, np.array([0.5, 0.25])])
+def test_a_posterior_of_exactly_its_threshold_is_not_active(dtype, threshold):
+    exactly = np.broadcast_to(np.asarray(threshold, dtype), 2)
+    above = np.nextafter(exactly, dtype(1))
+    frames = np.stack([exactly, above, above, exactly])[None]
+    found = pp.postprocess(None, frames, np.array([1, 1]), threshold=threshold)
+    assert found.decisions[0].T.tolist() == [[False, True, True, False]] * 2
+    assert found.tags.tolist() == [[True, True]]
+    assert not pp.postprocess(
+        None, frames[:, ::3], np.array([1, 1]), threshold=threshold
+    ).tags.any()
+    # A clip's tag too: of half a probability nothing is said.
+    half = np.array([[0.5, np.nextafter(dtype(0.5), dtype(1))]], dtype)
+    gated = pp.postprocess(half, np.ones((1, 4, 2), dtype), np.array([1, 1]))
+    assert gated.tags.tolist() == [[False, True]]
 
 
 @settings(max_examples=60, deadline=None)

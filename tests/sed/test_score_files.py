@@ -22,9 +22,9 @@ def posteriors(frames=40):
     return np.repeat(noise, 8, axis=1).astype(np.float32)
 
 
-def write(directory, frames, **kwargs):
+def write(directory, frames, frame_rate=60.0, **kwargs):
     score_files.write_score_files(
-        directory, frames, filenames=NAMES, classes=CLASSES, frame_rate=60.0, **kwargs
+        directory, frames, filenames=NAMES, classes=CLASSES, frame_rate=frame_rate, **kwargs
     )
     return directory
 
@@ -175,9 +175,10 @@ def test_segments_of_several_lengths_are_refused(tmp_path):
         score_files.frame_rate_of(files)
 
 
-def test_postprocess_command(tmp_path, capsys):
+@pytest.mark.parametrize("rate", [60.0, 25.0])
+def test_postprocess_command(tmp_path, rate, capsys):
     frames = posteriors(400)
-    scores = write(tmp_path / "scores", frames)
+    scores = write(tmp_path / "scores", frames, rate)
     strong = tmp_path / "strong.tsv"
     rows = [(f"{i}.wav", 0, 0.2 + 0.3 * (i % 10), CLASSES[i % 2]) for i in range(40)]
     tables.write_table(strong, tables.EVENT_COLUMNS, rows)
@@ -188,7 +189,7 @@ def test_postprocess_command(tmp_path, capsys):
     assert cli.main([*command, f"--strong={strong}", f"--tags={tags}", "--postprocess=avg"]) == 0
     durations = window_rules.durations_by_class(tables.read_events(strong).events, CLASSES)
     windows = window_rules.window_sizes(
-        durations, "avg", frame_rate=60.0, options=defaults.rule_options()
+        durations, "avg", frame_rate=rate, options=defaults.rule_options()
     )
     expected = postprocess.detect_events(
         np.array([[1, 0], [1, 1]]),
@@ -196,7 +197,7 @@ def test_postprocess_command(tmp_path, capsys):
         windows,
         filenames=NAMES,
         classes=CLASSES,
-        frame_rate=60.0,
+        frame_rate=rate,
     )
     found = tables.read_events(output).events
     assert found == expected and {e.filename for e in found} == set(NAMES)

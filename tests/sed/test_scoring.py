@@ -17,6 +17,7 @@ from jfsed_jax.cli import main as cli
 from jfsed_jax.errors import InputError
 from jfsed_jax.sed import score_text, scoring, tables, uncertainty
 from jfsed_jax.sed.events import Event
+from jfsed_jax.sed.postprocessing import detect_events
 from jfsed_jax.sed.thresholds import tune_thresholds
 
 SOUND_EVENT, _ = scoring.load_sed_eval()
@@ -253,6 +254,28 @@ def test_tuned_thresholds_find_the_better_operating_point():
     assert thresholds.tolist() == [0.7, 0.2, 0.5]
     assert f1[:, 0].tolist() == [0, 0, 0, 100] and f1[:, 1].tolist() == [100, 0, 0, 0]
     assert np.isnan(f1[:, 2]).all()
+
+
+@pytest.mark.parametrize("medians", [0, 1, 2])
+def test_thresholds_are_tuned_on_what_the_decoder_gives(medians):
+    """Gate, windows and the number of medians are those of the decoder that will use them."""
+    rng = np.random.default_rng(1)
+    frames, clip = rng.uniform(size=(3, 60, 3)), np.array([[1, 0, 1], [1, 1, 0], [0, 1, 1]])
+    windows = np.array([3, 5, 9])
+    kwargs = {"filenames": CLIPS, "classes": CLASSES, "frame_rate": 4.0, "medians": medians}
+    # What one threshold finds, some of it cut short.
+    found = detect_events(clip, frames, windows, threshold=0.45, **kwargs)
+    reference = [
+        e._replace(offset=e.offset if i % 3 else e.onset + 0.1) for i, e in enumerate(found)
+    ]
+    thresholds, f1 = tune_thresholds(
+        clip, frames, windows, reference, candidates=(0.4, 0.45, 0.5), **kwargs
+    )
+    for k, threshold in enumerate((0.4, 0.45, 0.5)):
+        events = detect_events(clip, frames, windows, threshold=threshold, **kwargs)
+        scores = scoring.score(reference, events, filenames=CLIPS, classes=CLASSES)
+        assert f1[k].tolist() == list(scores["event_f1"]["classwise"].values())
+    assert thresholds.tolist() == [0.45] * 3 and (f1[1] > f1[[0, 2]]).all()
 
 
 @needs_desed

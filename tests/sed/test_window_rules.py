@@ -97,6 +97,34 @@ def test_chord_knee_by_hand():
     assert window.avg == int(int(4.2 * 60) * 0.333)
 
 
+@pytest.mark.parametrize(
+    ("frame_rate", "eta", "avg", "esp"),
+    [
+        (60, 0.333, 83, 49),  # int(int(4.2 * 60) * 0.333), int(int(2.5 * 60) * 0.333)
+        (43, 0.333, 59, 35),  # 4.2 s are 180 frames, 2.5 s are 107: truncated before eta, too
+        (43, 0.5, 90, 53),
+        (22050 / 512, 0.5, 90, 53),
+        (10, 0.25, 10, 6),
+        (100, 2.0, 840, 500),
+    ],
+)
+def test_windows_at_another_hop_and_another_eta(frame_rate, eta, avg, esp):
+    """Of durations of 4.2 s in the mean, and of 2.5 s up to the knee."""
+    durations = {"a": np.repeat([1, 2, 3, 4, 11.0], 20), "b": np.array([])}
+    (window, without) = class_windows(durations, frame_rate, eta=eta, fixed_frames=9)
+    assert (window.avg, window.esp, window.fixed) == (avg, esp, 9)
+    assert (without.avg, without.esp, without.fixed) == (9, 9, 9)
+    options = defaults.rule_options(eta=eta)
+    for rule, expected in ("avg", avg), ("esp", esp):
+        found = window_rules.window_sizes(durations, rule, frame_rate=frame_rate, options=options)
+        assert found[0] == expected
+    # Of durations that are all alike every resample is the same.
+    resampled = window_rules.resampled_knees(
+        np.full(8, 4.2), frame_rate=frame_rate, options=options, num_resamples=3
+    )
+    assert resampled[:, 2].tolist() == [avg] * 3
+
+
 def test_ties_at_the_knee_all_count():
     assert window_rules.chord_knee(np.array([1.0, 2, 2, 2, 10]))[0] == 4
 

@@ -1,0 +1,90 @@
+"""What cannot be written is refused before the work; what can be is left as it is until then."""
+
+import os
+
+import pytest
+
+from jfsed_jax.cli import main as cli
+
+FILES = {
+    "inspect": ["--data=d", "--output"],
+    "predict": ["--workdir=w", "a.wav", "--output"],
+    "score": ["--reference=r", "--estimates=e", "--json"],
+    "postprocess": ["--scores=s", "--output"],
+    "benchmark": ["--json"],
+}
+FOLDERS = {
+    "evaluate": ["--workdir=w", "--score_files"],
+    "openmix": ["--esc10=a", "--fsdd=b", "--out"],
+}
+COMMANDS = FILES | FOLDERS
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Runs a command that writes to a path, up to its body: its status and what the body got."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("kept")
+
+    def call(name, path):
+        started = []
+        body = cli.COMMANDS[name]._replace(run=lambda args: started.append(args) or 0)
+        monkeypatch.setitem(cli.COMMANDS, name, body)
+        return cli.main([name, *COMMANDS[name], str(path)]), started
+
+    return call
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_place_that_is_none_is_refused_before_the_work(name, run, capsys):
+    for path in ("file/new", "file/new/deeper", "n" * 300):
+        assert run(name, path) == (2, [])
+        error = capsys.readouterr().err
+        assert (
+            error.count("\n") == 1 and f"argument {COMMANDS[name][-1]}: {path} cannot be" in error
+        )
+    assert run(name, "file" if name in FOLDERS else ".") == (2, [])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_new_place_is_made_by_the_work_and_not_before(name, run, tmp_path):
+    status, started = run(name, "new/deeper/place")
+    assert status == 0 and len(started) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_there_stays_until_its_successor_is_made(name, run, tmp_path):
+    assert run(name, "file")[0] == 0
+    assert (tmp_path / "file").read_text() == "kept"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", ["predict", "evaluate"])
+def test_an_empty_value_is_none(name, run):
+    assert run(name, "")[0] == 0
+
+
+def test_links_and_pipes_are_written_through(run, tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe")  # to open it would wait for a reader
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "new").symlink_to("not-yet")
+    with open(os.devnull, "w") as nowhere:
+        # In the folder of the last one nothing can be made.
+        for path in ("pipe", "link", "new", os.devnull, f"/dev/fd/{nowhere.fileno()}"):
+            assert run("score", path)[0] == 0
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "astray").symlink_to("nowhere/file")
+    for path, reason in ("loop", "Too many levels"), ("astray", "No such file or directory"):
+        assert run("score", path) == (2, [])
+        assert f"{path} cannot be written: {reason}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_folder_without_permission_is_refused(name, run, tmp_path, capsys):
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o555)
+    if os.access(locked, os.W_OK):
+        pytest.skip("nothing is forbidden to this user")
+    assert run(name, "locked/new") == (2, [])
+    assert "locked/new cannot be written: Permission denied" in capsys.readouterr().err
