@@ -135,6 +135,30 @@ def test_operating_points_with_overlaps_by_hand(sed_psds_eval):
         assert [result[name]["value"] for name in psds.SCENARIOS] == [1.0, 1.0]
 
 
+@OLD_NUMPY
+def test_overlaps_are_noted_once_for_each_kind_of_table(sed_psds_eval, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    joined = merge_overlaps(REFERENCE)
+    tables.write_events("r.tsv", REFERENCE)
+    tables.write_events("e.tsv", [*joined, joined[1]._replace(onset=5.5)])
+    tables.write_events("points/0.1.tsv", joined)
+    tables.write_events("points/0.2.tsv", [joined[1], *REFERENCE])
+    tables.write_events("points/0.3.tsv", REFERENCE)
+    tables.write_table("d.tsv", ["filename", "duration"], list(DURATIONS.items()))
+    files = ["--reference=r.tsv", "--estimates=e.tsv", "--compare=points/0.3.tsv"]
+    psds_of = ["--psds", "--durations=d.tsv", "--operating_points=points"]
+    assert cli.main(["score", *files, *psds_of, "--json=s.json"]) == 0
+    overlaps, so = "the event overlaps or touches another of its class", "PSDS and intersection F1"
+    notes = json.loads(Path("s.json").read_text())["info"]["notes"]
+    assert [note.rpartition("; ")[0] for note in notes] == [
+        f"r.tsv, row 3 (a.wav, Cat): {overlaps}",
+        f"e.tsv, row 4 (b.wav, Dog): {overlaps}",
+        # The dog of row 2 is that of row 5.
+        f"points/0.2.tsv, row 4 (a.wav, Cat): {overlaps}, as 2 more do",
+    ]
+    assert all(note.endswith(f"; {so} count what they join to") for note in notes)
+
+
 @pytest.fixture
 def stub_psds_eval(monkeypatch):
     """psds_eval's place, with what it is given and what it may warn of."""

@@ -187,10 +187,12 @@ def test_postprocess_command(tmp_path, rate, capsys):
     output = tmp_path / "events.tsv"
     command = ["postprocess", f"--scores={scores}", f"--output={output}"]
     assert cli.main([*command, f"--strong={strong}", f"--tags={tags}", "--postprocess=avg"]) == 0
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
     durations = window_rules.durations_by_class(tables.read_events(strong).events, CLASSES)
     windows = window_rules.window_sizes(
         durations, "avg", frame_rate=rate, options=defaults.rule_options()
     )
+    assert [int(row[-2]) for row in printed if row[:1] in (["Cat"], ["Dog"])] == windows.tolist()
     expected = postprocess.detect_events(
         np.array([[1, 0], [1, 1]]),
         frames,
