@@ -84,8 +84,8 @@ def psds_of_operating_points(
 ) -> dict[str, Any]:
     """PSDS 1 and 2 of lists of events, one per threshold; see `psds_of_scores`.
 
-    Events of one class that overlap or touch are joined in reference and lists: psds_eval takes
-    neither otherwise, and DESED corrected DCASE 2019's validation labels in the same way.
+    Events of one class that overlap or touch are joined, in reference and lists: psds_eval refuses
+    overlaps, and DESED corrected those of DCASE 2019's validation labels in the same way.
     """
     truth = merge_overlaps(reference)
     # A list that repeats another adds nothing.
