@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import jax
@@ -103,6 +103,23 @@ class RunLog:
         with ExitStack() as logs:
             for log in (self._run, *self._seeds):
                 logs.callback(log.close)
+
+
+@contextmanager
+def open_log(workdir: Workdir, step: int, num_seeds: int) -> Iterator[RunLog]:
+    """A `RunLog` that is closed at the end.
+
+    Raises:
+      NotWritten: it could not be written to its end.
+    """
+    log = RunLog(workdir, step, num_seeds)
+    try:
+        yield log
+    except BaseException:
+        with suppress(NotWritten):  # the first error is the one to tell
+            log.close()
+        raise
+    log.close()
 
 
 def mean_values(values: Sequence[Values]) -> dict[str, float | None]:

@@ -39,7 +39,7 @@ from jfsed_jax.runs.workdir import NotWritten, Workdir, check_config, check_form
 from jfsed_jax.sed.postprocessing import Decode
 from jfsed_jax.training.feed import Feed, batch_specs, make_feed
 from jfsed_jax.training.interrupt import Interrupted, Stop, stop_on_signals
-from jfsed_jax.training.log import RunLog, StepMetrics, mean_values
+from jfsed_jax.training.log import RunLog, StepMetrics, mean_values, open_log
 from jfsed_jax.training.memory import release_freed_memory
 from jfsed_jax.training.plan import Plan, check_resume, check_values, make_plan
 from jfsed_jax.training.validation import validate
@@ -111,8 +111,7 @@ def _train(plan: Plan, files: Workdir, decode: Decode | None) -> None:
         if start >= plan.total_steps:
             logging.info("%s: all %d steps are done", files.path, plan.total_steps)
             return
-        log = RunLog(files, start, config.num_seeds)
-        try:
+        with open_log(files, start, config.num_seeds) as log:
             reached = run_steps(
                 state,
                 start,
@@ -132,8 +131,6 @@ def _train(plan: Plan, files: Workdir, decode: Decode | None) -> None:
                 ),
                 stop,
             )
-        finally:
-            log.close()
     # All that was saved is on the disk.
     if stop.signum is not None and reached < plan.total_steps:
         raise Interrupted(

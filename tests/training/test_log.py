@@ -6,8 +6,9 @@ import os
 
 import pytest
 
+from jfsed_jax.errors import InputError
 from jfsed_jax.runs.workdir import NotWritten, Workdir
-from jfsed_jax.training.log import MetricsLog, RunLog
+from jfsed_jax.training.log import MetricsLog, RunLog, open_log
 
 
 def row(step, **values):
@@ -67,6 +68,20 @@ def test_on_a_full_disk_the_file_is_named_and_all_are_closed(tmp_path, monkeypat
     with pytest.raises(NotWritten, match="No space left on device"):
         log.close()
     assert all(part._file.closed for part in parts)
+
+
+def test_what_ended_a_run_is_told_and_not_what_followed(tmp_path, monkeypatch):
+    with (
+        pytest.raises(InputError, match="loss not finite"),
+        open_log(Workdir(tmp_path), 0, 1) as log,
+    ):
+        monkeypatch.setattr(log._run, "_file", Full(log._run._file))
+        raise InputError("loss not finite")
+    with (
+        pytest.raises(NotWritten, match="No space left on device"),
+        open_log(Workdir(tmp_path), 0, 1) as log,
+    ):
+        monkeypatch.setattr(log._run, "_file", Full(log._run._file))
 
 
 class Full:

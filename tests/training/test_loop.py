@@ -13,7 +13,8 @@ from jfsed_jax.configs import pts_tfd_afl_esp
 from jfsed_jax.datasets.selection import split_data
 from jfsed_jax.errors import InputError
 from jfsed_jax.method import parallel
-from jfsed_jax.runs.workdir import Workdir
+from jfsed_jax.runs.workdir import NotWritten, Workdir
+from jfsed_jax.training import loop
 from jfsed_jax.training.feed import Feed, make_feed
 from jfsed_jax.training.interrupt import Stop, stop_on_signals
 from jfsed_jax.training.log import RunLog
@@ -202,3 +203,29 @@ def test_a_loop_that_does_not_exist_is_refused():
     config.gru_loop = "triton"
     with pytest.raises(InputError, match="config.gru_loop is 'triton': expected scan or pallas"):
         check_values(config)
+
+
+@pytest.mark.parametrize(
+    ("steps", "safe"),
+    [
+        ((), "no checkpoint had been saved: once there is room, the same command begins anew"),
+        ((3, 12), "safe is the checkpoint of step 12 of 18: once there is room, the same command"),
+    ],
+)
+def test_on_a_full_disk_a_line_says_what_is_safe(tmp_path, monkeypatch, steps, safe):
+    files = Workdir(tmp_path / "run")
+    for step in steps:
+        (files.checkpoints / str(step)).mkdir(parents=True)
+        (files.checkpoints / f"{step + 3}.orbax-checkpoint-tmp").mkdir()
+
+    def train(*_):
+        assert files.lock.exists()
+        raise NotWritten("run/metrics.jsonl cannot be written: No space left on device")
+
+    monkeypatch.setattr(loop, "prepare", lambda *_, **__: None)
+    monkeypatch.setattr(loop, "make_plan", lambda *_, **__: SimpleNamespace(total_steps=18))
+    monkeypatch.setattr(loop, "_train", train)
+    with pytest.raises(InputError, match=f"No space left on device; {safe}") as refused:
+        loop.fit(pts_tfd_afl_esp.get_config("tiny"), tmp_path, files.path)
+    assert "\n" not in str(refused.value)
+    assert not files.lock.exists()
