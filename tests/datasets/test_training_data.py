@@ -12,6 +12,7 @@ import pytest
 from defaults import front_end
 from stub_detector import CLASSES, ByMel, StubClips, active, make_prepared
 
+from jfsed_jax.audio.host import fit_length
 from jfsed_jax.config_files import load_config
 from jfsed_jax.datasets.selection import Subset, TrainingData, split_data
 from jfsed_jax.inference.prediction import Posteriors
@@ -136,6 +137,16 @@ def test_a_tag_of_a_half_is_absent_where_checkpoints_are_selected(development):
     scores = validate(says_the_mel, {}, data, make_prepared(validation=clips), decode)
     # Of dogs there are none: 0 in the mean over both classes.
     assert scores["at_f1"] == pytest.approx(100 * 2 / 3 / 2)
+
+
+def test_a_short_clip_is_padded_at_its_end_and_a_long_one_cut_there():
+    """Labels count from the beginning of the file."""
+    front = front_end(clip_seconds=0.5)
+    short, long = np.arange(1.0, 101.0), np.arange(44100.0)
+    found = fit_length(short, front)
+    np.testing.assert_array_equal(found[:100], short)
+    assert len(found) == 22050 and not found[100:].any()
+    np.testing.assert_array_equal(fit_length(long, front), long[:22050])
 
 
 def plan_of(config, **splits):
