@@ -113,6 +113,21 @@ def test_a_damaged_checkpoint_is_named_and_what_there_is_instead(tmp_path):
     expect(5, "its 'jfsed-jax train' command goes on from that of step 4")
 
 
+def test_a_lack_of_permission_is_no_damage(tmp_path, monkeypatch):
+    """It moves nothing away."""
+    save_steps(tmp_path, [(3, 1.0)])
+    with checkpoints.open_manager(Workdir(tmp_path)) as manager:
+        for error in (PermissionError(13, "Permission denied"), ValueError("PERMISSION_DENIED: x")):
+            monkeypatch.setattr(manager, "restore", lambda *_, raised=error, **__: throw(raised))
+            with pytest.raises(InputError, match="cannot be read: P") as refused:
+                checkpoints.read_meta(manager, 3)
+            assert not isinstance(refused.value, checkpoints.DamagedCheckpoint)
+
+
+def throw(error):
+    raise error
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -151,7 +166,7 @@ def put(path, content):
     path.unlink() if content is None else path.write_bytes(content)
 
 
-@pytest.mark.parametrize("content", METRICS)
+@pytest.mark.parametrize("content", [*METRICS, b'{"selection": 99.0}'])
 def test_metrics_that_are_damaged_cost_nothing(tmp_path, content):
     """What they say is also in what is sealed."""
     save_steps(tmp_path, [(1, 30.0), (2, 10.0), (3, 20.0)])

@@ -13,6 +13,7 @@ from jfsed_jax.configs import pts_tfd_afl_esp
 from jfsed_jax.datasets.selection import split_data
 from jfsed_jax.errors import InputError
 from jfsed_jax.method import parallel
+from jfsed_jax.runs import checkpoints
 from jfsed_jax.runs.workdir import NotWritten, Workdir
 from jfsed_jax.training import loop
 from jfsed_jax.training.feed import Feed, make_feed
@@ -229,3 +230,26 @@ def test_on_a_full_disk_a_line_says_what_is_safe(tmp_path, monkeypatch, steps, s
         loop.fit(pts_tfd_afl_esp.get_config("tiny"), tmp_path, files.path)
     assert "\n" not in str(refused.value)
     assert not files.lock.exists()
+
+
+def test_a_refused_run_stays_as_it_is(tmp_path, monkeypatch):
+    """Without config.json its checkpoint tells what it is; nothing of the other one is written."""
+    files, config = Workdir(tmp_path / "run"), pts_tfd_afl_esp.get_config("tiny")
+    meta = {
+        "config": json.loads(config.to_json()),
+        "classes": ["a"],
+        "front_end": dict(config.front_end),
+        "frame_rate": 60.0,
+        "feature_shares": None,
+        "windows": {},
+    }
+    with checkpoints.open_manager(files, training=True) as manager:
+        checkpoints.save(manager, 3, {"x": np.ones(1)}, meta)
+    config.optimiser.learning_rate = 0.5
+    other = meta | {"config": json.loads(config.to_json())}
+    plan = SimpleNamespace(config=config, meta=other, system=None, input_shape=(1, 1))
+    monkeypatch.setattr(loop, "prepare", lambda *_, **__: None)
+    monkeypatch.setattr(loop, "make_plan", lambda *_, **__: plan)
+    with pytest.raises(InputError, match="another config: config.optimiser.learning_rate is"):
+        loop.fit(config, tmp_path, files.path)
+    assert [path.name for path in files.path.iterdir()] == ["checkpoints"]
