@@ -57,9 +57,12 @@ WHAT = ("heard", "drawn", "passes")
 
 
 def make_system(*, own_teacher=True, optimiser=None, **changes) -> System:
-    """One whose loss is what the student hears in all clips."""
+    """One whose loss is twice what the student hears in all clips, and the steps so far."""
     objective = Objective(
-        lambda teacher, student, params, batch, step: {"heard": Term(2.0, student.clip[:, 0])},
+        lambda teacher, student, params, batch, step: {
+            "heard": Term(2.0, student.clip[:, 0]),
+            "since": Term(1.0, 1.0 * step),
+        },
         weights=lambda step: {"counted": step},
         measures=told,
     )
@@ -123,6 +126,14 @@ def test_devices_draw_apart_for_the_same_clips(noise):
 
 
 @every_noise
+def test_noise_is_drawn_anew_for_a_clip_that_stays(noise):
+    system = make_system(**noise)
+    first = run(system, devices=2)["noise"]
+    second = run(system, devices=2, step=1)["noise"]
+    assert len({*first.tolist(), *second.tolist()}) == 4
+
+
+@every_noise
 def test_noise_is_the_teachers_alone(noise):
     """Both hear the same augmented clip, and the teacher its noise beside it."""
     without, found = (run(make_system(augment=louder, **kind)) for kind in ({}, noise))
@@ -176,8 +187,9 @@ def test_what_is_counted_is_counted_from_the_step_that_is_taken():
     state, metrics = train_step(state, make_batch(), jax.random.key(0), system=system)
     assert int(state.step) == 8
     assert (metrics["counted"], metrics["learning_rate"]) == (7, 3.5)
-    # The loss is twice what is heard, 3 times the gain.
-    assert (metrics["loss"], metrics["heard"], metrics["gradient_norm"]) == (6, 3, 6)
+    # Heard is 3 times the gain.
+    assert (metrics["heard"], metrics["since"], metrics["loss"]) == (3, 7, 2 * 3 + 7)
+    assert metrics["gradient_norm"] == 6
     assert {name: float(own["gain"]) for name, own in state.params.items()} == {
         "teacher": 1.0, "student": 1 - 0.5 * 6
     }  # fmt: skip
