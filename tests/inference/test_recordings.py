@@ -10,7 +10,7 @@ from stub_detector import CLASSES, active, constant, make_detector
 
 from jfsed_jax.audio.host import log_mel
 from jfsed_jax.inference.prediction import Posteriors
-from jfsed_jax.inference.recordings import detect, recording_posteriors
+from jfsed_jax.inference.recordings import detect, make_listen, recording_posteriors
 from jfsed_jax.sed.events import Event
 
 HOP = 735  # samples of a frame
@@ -80,6 +80,20 @@ def test_clips_are_cut_and_put_back_where_they_lie(tmp_path, clip_frames, stride
     found = recording_posteriors(detector, noise)
     expected = log_mel(noise, detector.front_end)[::stride, :2]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_one_program_hears_waveforms_as_two_do(tmp_path):
+    """The log-mel of the device is that of the host: what a model hears is the same."""
+
+    def says_what_it_hears(variables, mel) -> Posteriors:
+        return Posteriors(mel.max(axis=1), mel)
+
+    detector = make_detector(tmp_path, says_what_it_hears)
+    waveforms = np.random.default_rng(0).normal(0, 0.1, (2, 20 * HOP)).astype(np.float32)
+    found = make_listen(detector)(detector.variables, waveforms)
+    expected = np.stack([log_mel(waveform, detector.front_end) for waveform in waveforms])
+    np.testing.assert_allclose(found.frames, expected, atol=1e-4)
+    np.testing.assert_allclose(found.clip, expected.max(axis=1), atol=1e-4)
 
 
 def test_events_are_where_the_sounds_are(tmp_path):
