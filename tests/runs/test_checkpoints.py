@@ -55,6 +55,9 @@ def test_there_is_another_one_where_the_latest_is_the_best(tmp_path):
     save_steps(tmp_path, [(1, 10.0), (2, 20.0), (3, 30.0)])
     with checkpoints.open_manager(Workdir(tmp_path)) as manager:
         assert list(manager.all_steps()) == [2, 3]
+    save_steps(tmp_path, [(4, 30.0)])
+    with checkpoints.open_manager(Workdir(tmp_path)) as manager:
+        assert checkpoints.choose_step(manager, "best") == 4
 
 
 def test_a_save_that_was_under_way_is_no_checkpoint_and_is_removed(tmp_path):
