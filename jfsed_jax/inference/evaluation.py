@@ -202,7 +202,7 @@ def _tuned_thresholds(detector: Detector, prepared: Prepared, rule: str) -> np.n
         output.clip if page.gate else None,
         output.frames,
         detector.windows(rule),
-        [e for e in prepared.splits[KINDS["strong"]].events if e.filename in names],
+        [e for e in prepared.splits[KINDS["strong"]].reference if e.filename in names],
         filenames=held.filenames,
         classes=detector.classes,
         frame_rate=detector.frame_rate,

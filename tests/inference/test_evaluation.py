@@ -27,10 +27,10 @@ def validation_clips():
 
 
 def numbered(count, scale):
-    """Clip i has ``i / scale`` everywhere, and is labelled with cats alone."""
+    """Clip i has ``i / scale`` everywhere, and is published with cats alone."""
     mels = [np.full((20, 2), i / scale) for i in range(count)]
     reference = [Event(f"{i}.wav", 0.0, 20 / 60, "Cat") for i in range(count)]
-    return StubClips(mels, reference, labels=[[1, 0]] * count)
+    return StubClips(mels, reference, labels=[[1, 0]] * count, events=[])
 
 
 def held_by(seed, count=10):
