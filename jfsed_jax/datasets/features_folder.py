@@ -35,7 +35,10 @@ def features_home(data_dir: Path, front_end: FrontEnd) -> Path:
 
 @contextlib.contextmanager
 def only_one(directory: Path) -> Iterator[None]:
-    """Waits for any other process that prepares into this folder; a killed one never blocks."""
+    """Waits for any other process that prepares into this folder; a killed one never blocks.
+
+    Where the file system has no locks, a warning says so.
+    """
     try:
         directory.mkdir(parents=True, exist_ok=True)
         file = open(directory / _PREPARING, "w")  # noqa: SIM115
@@ -45,10 +48,18 @@ def only_one(directory: Path) -> Iterator[None]:
         ) from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logging.info("waiting for another process that prepares %s", directory)
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                logging.info("waiting for another process that prepares %s", directory)
+                fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            logging.warning(
+                "%s cannot be locked (%s): see to it that nothing else prepares it, or pass "
+                "--features with a folder elsewhere",
+                directory,
+                error.strerror,
+            )
         yield
 
 
@@ -77,11 +88,20 @@ def remove(directory: Path, paths: list[Path]) -> None:
             return
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             logging.info(
                 "%s is being read, as by a training: %d files that are of no use any more stay "
                 "there until jfsed-jax prepare runs again",
                 directory,
+                len(paths),
+            )
+            return
+        except OSError as error:
+            logging.info(
+                "%s cannot be locked (%s), and a training may be reading it: %d files that are of "
+                "no use any more stay there",
+                directory,
+                error.strerror,
                 len(paths),
             )
             return

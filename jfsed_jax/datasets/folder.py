@@ -66,7 +66,7 @@ class Folder:
     classes: tuple[str, ...]
     splits: dict[str, ListedSplit]
     conventions: list[str]
-    missing: list[tuple[str, str, int, str]]  # split, file name, row, where it was looked for
+    missing: list[tuple[str, str, int, str]]  # split, file name, row, why it has no audio
 
     @property
     def problems(self) -> list[Problem]:
@@ -108,8 +108,8 @@ def read_folder(data_dir: str | Path, classes: Sequence[str] | None = None) -> F
         return Folder(data_dir, classes, splits, conventions, missing)
     if not any(clip.audio for split in splits.values() for clip in split.clips):
         raise InputError(
-            f"{data_dir}: none of the {len(missing)} clips that the metadata lists has audio; "
-            f"expected for example {missing[0][3]}/{missing[0][1]}"
+            f"{data_dir}: none of the {len(missing)} clips that the metadata lists has audio; for "
+            f"example {missing[0][1]}: {missing[0][3]}"
             if missing
             else f"{data_dir}: the metadata lists no clip"
         )
@@ -197,7 +197,7 @@ def _match_audio(
     missing: list[tuple[str, str, int, str]],
 ) -> None:
     base = split.audio or f"audio/{_LAYOUT[split.name][1][0]}"
-    files = _audio_files(data_dir, split)
+    files, no_files = _audio_files(data_dir, split)
     if split.metadata is None:
         names = [str(Path(file.path).relative_to(base)) for file in files]
         split.clips = [ListedClip(name, 0, file) for name, file in zip(names, files, strict=True)]
@@ -215,6 +215,13 @@ def _match_audio(
         by_stem.setdefault(_stem(name), file)
         if recording := audioset_clip(name):
             by_recording.setdefault(recording, file)
+    why_none: dict[str, str] = {}
+    for path, why in no_files.items():
+        for key in (str(Path(path).relative_to(base)), Path(path).name, _stem(Path(path).name)):
+            why_none.setdefault(key, f"{path}: {why}")
+    elsewhere = f"no such file in {base}"
+    if split.unreadable:
+        elsewhere += ", of which not all can be read"
     used, other_suffix, other_form = set(), 0, 0
     for clip in split.clips:
         name = clip.filename
@@ -233,7 +240,8 @@ def _match_audio(
             other_form += 1
         else:
             clip.missing = True
-            missing.append((split.name, name, clip.row, base))
+            reason = why_none.get(name) or why_none.get(_stem(name)) or elsewhere
+            missing.append((split.name, name, clip.row, reason))
             continue
         if file in used:
             clip.left_out = "its audio is that of another name"
@@ -253,9 +261,12 @@ def _match_audio(
         split.note(0, f"{unlisted[0]}, ...", reason, file=base)
 
 
-def _audio_files(data_dir: Path, split: ListedSplit) -> list[AudioFile]:
-    """Every audio file under the split's folder, the least deep first, then alphabetically."""
-    found = []
+def _audio_files(data_dir: Path, split: ListedSplit) -> tuple[list[AudioFile], dict[str, str]]:
+    """Every audio file under the split's folder, the least deep first, then alphabetically.
+
+    And by path what is there and cannot be used as one, with the reason.
+    """
+    found, no_files = [], {}
     visited = set()
     level = [split.audio] if split.audio else []
     while level:
@@ -275,9 +286,9 @@ def _audio_files(data_dir: Path, split: ListedSplit) -> list[AudioFile]:
                     status = os.stat(data_dir / path)
                 except OSError as error:
                     if error.errno in (errno.EACCES, errno.EPERM):
-                        _refuse(data_dir, split, path, error)
+                        no_files[path] = _refuse(data_dir, split, path, error)
                     else:
-                        _pass_over(data_dir, split, path, error)
+                        no_files[path] = _pass_over(data_dir, split, path, error)
                     continue
                 if stat.S_ISDIR(status.st_mode):
                     below.append(path)
@@ -285,20 +296,23 @@ def _audio_files(data_dir: Path, split: ListedSplit) -> list[AudioFile]:
                     if stat.S_ISREG(status.st_mode):
                         found.append(AudioFile(path, status.st_size, status.st_mtime_ns))
                     else:
-                        _pass_over(data_dir, split, path, special_file(status.st_mode))
+                        kind = special_file(status.st_mode)
+                        no_files[path] = _pass_over(data_dir, split, path, kind)
         level = below
-    return found
+    return found, no_files
 
 
-def _refuse(data_dir: Path, split: ListedSplit, path: str, error: OSError) -> None:
+def _refuse(data_dir: Path, split: ListedSplit, path: str, error: OSError) -> str:
     """Notes what keeps an unknown number of clips from being found."""
-    split.note(0, path, f"cannot be read: {error.strerror}", file=path, skipped=True)
-    split.unreadable = f"{data_dir / path} cannot be read: {error.strerror}"
+    why = f"cannot be read: {error.strerror}"
+    split.note(0, path, why, file=path, skipped=True)
+    split.unreadable = f"{data_dir / path} {why}"
     if error.errno in (errno.EACCES, errno.EPERM):
         split.unreadable += f"; give yourself permission, as with chmod u+rx {data_dir / path}"
+    return why
 
 
-def _pass_over(data_dir: Path, split: ListedSplit, path: str, why: OSError | str | None) -> None:
+def _pass_over(data_dir: Path, split: ListedSplit, path: str, why: OSError | str | None) -> str:
     """Notes what is called like audio and is no file; a clip that is listed is then missing."""
     if isinstance(why, OSError):
         link = os.path.islink(data_dir / path)
@@ -309,6 +323,7 @@ def _pass_over(data_dir: Path, split: ListedSplit, path: str, why: OSError | str
         why = (link and links.get(why.errno or 0)) or f"cannot be read: {why.strerror}"
     lost = split.metadata is None  # where every file is a clip
     split.note(0, Path(path).name, f"{why}; not used", file=path, skipped=lost)
+    return str(why)
 
 
 def _stem(name: str) -> str:

@@ -135,10 +135,7 @@ def _write_problems(directory: Path, folder: Folder) -> None:
     tables.write_table(
         directory / "missing.tsv",
         ("split", "filename", "row", "reason"),
-        [
-            (split, name, row, f"no such file in {where}")
-            for split, name, row, where in folder.missing
-        ],
+        folder.missing,
     )
     tables.write_table(
         directory / "problems.tsv",

@@ -454,6 +454,8 @@ def test_what_is_called_like_audio_and_is_no_file_is_named(
     if listed:
         assert found == [[BAD, "", "w1.wav", reason, "no"]]
         assert prepared.summary["weak"]["missing"] == 1
+        why = f"{BAD}: {reason.removesuffix('; not used')}"
+        assert rows(prepared, "missing") == [["weak", "w1.wav", "3", why]]
         assert prepared.splits["weak"].filenames == ["w0.wav", "w2.wav"]
     elif not reason.startswith("a symbolic link that"):  # it led to where it was
         assert found == [[f"{place}/w1.wav", "", "w1.wav", reason, "yes"]]
@@ -533,6 +535,8 @@ def test_folder_without_permission_is_refused_and_named(data):
         folder_path.chmod(0o755)
     text = (data.parent / "features/problems.tsv").read_text()
     assert "cannot be read: Permission denied" in text
+    text = (data.parent / "features/missing.tsv").read_text()
+    assert "no such file in audio/train/weak, of which not all can be read" in text
 
 
 def test_full_disk_is_named_before_and_while_writing(data, monkeypatch):
@@ -674,7 +678,7 @@ def test_wrong_folder_is_answered_with_the_right_one(data, capsys):
 def test_all_audio_missing_is_refused(data):
     for path in data.rglob("*.wav"):
         path.unlink()
-    with pytest.raises(InputError, match="none of the 10 clips .* audio/train/weak/w0.wav"):
+    with pytest.raises(InputError, match="none of the 10 clips .* w0.wav: no such file in audio/"):
         prepare(data)
 
 

@@ -1,8 +1,10 @@
 """The feature store: what the data are, and what becomes of damage to it."""
 
 import dataclasses
+import errno
 import hashlib
 import json
+import logging
 import os
 import pickle
 import shutil
@@ -12,7 +14,7 @@ import pytest
 from data_folder import BAD, TINY, WEAK, contents, prepare, rows, write_audio, write_text
 
 from jfsed_jax import datasets
-from jfsed_jax.datasets import extraction, pipeline, shards, store
+from jfsed_jax.datasets import extraction, features_folder, pipeline, shards, store
 from jfsed_jax.errors import InputError
 
 
@@ -356,3 +358,20 @@ def test_features_that_cannot_be_written_can_be_read(data, tmp_path):
     (directory / ".in-use").unlink()
     assert len(datasets.load(directory).splits["weak"]) == 3
     assert not (directory / ".in-use").exists()
+
+
+def test_without_locks_of_the_file_system_preparing_goes_on_and_says_so(data, monkeypatch, caplog):
+    def flock(file, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(features_folder.fcntl, "flock", flock)
+    directory = prepare(data).directory
+    warning = f"{directory} cannot be locked (No locks available): see to it that nothing else"
+    assert warning in caplog.text
+    old = only_shard(directory)
+    write_audio(data / BAD, np.full(8000, 0.1))
+    with caplog.at_level(logging.INFO):
+        assert len(prepare(data).splits["weak"]) == 3
+    assert old.exists()  # nothing tells whether a training reads it
+    assert "a training may be reading it: 2 files" in caplog.text
+    assert "is being read" not in caplog.text
