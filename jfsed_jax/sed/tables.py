@@ -259,7 +259,18 @@ def write_events(
 
 
 def write_tags(path: str | Path, tags: Mapping[str, Iterable[str]]) -> None:
-    """Writes weak labels: `filename event_labels`, tab-separated, labels joined by commas."""
+    """Writes weak labels: `filename event_labels`, tab-separated, labels joined by commas.
+
+    Raises:
+      InputError: a label has a comma, or the file cannot be written.
+    """
+    tags = {name: list(labels) for name, labels in tags.items()}
+    for name, label in ((name, label) for name, labels in tags.items() for label in labels):
+        if "," in label:
+            raise InputError(
+                f"{path}: the label {label!r} of {name} has a comma, which separates labels there; "
+                "give the class a name without one"
+            )
     write_table(path, TAG_COLUMNS, ((name, ",".join(labels)) for name, labels in tags.items()))
 
 

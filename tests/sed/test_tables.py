@@ -163,6 +163,18 @@ def test_what_is_written_reads_back_the_same(tmp_path):
     assert tables.read_tags(path).tags == tags
 
 
+def test_a_label_with_a_comma_is_not_written_as_two(tmp_path):
+    """In a table of events it can be."""
+    path, label = tmp_path / "table.tsv", "Vehicle, train"
+    with pytest.raises(InputError, match=r"table\.tsv: the label 'Vehicle, train' of b\.wav has a"):
+        tables.write_tags(path, {"a.wav": iter(["Dog"]), "b.wav": ["Dog", label]})
+    assert not path.exists()
+    tables.write_tags(path, {"a.wav": iter(["Dog"])})
+    assert tables.read_tags(path).tags == {"a.wav": ("Dog",)}
+    tables.write_events(path, [Event("b.wav", 0.0, 1.0, label)])
+    assert tables.read_events(path).events[0].event_label == label
+
+
 def test_a_table_that_cannot_be_written_is_named_and_the_old_one_stays(tmp_path, monkeypatch):
     path = tmp_path / "events.tsv"
     tables.write_events(path, [Event("a.wav", 0.0, 1.0, "Dog")])
