@@ -204,6 +204,9 @@ def get_config(size: str = "paper") -> ConfigDict:
     # [ours] On a CPU XLA runs much of a step on one thread a device: two devices share the batch
     # and use two cores. Other platforms use all their devices.
     config.cpu_devices = 2
+    # [ours] Whether a GPU takes only kernels that repeat themselves to the bit, so that a resumed
+    # run is the uninterrupted one: fewer to choose from. A CPU's do without it.
+    config.deterministic = False
     config.checkpoint_every_steps = 500  # [ours] beside one at every selection
 
     if size != "paper":

@@ -23,6 +23,8 @@ from absl.flags import argparse_flags
 
 from jfsed_jax.errors import InputError
 
+_AUDIO = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aif", ".aiff")
+
 
 class CommandParser(argparse_flags.ArgumentParser):
     """The parser of a command; errors are raised, and its help marks what is required.
@@ -153,7 +155,8 @@ def names() -> Callable[[str], list[str]]:
 def output_file() -> Callable[[str], str]:
     """The type of a flag that names a file to write: refused where that could not be written.
 
-    Else hours of work could end without a result. What is there stays as it is.
+    Else hours of work could end without a result. What is there stays as it is. What is called like
+    audio is refused too: in ``--output a.wav b.wav`` the flag has lost its value to a recording.
     """
     return _writable(_refuse_file)
 
@@ -177,7 +180,9 @@ def _writable(refuse: Callable[[Path], None]) -> Callable[[str], str]:
 
 
 def _refuse_file(path: Path) -> None:
-    """OSError if `atomic.write_whole` could not write `path`."""
+    """OSError if `atomic.write_whole` could not write `path`, or would write over a recording."""
+    if path.suffix.lower() in _AUDIO:
+        raise OSError("that is the name of a recording; name the file to write")
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:

@@ -19,7 +19,7 @@ def define_prepare(parser: CommandParser) -> None:
 def _define_data(parser: CommandParser) -> None:
     parser.require("--data", "Data folder: audio/ and metadata/.", metavar="DIR")
     meaning = "Where to keep the features; by default in your cache folder."
-    parser.add("--features", meaning, metavar="DIR")
+    parser.add("--features", meaning, type=output_folder(), metavar="DIR")
     parser.switch("strict", "Refuse a folder with missing clips or flawed labels.")
     meaning = "Processes that decode; by default one per core."
     parser.add("--workers", meaning, type=number(int, 1), metavar="N")

@@ -1,6 +1,8 @@
 """Commands that use a trained system: evaluate, predict, report."""
 
 import argparse
+import os
+from contextlib import suppress
 from pathlib import Path
 
 from absl import logging
@@ -11,7 +13,6 @@ from jfsed_jax.errors import InputError
 
 
 def _define_detector(parser: CommandParser) -> None:
-    parser.require("--workdir", "Folder of the run.", metavar="DIR")
     meaning = "Which checkpoint; default: %(default)s."
     parser.add("--checkpoint", meaning, choices=["best", "latest"], default="best")
     meaning = "Whose posteriors; default: the config's."
@@ -27,10 +28,11 @@ def _define_detector(parser: CommandParser) -> None:
 
 def define_evaluate(parser: CommandParser) -> None:
     """Adds the flags of `run_evaluate`."""
+    parser.require("--workdir", "Folder of the run.", type=output_folder(), metavar="DIR")
     _define_detector(parser)
     meaning = "Folder of audio and metadata; default: that of training."
     parser.add("--data", meaning, metavar="DIR")
-    parser.add("--features", "Folder of the features.", metavar="DIR")
+    parser.add("--features", "Folder of the features.", type=output_folder(), metavar="DIR")
     meaning = "Which of a run's config.num_seeds, counted from 0; default: all."
     parser.add("--seed", meaning, type=number(int, 0), metavar="K")
     meaning = "Clips; default: %(default)s."
@@ -86,6 +88,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
 
 def define_predict(parser: CommandParser) -> None:
     """Adds the flags of `run_predict`."""
+    parser.require("--workdir", "Folder of the run.", metavar="DIR")
     _define_detector(parser)
     parser.take("AUDIO", "Recordings of any length and sample rate.")
     meaning = "Which of a run's config.num_seeds, counted from 0; default: %(default)s."
@@ -98,6 +101,10 @@ def run_predict(args: argparse.Namespace) -> int:
     """Labels what can be read and names the rest."""
     if not args.audio:
         raise InputError("no audio files: name one or more after the flags")
+    for name in args.audio if args.output else ():
+        with suppress(OSError):  # one of the two is not there
+            if os.path.samefile(args.output, name):
+                raise InputError(f"--output={args.output} is a file to label; name another one")
     process.start_jax_as_trained(args.workdir)
     from jfsed_jax.inference.detector import load
     from jfsed_jax.inference.recordings import detect
@@ -126,7 +133,7 @@ def run_predict(args: argparse.Namespace) -> int:
 
 def define_report(parser: CommandParser) -> None:
     """Adds the flags of `run_report`."""
-    parser.require("--workdir", "Folder of the run.", metavar="DIR")
+    parser.require("--workdir", "Folder of the run.", type=output_folder(), metavar="DIR")
 
 
 def run_report(args: argparse.Namespace) -> int:

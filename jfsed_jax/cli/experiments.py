@@ -7,7 +7,7 @@ from pathlib import Path
 from absl import logging
 
 from jfsed_jax.cli import process
-from jfsed_jax.cli.arguments import CommandParser, names, number, output_file
+from jfsed_jax.cli.arguments import CommandParser, names, number, output_file, output_folder
 from jfsed_jax.cli.training import CONFIG
 from jfsed_jax.errors import InputError
 
@@ -16,7 +16,8 @@ def define_reproduce(parser: CommandParser) -> None:
     """Adds the flags of `run_reproduce`."""
     parser.require("--table", "Number of the paper's table.", choices=["1", "2", "3"])
     parser.require("--data", "Folder of audio and metadata.", metavar="DIR")
-    parser.require("--workdir", "Folder of the runs and tables.", metavar="DIR")
+    meaning = "Folder of the runs and tables."
+    parser.require("--workdir", meaning, type=output_folder(), metavar="DIR")
     meaning = "Size of every config; default: %(default)s."
     parser.add("--size", meaning, choices=["paper", "small", "tiny"], default="paper")
     meaning = "Runs of each system: seeds 0 to N - 1; default: %(default)s."
@@ -26,7 +27,7 @@ def define_reproduce(parser: CommandParser) -> None:
     meaning = "Epochs of every run; default: those of each config."
     parser.add("--epochs", meaning, type=number(int, 1), metavar="N")
     meaning = "Where to keep the features, a folder per front end; by default your cache folder."
-    parser.add("--features", meaning, metavar="DIR")
+    parser.add("--features", meaning, type=output_folder(), metavar="DIR")
     meaning = (
         "Runs side by side, each a process with its share of the cores, or a GPU of its own; "
         "default: %(default)s."
@@ -96,6 +97,8 @@ def run_benchmark(args: argparse.Namespace) -> int:
     if args.layers:
         print(benchmark_layers.format_layers(benchmark_layers.measure_layers()))
         return 0
+    if args.config.deterministic:
+        process.use_deterministic_kernels()
     benchmarking.prepare_process(args.config.cpu_devices)
     result = benchmarking.benchmark(args.config, size=args.batch, reference=args.reference)
     print(benchmarking.format_table(result))

@@ -4,6 +4,7 @@ import ctypes
 import json
 import logging as standard_logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags, logging
+
+from jfsed_jax.errors import InputError
 
 PIPE_CLOSED = 128 + signal.SIGPIPE  # the status that a shell sees of a program before `head`
 
@@ -93,8 +96,10 @@ def start_jax(cpu_devices: int | None = None) -> None:
         use_cpu_devices(cpu_devices)
 
 
-def start_training(cpu_devices: int) -> None:
-    """`start_jax`, with memory as training needs it."""
+def start_training(cpu_devices: int, *, deterministic: bool = False) -> None:
+    """`start_jax`, with memory and, if asked, kernels as training needs them."""
+    if deterministic:
+        use_deterministic_kernels()
     _keep_freed_memory()
     start_jax(cpu_devices)
 
@@ -114,6 +119,35 @@ def use_cpu_devices(count: int) -> None:
 
     with suppress(RuntimeError):  # the backend has started
         jax.config.update("jax_num_cpu_devices", count)
+
+
+def use_deterministic_kernels() -> None:
+    """Has XLA take GPU kernels that repeat themselves, see ``config.deterministic``.
+
+    XLA reads ``XLA_FLAGS`` once, when JAX starts its backend. What the user's say stays.
+
+    Raises:
+      InputError: they say the opposite, or are in a file that does not say it.
+    """
+    flag = "--xla_gpu_deterministic_ops"
+    given = os.environ.get("XLA_FLAGS", "").strip()
+    text, in_file = given, bool(given) and not given.startswith("-")
+    if in_file:
+        with suppress(OSError):  # XLA goes on without a file that it cannot read
+            text = Path(given).read_text(errors="replace")
+    said = re.findall(rf"(?<!\S){flag}(?:=(\S*))?(?!\S)", text)
+    if said and said[-1].lower() in ("false", "0"):  # of several the last one counts
+        raise InputError(
+            f"config.deterministic needs {flag}=true and XLA_FLAGS has {flag}={said[-1]}: leave "
+            "out one of the two"
+        )
+    if in_file and not said:
+        raise InputError(
+            f"config.deterministic needs {flag}=true and XLA_FLAGS names the file {given}, which "
+            "does not have it: write it there"
+        )
+    if not said:
+        os.environ["XLA_FLAGS"] = f"{given} {flag}=true".lstrip()
 
 
 def _keep_freed_memory() -> None:

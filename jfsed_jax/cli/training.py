@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from jfsed_jax.cli import process
-from jfsed_jax.cli.arguments import CommandParser
+from jfsed_jax.cli.arguments import CommandParser, output_folder
 
 CONFIG = "configs/NAME.py[:size], size one of paper, small, tiny; --config.key=value changes it"
 
@@ -18,14 +18,14 @@ def define_train(parser: CommandParser) -> None:
     parser.config = True
     parser.require("--config", f"{CONFIG}.", metavar="FILE")
     parser.require("--data", "Folder of audio and metadata.", metavar="DIR")
-    parser.require("--workdir", "Folder of this run.", metavar="DIR")
-    parser.add("--features", "Folder of the features.", metavar="DIR")
+    parser.require("--workdir", "Folder of this run.", type=output_folder(), metavar="DIR")
+    parser.add("--features", "Folder of the features.", type=output_folder(), metavar="DIR")
     parser.switch("strict", "Refuse a folder with missing clips or flawed labels.")
 
 
 def run_train(args: argparse.Namespace) -> int:
     """Trains to the end; when it is stopped before, `fit` saves and raises."""
-    process.start_training(args.config.cpu_devices)
+    process.start_training(args.config.cpu_devices, deterministic=args.config.deterministic)
     from jfsed_jax.training.loop import fit
 
     fit(
@@ -37,7 +37,7 @@ def run_train(args: argparse.Namespace) -> int:
 def define_demo(parser: CommandParser) -> None:
     """Adds the flags of `run_demo`."""
     meaning = "Folder of the run; default: %(default)s."
-    parser.add("--workdir", meaning, metavar="DIR", default="runs/demo")
+    parser.add("--workdir", meaning, type=output_folder(), metavar="DIR", default="runs/demo")
 
 
 def run_demo(args: argparse.Namespace) -> int:

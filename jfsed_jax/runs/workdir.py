@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from absl import logging
+
 from jfsed_jax.atomic import write_whole
 from jfsed_jax.configs import base
 from jfsed_jax.errors import InputError
@@ -190,6 +192,7 @@ _MODELS = ("teacher", "student")
 # What runs did before there was a key for it, where configs have another default since.
 _BEFORE = {"loss": {"before_dropout": False}, "postprocess": {"clear_knee": 0.3}}
 _BLOCKS_BEFORE = {"pooling": "max"}  # of models with such blocks, which have a page for them
+_OF_MACHINE = "deterministic"  # says how to compute, not what: a run goes on with another value
 
 
 def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -225,8 +228,20 @@ def check_config(workdir: Workdir, config) -> None:
       InputError: it names the values that differ.
     """
     found = read_json(workdir.config)
-    if found is not None:
-        check_same_config(workdir, found, json.loads(config.to_json()))
+    if found is None:
+        return
+    wanted = json.loads(config.to_json())
+    check_same_config(workdir, found, wanted)
+    before, now = (upgraded(page)[_OF_MACHINE] for page in (found, wanted))
+    if before != now:
+        logging.warning(
+            "%s: config.%s is %s there and %s here, so that on a GPU the run is not the "
+            "uninterrupted one to the bit",
+            workdir.path,
+            _OF_MACHINE,
+            before,
+            now,
+        )
 
 
 def check_same_config(
@@ -234,7 +249,8 @@ def check_same_config(
 ) -> None:
     """Refuses to go on with another config than the run has; both as JSON, see `check_config`."""
     # Both are filled up: a config may lack what its own page leaves out, too.
-    differences = sorted(_differences(upgraded(found), upgraded(wanted)))
+    found, wanted = upgraded(found), upgraded(wanted)
+    differences = sorted(_differences(found | {_OF_MACHINE: wanted[_OF_MACHINE]}, wanted))
     if differences:
         raise InputError(
             f"{workdir.path} belongs to a run of another config: {'; '.join(differences[:4])}; "

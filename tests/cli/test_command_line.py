@@ -20,6 +20,7 @@ from jfsed_jax.cli import main as cli
 from jfsed_jax.config_files import load_config
 from jfsed_jax.datasets import preparation
 from jfsed_jax.errors import InputError
+from jfsed_jax.experiments import benchmarking
 from jfsed_jax.training import loop
 from jfsed_jax.training.interrupt import Interrupted
 
@@ -334,7 +335,7 @@ def test_training_that_a_signal_stopped_has_its_status(signum, monkeypatch, caps
     def stopped(*args, **kwargs):
         raise Interrupted("stopped and saved at step 1 of 9", signum)
 
-    monkeypatch.setattr(process, "start_training", lambda cpu_devices: None)
+    monkeypatch.setattr(process, "start_training", lambda *args, **kwargs: None)
     monkeypatch.setattr(loop, "fit", stopped)
     assert cli.main(TRAIN) == 128 + signum
     assert capsys.readouterr().err == "jfsed-jax train: stopped and saved at step 1 of 9\n"
@@ -398,3 +399,57 @@ def test_devices_are_those_of_training(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text('{"cpu_devices": 3}')
     process.start_jax_as_trained(str(tmp_path))
     assert asked == [3]
+
+
+FLAG = "--xla_gpu_deterministic_ops"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("", f"{FLAG}=true"),
+        ("--xla_dump_to=/d", f"--xla_dump_to=/d {FLAG}=true"),
+        (f"{FLAG}=false {FLAG}", f"{FLAG}=false {FLAG}"),  # the last one counts
+        (f"{FLAG}=1", f"{FLAG}=1"),
+        (f"{FLAG}_x=0", f"{FLAG}_x=0 {FLAG}=true"),  # another flag
+    ],
+)
+def test_deterministic_kernels_are_asked_for_before_jax_starts(given, expected, monkeypatch):
+    found = []
+    monkeypatch.setenv("XLA_FLAGS", given)
+    monkeypatch.setattr(process, "_keep_freed_memory", lambda: None)
+    monkeypatch.setattr(process, "start_jax", lambda n: found.append(os.environ["XLA_FLAGS"]))
+    monkeypatch.setattr(loop, "fit", lambda *args, **kwargs: None)
+    assert cli.main(TRAIN) == cli.main([*TRAIN, "--config.deterministic"]) == 0
+    assert found == [given, expected]
+
+
+def test_a_benchmark_measures_what_deterministic_kernels_cost(monkeypatch):
+    found = []
+    monkeypatch.setenv("XLA_FLAGS", "")
+
+    def measured(*args, **kwargs):
+        found.append(os.environ["XLA_FLAGS"])
+        raise InputError("enough")
+
+    monkeypatch.setattr(benchmarking, "prepare_process", measured)
+    for flags in [], ["--config.deterministic"]:
+        assert cli.main(["benchmark", PTS, *flags]) == 2
+    assert found == ["", f"{FLAG}=true"]
+
+
+def test_what_xla_flags_say_against_deterministic_kernels_is_not_overridden(
+    tmp_path, monkeypatch, capsys
+):
+    file = tmp_path / "flags"
+    cases = [
+        (f"--xla_dump_to=/d {FLAG}=False", f"XLA_FLAGS has {FLAG}=False: leave out one of the two"),
+        (str(file), f"XLA_FLAGS names the file {file}, which does not have it: write it there"),
+    ]
+    for given, reason in cases:
+        monkeypatch.setenv("XLA_FLAGS", given)
+        assert reason in error_of([*TRAIN, "--config.deterministic"], capsys)
+        assert os.environ["XLA_FLAGS"] == given
+    file.write_text(f"--xla_dump_to=/d\n{FLAG}=true\n")
+    process.use_deterministic_kernels()
+    assert os.environ["XLA_FLAGS"] == str(file)

@@ -1,10 +1,12 @@
 """What cannot be written is refused before the work; what can be is left as it is until then."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from jfsed_jax.cli import main as cli
+from jfsed_jax.cli import process
 
 FILES = {
     "inspect": ["--data=d", "--output"],
@@ -13,9 +15,21 @@ FILES = {
     "postprocess": ["--scores=s", "--output"],
     "benchmark": ["--json"],
 }
+CONFIG = f"--config={Path(__file__).parents[2]}/configs/pts.py:tiny"
 FOLDERS = {
     "evaluate": ["--workdir=w", "--score_files"],
     "openmix": ["--esc10=a", "--fsdd=b", "--out"],
+    # A command with several such flags has a line for each.
+    "evaluate: workdir": ["--workdir"],
+    "evaluate: features": ["--workdir=w", "--features"],
+    "report": ["--workdir"],
+    "demo": ["--workdir"],
+    "train": [CONFIG, "--data=d", "--workdir"],
+    "train: features": [CONFIG, "--data=d", "--workdir=w", "--features"],
+    "reproduce": ["--table=1", "--data=d", "--workdir"],
+    "reproduce: features": ["--table=1", "--data=d", "--workdir=w", "--features"],
+    "prepare": ["--data=d", "--features"],
+    "inspect: features": ["--data=d", "--features"],
 }
 COMMANDS = FILES | FOLDERS
 
@@ -27,10 +41,10 @@ def run(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("kept")
 
     def call(name, path):
-        started = []
-        body = cli.COMMANDS[name]._replace(run=lambda args: started.append(args) or 0)
-        monkeypatch.setitem(cli.COMMANDS, name, body)
-        return cli.main([name, *COMMANDS[name], str(path)]), started
+        started, command = [], name.partition(":")[0]
+        body = cli.COMMANDS[command]._replace(run=lambda args: started.append(args) or 0)
+        monkeypatch.setitem(cli.COMMANDS, command, body)
+        return cli.main([command, *COMMANDS[name], str(path)]), started
 
     return call
 
@@ -63,6 +77,33 @@ def test_a_file_that_is_there_stays_until_its_successor_is_made(name, run, tmp_p
 @pytest.mark.parametrize("name", ["predict", "evaluate"])
 def test_an_empty_value_is_none(name, run):
     assert run(name, "")[0] == 0
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_recording_is_not_written_over(name, run, tmp_path, capsys):
+    """As in ``--output a.wav b.wav``, where the flag has lost its value."""
+    for path in ("a.wav", "b.FLAC"):
+        (tmp_path / path).write_text("kept")
+        assert run(name, path) == (2, [])
+        assert f"{path} cannot be written: that is the name of a rec" in capsys.readouterr().err
+
+
+def test_predict_does_not_write_over_what_it_labels(tmp_path, monkeypatch, capsys):
+    """Whatever it is called."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(process, "start_jax_as_trained", lambda workdir: pytest.fail("started"))
+    (tmp_path / "a.caf").write_text("kept")
+    (tmp_path / "link").symlink_to("a.caf")
+    for path in ("a.caf", "link"):
+        command = ["predict", "--workdir=w", f"--output={path}", "gone.wav", "./a.caf"]
+        assert cli.main(command) == 2
+        assert f"--output={path} is a file to label" in capsys.readouterr().err
+
+
+def test_predict_only_reads_the_run(tmp_path, run, monkeypatch):
+    """Somebody else's, on a disk that is read."""
+    monkeypatch.setitem(COMMANDS, "predict: workdir", ["a.wav", "--workdir"])
+    assert run("predict: workdir", "file")[0] == 0
 
 
 def test_links_and_pipes_are_written_through(run, tmp_path, capsys):

@@ -31,6 +31,21 @@ def test_a_workdir_belongs_to_one_config(tmp_path):
         check_config(Workdir(tmp_path), config)
 
 
+def test_how_a_machine_computes_may_change_and_is_said(tmp_path, caplog):
+    config = pts_tfd_afl_esp.get_config("tiny")
+    saved = json.loads(config.to_json())
+    del saved["deterministic"]  # as of a run that is older than the value
+    Workdir(tmp_path).config.write_text(json.dumps(saved))
+    check_config(Workdir(tmp_path), config)
+    assert not caplog.text
+    config.deterministic = True
+    check_config(Workdir(tmp_path), config)
+    assert "config.deterministic is False there and True here" in caplog.text
+    config.cpu_devices = 1  # another number of them draws other numbers
+    with pytest.raises(InputError, match=r": config.cpu_devices is 2 there and 1 here;"):
+        check_config(Workdir(tmp_path), config)
+
+
 def test_what_a_newer_version_adds_to_a_config_is_filled_from_the_defaults(tmp_path):
     config = pts_tfd_afl_esp.get_config("small")
     saved = json.loads(config.to_json())
