@@ -44,6 +44,10 @@ class Mels:
     def __init__(self, clips: Clips):
         self._clips = clips
 
+    @property
+    def filenames(self) -> list[str]:
+        return self._clips.filenames
+
     def __len__(self) -> int:
         return len(self._clips)
 

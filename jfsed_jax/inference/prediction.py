@@ -4,7 +4,7 @@ Axis letters: ``B`` clips, ``T`` frames, ``T'`` frames of the student, ``F`` mel
 classes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -110,8 +110,12 @@ def clip_posteriors(
     Args:
       posteriors: of `make_posteriors`.
       variables: of both models.
-      mels: B arrays <float>[T, F]; read one by one.
+      mels: B arrays <float>[T, F]; read one by one. Where they have ``filenames``, errors name
+        their clips by them.
       progress: show a bar.
+
+    Raises:
+      InputError: posteriors of a clip are not finite.
     """
     mesh = make_mesh()
     spec = jax.sharding.PartitionSpec
@@ -126,4 +130,35 @@ def clip_posteriors(
         output = jax.device_get(posteriors(variables, jax.device_put(padded, shared)))
         clip.append(output.clip[: len(batch)])
         frames.append(output.frames[: len(batch)])
-    return Posteriors(np.concatenate(clip), np.concatenate(frames))
+    output = Posteriors(np.concatenate(clip), np.concatenate(frames))
+    _check_finite(output, mels)
+    return output
+
+
+def _check_finite(output: Posteriors, mels: ClipMels) -> None:
+    """Refuses posteriors that are not finite; names the clips and whose fault it is."""
+    finite = np.isfinite(output.clip).all(1) & np.isfinite(output.frames).all((1, 2))
+    bad = np.flatnonzero(~finite).tolist()
+    if not bad:
+        return
+    heard = [i for i in bad if not np.isfinite(mels[i]).all()]
+    names = getattr(mels, "filenames", [f"clip {i + 1}" for i in range(len(mels))])
+    found = []
+    if heard:
+        found.append(
+            f"{len(heard)} of {len(mels)} clips have a log-mel that is not finite, "
+            f"{name_some([names[i] for i in heard])}: make their features anew, or leave them out"
+        )
+    if said := [i for i in bad if i not in heard]:
+        found.append(
+            f"{len(said)} of {len(mels)} clips have posteriors that are not finite and a log-mel "
+            f"that is, {name_some([names[i] for i in said])}: the model's weights or batch "
+            "statistics have diverged, so take another checkpoint"
+        )
+    raise InputError("; ".join(found))
+
+
+def name_some(names: Sequence[str]) -> str:
+    """Names for a message of one line: the first ten, and how many more there are."""
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return ", ".join(names[:10]) + more

@@ -12,6 +12,7 @@ import numpy as np
 from jfsed_jax.audio.device import log_mel_jax
 from jfsed_jax.audio.host import log_mel
 from jfsed_jax.audio.reading import load_audio
+from jfsed_jax.errors import InputError
 from jfsed_jax.inference.detector import Detector
 from jfsed_jax.inference.prediction import Posteriors
 from jfsed_jax.method.state import Variables
@@ -92,9 +93,12 @@ def detect(
         frames are gated already.
 
     Raises:
-      InputError: the file cannot be used.
+      InputError: the file cannot be used, or its posteriors are not finite.
     """
     decode = decode or detector.decoder(rule)
     waveform = load_audio(path, detector.front_end.sample_rate)
-    frames = recording_posteriors(detector, waveform)
+    try:
+        frames = recording_posteriors(detector, waveform)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     return decode(None, frames[None], [str(path)])

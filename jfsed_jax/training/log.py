@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -158,11 +158,11 @@ class StepMetrics:
         self._pending.append((numbers, metrics))
         return len(self._pending)
 
-    def flush(self, last_good: str) -> str | None:
+    def flush(self, why: Callable[[int, int], str]) -> str | None:
         """Reads from the device, checks and logs; a few words on the last step, if there is one.
 
         Raises:
-          InputError: a value is not finite. `last_good` says where the state before it is.
+          InputError: a value is not finite. ``why(step, seed)`` says the rest of the line.
         """
         if not self._pending:
             return None
@@ -181,7 +181,7 @@ class StepMetrics:
             "data_wait": self.waited / seconds,
         }
         for number, values in rows:
-            self._check(number, values, last_good)
+            self._check(number, values, why)
             epoch = (number - 1) // self._steps_per_epoch
             self._log.write("train", number, values, speed | {"epoch": epoch})
         self._pending.clear()
@@ -190,14 +190,12 @@ class StepMetrics:
         loss = mean_values(values)["loss"]
         return f"loss {loss:.3f}, {speed['clips_per_second']:.0f} clips/s"
 
-    def _check(self, number: int, values: Sequence[Values], last_good: str) -> None:
+    def _check(self, number: int, values: Sequence[Values], why: Callable[[int, int], str]) -> None:
         for k, own in enumerate(values):
             bad = [name for name, value in own.items() if not math.isfinite(value or 0.0)]
             if bad:
                 seed = f", seed {k}" if self._num_seeds > 1 else ""
                 terms = ", ".join(f"{name} {value:.4g}" for name, value in own.items())
                 raise InputError(
-                    f"step {number}{seed}: {', '.join(bad)} not finite ({terms}); {last_good}; "
-                    "lower config.optimiser.learning_rate (with another --workdir), or look for "
-                    "clips with extreme levels"
+                    f"step {number}{seed}: {', '.join(bad)} not finite ({terms}); {why(number, k)}"
                 )

@@ -41,6 +41,7 @@ from jfsed_jax.training.feed import Feed, batch_specs, make_feed
 from jfsed_jax.training.interrupt import Interrupted, Stop, stop_on_signals
 from jfsed_jax.training.log import RunLog, StepMetrics, mean_values, open_log
 from jfsed_jax.training.memory import release_freed_memory
+from jfsed_jax.training.not_finite import checked, where_it_began
 from jfsed_jax.training.plan import Plan, check_resume, check_values, make_plan
 from jfsed_jax.training.validation import validate
 
@@ -119,6 +120,7 @@ def _train(plan: Plan, files: Workdir, decode: Decode | None) -> None:
                     feed=make_feed(plan, mesh, start),
                     step_fns=_step_fns(plan, mesh),
                     validate=_validation(plan, decode),
+                    where_it_began=partial(where_it_began, plan, mesh),
                     save=partial(checkpoints.save, manager, meta=plan.meta),
                     log=log,
                     total_steps=plan.total_steps,
@@ -222,6 +224,7 @@ class Steps:
       feed: the batches.
       step_fns: ``(state, batch) -> (state, metrics)`` by the number of steps that a call takes.
       validate: ``state -> scores`` of each seed.
+      where_it_began: a loss that is not finite, see `not_finite.where_it_began`.
       save: ``(step, state, selection=...)``.
       log: where metrics go.
       total_steps, steps_per_epoch: how long.
@@ -233,6 +236,7 @@ class Steps:
     feed: Feed
     step_fns: Mapping[int, Callable]
     validate: Callable[[Any], Sequence[dict[str, float | None]]]
+    where_it_began: Callable[[int, int, Callable[[], tuple[Any, Any]]], str]
     save: Callable[..., None]
     log: RunLog
     total_steps: int
@@ -258,14 +262,25 @@ def run_steps(state, start: int, steps: Steps, stop: Stop) -> int:
         steps_per_epoch=steps.steps_per_epoch,
     )
     step = saved = start
+    last = checked(start, state)
     selection: float | None = None
 
     with progress_bar(total=steps.total_steps, initial=start, unit="step", desc="training") as bar:
 
+        def what_is_safe() -> str:
+            if not saved:
+                return f"{steps.where} holds no checkpoint yet"
+            return f"the last good checkpoint is step {saved} of {steps.where}"
+
+        def why(number: int, k: int) -> str:
+            before = partial(last.before, number, steps.step_fns, steps.feed)
+            return f"{steps.where_it_began(number, k, before)}; {what_is_safe()}"
+
         def flush() -> None:
-            good = f"the last good checkpoint is step {saved} of {steps.where}"
-            told = metrics_log.flush(good if saved else f"{steps.where} holds no checkpoint yet")
+            nonlocal last
+            told = metrics_log.flush(why)
             if told is not None:
+                last = checked(step, state)
                 chosen = "" if selection is None else f", selection {selection:.1f}"
                 bar.set_postfix_str(told + chosen)
 
@@ -278,6 +293,7 @@ def run_steps(state, start: int, steps: Steps, stop: Stop) -> int:
             before = time.monotonic()
             drawn = steps.feed.draw(count)
             metrics_log.waited += time.monotonic() - before
+            last.drawn.append((count, drawn))
             state, metrics = steps.step_fns[count](state, steps.feed.place(drawn))
             if step == start:
                 release_freed_memory()  # what compilation has used
@@ -289,7 +305,12 @@ def run_steps(state, start: int, steps: Steps, stop: Stop) -> int:
             if pending >= _LOG_EVERY or saving:
                 flush()
             if evaluating:
-                scores = steps.validate(state)
+                try:
+                    scores = steps.validate(state)
+                except InputError as error:
+                    raise InputError(
+                        f"validation at step {step}: {error}; {what_is_safe()}"
+                    ) from error
                 # Seeds share their checkpoints, and so the step that is best: by the mean.
                 selection = mean_values(scores)["selection"]
                 common = {"selection": selection, "epoch": step // steps.steps_per_epoch}

@@ -57,6 +57,15 @@ def test_events_and_scores_are_of_the_rule_that_is_asked(tmp_path):
         np.testing.assert_allclose(saved["clip"], [[0.9, 0], [0, 0.9], [0.9, 0]], rtol=1e-3)
 
 
+def test_a_clip_that_is_not_finite_is_named_and_nothing_is_written(tmp_path):
+    clips = validation_clips()
+    clips.mels[1][3, 0] = np.nan
+    detector = make_detector(tmp_path)
+    with pytest.raises(InputError, match=r"1 of 3 clips have a log-mel .* not finite, 1.wav: "):
+        evaluate(detector, make_prepared(validation=clips), detector.workdir)
+    assert not detector.workdir.split("validation").path.exists()
+
+
 def tagged(frames, cat, dog):
     """A clip of four bands for `by_bands`, with these tags."""
     return np.hstack([frames, np.tile([cat, dog], (len(frames), 1))])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jfsed_jax.errors import InputError
-from jfsed_jax.inference.prediction import clip_posteriors, make_posteriors
+from jfsed_jax.inference.prediction import Posteriors, clip_posteriors, make_posteriors, name_some
 from jfsed_jax.method.models import Output
 from jfsed_jax.method.system import Models
 
@@ -79,6 +79,30 @@ def test_clips_keep_their_order_and_padding_is_dropped(count):
     assert found.clip.shape == (count, 2) and found.frames.shape == (count, 4, 2)
     np.testing.assert_array_equal(found.clip[:, 0], -100 - np.arange(count))
     np.testing.assert_array_equal(found.frames[:, 3, 1], 103 + np.arange(count))
+
+
+def test_clips_and_weights_that_are_not_finite_are_told_apart():
+    """Clips 3 and 20 of 35 are bad; posteriors of 5 and 34 are, whose log-mel is not."""
+    mels = [np.full((4, 2), float(i)) for i in range(35)]
+    mels[3][2, 1], mels[20] = np.nan, np.full((4, 2), np.inf)
+
+    def posteriors(variables, mel):
+        frames = np.array(mel, np.float32)
+        clip = frames.max(1)
+        clip[frames[:, 0, 0] == 5] = np.inf
+        frames[frames[:, 0, 0] == 34, 3, 1] = np.nan
+        return Posteriors(clip, frames)
+
+    with pytest.raises(InputError) as refused:
+        clip_posteriors(posteriors, {}, mels)
+    heard, said = str(refused.value).split("; ")
+    assert heard.startswith("2 of 35 clips have a log-mel that is not finite, clip 4, clip 21: ")
+    assert said.startswith(
+        "2 of 35 clips have posteriors that are not finite and a log-mel that is"
+    )
+    assert ", clip 6, clip 35: the model's weights" in said
+    assert name_some([str(i) for i in range(12)]) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"
+    assert name_some(["a"] * 10).count("a") == 10 and "more" not in name_some(["a"] * 10)
 
 
 @pytest.mark.parametrize(("tags", "clip"), [("teacher", -6), ("mean", -54), ("student", -102)])

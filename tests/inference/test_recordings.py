@@ -9,6 +9,7 @@ from defaults import front_end
 from stub_detector import CLASSES, active, constant, make_detector
 
 from jfsed_jax.audio.host import log_mel
+from jfsed_jax.errors import InputError
 from jfsed_jax.inference.prediction import Posteriors
 from jfsed_jax.inference.recordings import detect, make_listen, recording_posteriors
 from jfsed_jax.sed.events import Event
@@ -40,6 +41,15 @@ def test_frames_count_where_the_tag_of_their_class_is_above_a_half(tmp_path):
     detector = make_detector(tmp_path, posteriors, num_frames=8, stride=2)
     found = recording_posteriors(detector, silence(8 * HOP))
     np.testing.assert_allclose(found, [[0, 0.9]] * 4, rtol=1e-6)
+
+
+def test_a_recording_whose_posteriors_are_not_finite_is_named(tmp_path):
+    """A NaN is above no threshold: without a word it would be a recording without events."""
+    detector = make_detector(tmp_path, by_number([0.6, np.nan]), num_frames=8, stride=2)
+    path = tmp_path / "a.wav"
+    soundfile.write(path, silence(12 * HOP), 44100)
+    with pytest.raises(InputError, match="a.wav: 1 of 2 clips have posteriors .*, clip 2: the mod"):
+        detect(detector, path)
 
 
 def test_a_tag_of_a_half_is_absent(tmp_path):

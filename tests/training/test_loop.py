@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from itertools import count
 from types import SimpleNamespace
 
 import jax.numpy as jnp
@@ -36,6 +37,7 @@ def run_stub(tmp_path, step, saved, *, stop=None, num_seeds=1, scores=None, **ch
         feed=changes.pop("feed", Feed(int, int)),
         step_fns=step_fns,
         validate=scores or (lambda state: [{"selection": 0.0}]),
+        where_it_began=changes.pop("where", lambda number, k, before: "it began somewhere"),
         save=lambda step, state, selection=None: saved.append((step, selection)),
         log=log,
         batch_size=2,
@@ -55,12 +57,53 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     def step(state, batch):
         return state, {"loss": jnp.asarray(next(losses)), "student/weak": jnp.asarray(0.5)}
 
-    with pytest.raises(InputError, match=r"step 2: loss not finite .*student/weak 0.5.*no check"):
+    message = (
+        r"step 2: loss not finite \(loss nan, student/weak 0.5\); it began somewhere; "
+        r".*/checkpoints holds no checkpoint yet$"
+    )
+    with pytest.raises(InputError, match=message):
         run_stub(tmp_path, step, saved)
     assert not saved
     losses = iter([1.0, 1.0, float("nan")])
     with pytest.raises(InputError, match="the last good checkpoint is step 2 of"):
         run_stub(tmp_path, step, saved, checkpoint_every=2)
+
+
+def test_where_it_began_is_looked_for_in_the_step_that_was_not_finite(tmp_path):
+    """The ninth of twelve, seen after the tenth; a step gives its state away, as on a device."""
+    drawn, asked = count(1), []
+
+    def step(state, batch):
+        taken = int(state["step"]) + 1
+        if not isinstance(state["step"], int):
+            state["step"].delete()
+        loss = float("nan") if taken >= 9 else 1.0
+        return {"step": jnp.asarray(taken)}, {"loss": jnp.asarray([1.0, loss])}
+
+    def where(number, k, before):
+        state, batch = before()
+        asked.append((number, k, int(state["step"]), batch))
+        return "it began there"
+
+    values = dict(total_steps=12, evaluate_every=12, where=where, num_seeds=2)
+    feed = Feed(draw=lambda _: next(drawn), place=lambda number: number)
+    with pytest.raises(InputError, match="step 9, seed 1: loss not finite .*; it began there; "):
+        run_stub(tmp_path, step, [], feed=feed, **values)
+    assert asked == [(9, 1, 8, 9)]
+
+
+def test_a_validation_that_cannot_be_scored_says_when_and_what_is_safe(tmp_path):
+    def scores(state):
+        raise InputError("1 of 2 clips have a log-mel that is not finite, a.wav")
+
+    saved = []
+    message = "validation at step 4: .* not finite, a.wav; the last good checkpoint is step 3 of "
+    with pytest.raises(InputError, match=message):
+        run_stub(
+            tmp_path, lambda *_: ({}, {"loss": jnp.asarray(1.0)}), saved, scores=scores,
+            total_steps=6, evaluate_every=4, checkpoint_every=3,
+        )  # fmt: skip
+    assert saved == [(3, None)]
 
 
 def test_of_several_seeds_the_failing_one_is_named_and_means_are_logged(tmp_path):

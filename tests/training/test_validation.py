@@ -8,6 +8,7 @@ import pytest
 from stub_detector import CLASSES, ByMel, StubClips, active, make_prepared
 
 from jfsed_jax.datasets.selection import Subset, TrainingData
+from jfsed_jax.errors import InputError
 from jfsed_jax.inference.prediction import Posteriors
 from jfsed_jax.method.optimisers import ParameterEmaState
 from jfsed_jax.method.state import TrainState
@@ -69,6 +70,21 @@ def test_selection_is_by_what_is_held_out():
     strong = scores(inverted=False, data=TrainingData({}, {"strong": data.held["strong"]}))
     assert strong.keys() == {"event_f1", "segment_f1", "selection"}
     assert strong["selection"] == pytest.approx(100)
+
+
+@pytest.mark.parametrize("kind", ["strong", "weak", "development"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_clip_that_is_not_finite_is_named_and_not_scored(kind, value):
+    data, prepared = held_out()
+    broken = prepared.splits["weak" if kind == "weak" else "synthetic"]
+    broken.mels[2][4, 1] = value
+    if kind == "development":
+        prepared.splits["validation"] = broken
+        data = TrainingData({}, {}, broken)
+    clips = 3 if kind == "development" else 2
+    decode = median_decoder(np.array([1, 1]), classes=CLASSES, frame_rate=10)
+    with pytest.raises(InputError, match=f"1 of {clips} clips have a log-mel .* finite, 2.wav: "):
+        validate(posteriors_of, {"inverted": False}, data, prepared, decode)
 
 
 def two_seeds():
