@@ -504,6 +504,9 @@ def test_missing_audio_is_listed_and_does_not_stop_a_run(data):
     assert prepared.summary["weak"]["missing"] == 1
     with pytest.raises(InputError, match="1 clips have no audio"):
         prepare(data, strict=True)
+    os.mkfifo(data / "audio/train/weak/w1.flac")  # found under another suffix, as audio is
+    why = "audio/train/weak/w1.flac: a FIFO (a named pipe)"
+    assert rows(prepare(data), "missing") == [["weak", "w1.wav", "3", why]]
 
 
 def test_audio_that_no_row_lists_is_noted(data):
