@@ -195,7 +195,8 @@ class StepMetrics:
             bad = [name for name, value in own.items() if not math.isfinite(value or 0.0)]
             if bad:
                 seed = f", seed {k}" if self._num_seeds > 1 else ""
-                terms = ", ".join(f"{name} {value:.4g}" for name, value in own.items())
+                rest = [f"{name} {value:.4g}" for name, value in own.items() if name not in bad]
+                others = f"; finite are {', '.join(rest)}" if rest else ""
                 raise InputError(
-                    f"step {number}{seed}: {', '.join(bad)} not finite ({terms}); {why(number, k)}"
+                    f"step {number}{seed}: {', '.join(bad)} not finite; {why(number, k)}{others}"
                 )

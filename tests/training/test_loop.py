@@ -58,8 +58,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
         return state, {"loss": jnp.asarray(next(losses)), "student/weak": jnp.asarray(0.5)}
 
     message = (
-        r"step 2: loss not finite \(loss nan, student/weak 0.5\); it began somewhere; "
-        r".*/checkpoints holds no checkpoint yet$"
+        "step 2: loss not finite; it began somewhere; .*/checkpoints holds no checkpoint yet; "
+        "finite are student/weak 0.5$"
     )
     with pytest.raises(InputError, match=message):
         run_stub(tmp_path, step, saved)
@@ -87,7 +87,7 @@ def test_where_it_began_is_looked_for_in_the_step_that_was_not_finite(tmp_path):
 
     values = dict(total_steps=12, evaluate_every=12, where=where, num_seeds=2)
     feed = Feed(draw=lambda _: next(drawn), place=lambda number: number)
-    with pytest.raises(InputError, match="step 9, seed 1: loss not finite .*; it began there; "):
+    with pytest.raises(InputError, match="step 9, seed 1: loss not finite; it began there; "):
         run_stub(tmp_path, step, [], feed=feed, **values)
     assert asked == [(9, 1, 8, 9)]
 
