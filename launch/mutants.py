@@ -27,7 +27,6 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cosmic_ray.commands
@@ -36,13 +35,7 @@ import pytest
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator
 from cosmic_ray.work_db import WorkDB, use_db
-from cosmic_ray.work_item import (
-    MutationSpec,
-    TestOutcome,
-    WorkerOutcome,
-    WorkItem,
-    WorkResult,
-)
+from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkerOutcome, WorkItem, WorkResult
 
 ROOT = Path(__file__).parents[1]
 CONFIG = tomllib.loads((ROOT / "launch/mutation.toml").read_text(encoding="utf-8"))
@@ -52,51 +45,27 @@ SLOW_IMPORTS = ("scipy.signal", "pandas", "jax.numpy", "flax.linen", "optax", "o
 # A mutant's tests may take this many times what they take without it, and that many seconds more.
 TIMES, SECONDS = 4, 60
 UNKNOWN = 1200  # seconds, of a file whose time is not known yet
-MEMORY = 32 * 2**30  # of addresses, of which JAX takes many that it does not use
+MEMORY = 12 * 2**30  # of addresses, of which JAX takes many that it does not use
 TIMEOUT = "timeout"
-
-
-@dataclass(frozen=True)
-class Folder:
-    """Where a session lies."""
-
-    path: Path
-
-    @property
-    def session(self) -> Path:
-        return self.path / "session.sqlite"
-
-    @property
-    def seconds(self) -> Path:
-        """What each file of tests takes without a mutant."""
-        return self.path / "seconds.json"
-
-    @property
-    def sources(self) -> Path:
-        """The project as it was when the session began."""
-        return self.path / "sources"
-
-    @property
-    def tree(self) -> Path:
-        """The copy of it in which mutants come and go."""
-        return self.path / "tree"
-
-    @property
-    def output(self) -> Path:
-        """What the last tests printed."""
-        return self.path / "output.txt"
+# In the folder of a session: the results; the project as it was when it began; its copy, where
+# mutants come and go; what each file of tests takes without one; what the last tests printed.
+SESSION, SOURCES, TREE = "session.sqlite", "sources", "tree"
+KNOWN, OUTPUT = "seconds.json", "output.txt"
 
 
 def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("launch/mutation: stopped."))
     arguments = _arguments()
-    folder = Folder(arguments.folder.absolute())
+    folder = arguments.folder.absolute()
     if arguments.fresh:
-        shutil.rmtree(folder.path, ignore_errors=True)
+        for name in (SOURCES, TREE):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        for name in (SESSION, KNOWN):
+            (folder / name).unlink(missing_ok=True)
     if not arguments.report:
         deadline = time.monotonic() + 60 * arguments.minutes
         _lay_out(folder, new_tests=arguments.again)
-        with use_db(str(folder.session)) as database:
+        with use_db(str(folder / SESSION)) as database:
             if arguments.again:
                 items = [item for item, r in database.completed_work_items if not r.is_killed]
             else:
@@ -106,9 +75,9 @@ def main() -> None:
                 done = {job_id for job_id, _ in database.results}
                 items = [item for item in chosen if item.job_id not in done]
             _run(folder, database, items, deadline)
-    if not folder.session.is_file():
-        sys.exit(f"launch/mutation: no session in {folder.path}; run it without --report first.")
-    with use_db(str(folder.session)) as database:
+    if not (folder / SESSION).is_file():
+        sys.exit(f"launch/mutation: no session in {folder}; run it without --report first.")
+    with use_db(str(folder / SESSION)) as database:
         _report(database)
 
 
@@ -176,11 +145,9 @@ def _mutants(room: str) -> Iterator[MutationSpec]:
     for mutation in mutations:
         start, end = mutation.start_pos, mutation.end_pos
         spans = left_out[mutation.module_path]
-        if mutation.operator_name not in operators:
-            continue
-        if any(first <= start and end <= last for first, last in spans):
-            continue
-        yield mutation
+        within = any(first <= start and end <= last for first, last in spans)
+        if mutation.operator_name in operators and not within:
+            yield mutation
 
 
 def _mutated(mutation: MutationSpec) -> str | None:
@@ -237,33 +204,33 @@ def _column(row: str, byte: int) -> int:
 # ---- how they are run
 
 
-def _lay_out(folder: Folder, new_tests: bool) -> None:
+def _lay_out(folder: Path, new_tests: bool) -> None:
     """The sources as they are now, if no session has begun; goes into a copy for the mutants."""
     parts = ("jfsed_jax", "configs", "tests", "examples")
-    if not folder.sources.exists():
-        new = folder.path / "new"
+    if not (folder / SOURCES).exists():
+        new = folder / "new"
         shutil.rmtree(new, ignore_errors=True)
         for part in parts:
             shutil.copytree(ROOT / part, new / part, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
             shutil.copy(ROOT / name, new)
-        new.rename(folder.sources)
+        new.rename(folder / SOURCES)
     elif new_tests:
-        shutil.rmtree(folder.sources / "tests")
-        shutil.copytree(ROOT / "tests", folder.sources / "tests")
-        folder.seconds.unlink(missing_ok=True)
-    shutil.rmtree(folder.tree, ignore_errors=True)
-    shutil.copytree(folder.sources, folder.tree)
+        shutil.rmtree(folder / SOURCES / "tests")
+        shutil.copytree(ROOT / "tests", folder / SOURCES / "tests")
+        (folder / KNOWN).unlink(missing_ok=True)
+    shutil.rmtree(folder / TREE, ignore_errors=True)
+    shutil.copytree(folder / SOURCES, folder / TREE)
     # As in a wheel: whatever is imported comes from the copy.
-    (folder.tree / "jfsed_jax/configs").symlink_to("../configs")
+    (folder / TREE / "jfsed_jax/configs").symlink_to("../configs")
     # A mutant may be as long and as old as what it replaces: so what is compiled is told by a hash.
     compileall.compile_dir(
-        folder.tree, quiet=2, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH
+        folder / TREE, quiet=2, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH
     )
-    os.chdir(folder.tree)
+    os.chdir(folder / TREE)
 
 
-def _run(folder: Folder, database: WorkDB, items: Sequence[WorkItem], deadline: float) -> None:
+def _run(folder: Path, database: WorkDB, items: Sequence[WorkItem], deadline: float) -> None:
     """Runs mutants until the deadline, each result saved as it comes."""
     print(f"{len(items)} to run; once interrupted, the same command goes on.", flush=True)
     tests = [_tests_of(item.mutations[0]) for item in items]
@@ -285,7 +252,7 @@ def _run(folder: Folder, database: WorkDB, items: Sequence[WorkItem], deadline: 
             mutation.module_path.write_text(text, encoding="utf-8")
         result = WorkResult(
             worker_outcome=WorkerOutcome.NORMAL,
-            output=TIMEOUT if status is None else folder.output.read_text(errors="replace"),
+            output=TIMEOUT if status is None else (folder / OUTPUT).read_text(errors="replace"),
             test_outcome=TestOutcome.SURVIVED if status == 0 else TestOutcome.KILLED,
             diff=_difference(text, mutated),
         )
@@ -305,14 +272,14 @@ def _tests_of(mutation: MutationSpec) -> tuple[str, ...]:
     return files
 
 
-def _become_warm(folder: Folder) -> None:
+def _become_warm(folder: Path) -> None:
     """Loads what every test would load, and nothing that starts a thread of JAX."""
-    sys.path.insert(0, str(folder.tree))
+    sys.path.insert(0, str(folder / TREE))
     os.environ |= {
-        "PYTHONPATH": str(folder.tree),
+        "PYTHONPATH": str(folder / TREE),
         "JAX_PLATFORMS": "cpu",
         # Programs that a mutant leaves as they are need no compilation.
-        "JAX_COMPILATION_CACHE_DIR": str(folder.path / "compiled"),
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
         "OPENBLAS_NUM_THREADS": "1",
@@ -328,17 +295,17 @@ def _become_warm(folder: Folder) -> None:
         del sys.modules[name]
 
 
-def _without_mutant(folder: Folder, file: str) -> float:
+def _without_mutant(folder: Path, file: str) -> float:
     """The seconds that a file of tests takes without a mutant, measured once; it must pass."""
-    known = json.loads(folder.seconds.read_text()) if folder.seconds.exists() else {}
+    known = json.loads((folder / KNOWN).read_text()) if (folder / KNOWN).exists() else {}
     if file not in known:
         start = time.monotonic()
         if _tests_end(folder, [file], limit=UNKNOWN) != 0:
-            print(folder.output.read_text(errors="replace"))
+            print((folder / OUTPUT).read_text(errors="replace"))
             sys.exit(f"launch/mutation: {file} fails without a mutant; see above.")
         known[file] = time.monotonic() - start
         print(f"{file}: {known[file]:.1f} s without a mutant", flush=True)
-        folder.seconds.write_text(json.dumps(known, indent=2))
+        (folder / KNOWN).write_text(json.dumps(known, indent=2))
     return known[file]
 
 
@@ -353,7 +320,7 @@ class _Order:
         items.sort(key=lambda item: self.place[item.path])
 
 
-def _tests_end(folder: Folder, files: Sequence[str], limit: float) -> int | None:
+def _tests_end(folder: Path, files: Sequence[str], limit: float) -> int | None:
     """pytest's status after the first failure, in a process of its own; None: not in time."""
     sys.stdout.flush()
     with warnings.catch_warnings(action="ignore"):  # of threads: none is JAX's
@@ -377,16 +344,16 @@ def _tests_end(folder: Folder, files: Sequence[str], limit: float) -> int | None
     return None if status is None else os.waitstatus_to_exitcode(status)
 
 
-def _test(folder: Folder, files: Sequence[str]) -> None:
+def _test(folder: Path, files: Sequence[str]) -> None:
     code = int(pytest.ExitCode.INTERNAL_ERROR)
     try:
         os.setsid()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        output = os.open(folder.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        output = os.open(folder / OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(output, 1)
         os.dup2(output, 2)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-        options = ["-x", "-p", "no:cacheprovider", f"--basetemp={folder.path / 'temporary'}"]
+        options = ["-x", "-p", "no:cacheprovider", f"--basetemp={folder / 'temporary'}"]
         code = int(pytest.main([*options, *files], plugins=[_Order(files)]))
     except BaseException:
         traceback.print_exc()
