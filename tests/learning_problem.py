@@ -2,9 +2,9 @@
 
 A beep (a tone), a hiss (high noise) and a hum (low harmonics), one to four of them in a clip of two
 seconds over faint noise, made from a seed by NumPy alone. Edges lie on frames of the student, which
-has 25 a second. Some clips have no hum but a blip of one, which strong
-training clips alone call a hum: the frames learn that it is one, the tags that it is not, and so
-the gate removes it. `store` trains the run that test_learning.py labels a recording with.
+has 25 a second. Some clips have no hum but a blip of one, which strong training clips alone call a
+hum: the frames learn that it is one, the tags that it is not, and so the gate removes it. `store`
+trains the run that test_learning.py labels a recording with.
 """
 
 import tarfile
@@ -22,8 +22,8 @@ from jfsed_jax.runs.workdir import Workdir
 
 RATE, FRAMES_PER_SECOND, CLIP_FRAMES = 8000, 25, 50
 FRAME = RATE // FRAMES_PER_SECOND
-# Shortest, longest length in frames. Of the hums one in four is a long one: their knee is below it.
 BLIP = 4
+# Shortest, longest length in frames. Of the hums one in four is a long one: their knee is below it.
 LENGTHS = {"Beep": [(5, 9)], "Hiss": [(9, 17)], "Hum": [(14, 20)] * 3 + [(40, 46)]}
 CLIPS = {"weak": 64, "unlabel_in_domain": 24, "synthetic": 64, "validation": 32}
 EPOCHS, STEPS_PER_EPOCH = 4, 40

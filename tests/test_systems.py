@@ -9,9 +9,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
+import config_values
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from config_values import ABSENT
+from ml_collections import ConfigDict
 
 from jfsed_jax.config_files import load_config
 from jfsed_jax.datasets.selection import KINDS, split_data
@@ -205,6 +208,45 @@ class Clips:
 def test_the_table_is_the_papers():
     assert list(SYSTEMS) == ["supervised", *(system.config for system in paper.SYSTEMS)]
     assert all(row.source.count(";") >= 4 for row in SYSTEMS.values())
+
+
+def flat(page, prefix=""):
+    """The values of a config by their dotted names; an empty page is a value, {}."""
+    found = {}
+    for key, value in page.items():
+        page_of_values = isinstance(value, ConfigDict)
+        if page_of_values and value:
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = {} if page_of_values else value
+    return found
+
+
+def from_table(name, size):
+    own = config_values.SYSTEMS[name]
+    values = {"system": (name, "its name")} | config_values.BASE
+    if size == "small":
+        values, own = values | config_values.BASE_SMALL, config_values.SMALL.get(name, own)
+    values |= own
+    gone = tuple(key for key, (value, _) in values.items() if value is ABSENT)
+    return {
+        key: value
+        for key, (value, _) in values.items()
+        if key not in gone and not key.startswith(tuple(f"{page}." for page in gone))
+    }
+
+
+@pytest.mark.parametrize("size", ["paper", "small"])
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_every_value_is_that_of_the_table(name, size):
+    assert flat(load_config(f"{name}:{size}")) == from_table(name, size)
+
+
+def test_schedules_of_a_short_run_keep_their_proportion():
+    config = load_config("pts_tfd_afl:small")
+    config.epochs = 40
+    found = config.optimiser.decay_epochs, config.guided.alpha_start, config.loss.tau
+    assert found == (4.0, 8.0, 10.0)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
