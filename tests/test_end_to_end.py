@@ -15,11 +15,13 @@ from contextlib import closing
 from pathlib import Path
 
 import jax
+import learning_problem
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 import soundfile
 
+import jfsed_jax as jf
 from jfsed_jax.audio.host import log_mel
 from jfsed_jax.cli import main as cli
 from jfsed_jax.datasets import demo
@@ -327,3 +329,85 @@ def test_predict_names_bad_files_and_keeps_the_good(workdir, tmp_path, capsys):
     assert status == 2
     assert "1 of 2 files" in capsys.readouterr().err
     assert tables.read_events(output).filenames == [str(good)]
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    """A folder with clips of two seconds, where runs of other systems go."""
+    folder = tmp_path_factory.mktemp("short")
+    learning_problem.write_data(folder / "data")
+    before = jax.config.jax_compilation_cache_dir
+    # A run and its resumption share one compilation.
+    jax.config.update("jax_compilation_cache_dir", str(folder / "xla"))
+    yield folder
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+def config_of_baseline(name):
+    """System 0 or 1 at `:tiny`, of few blocks; of 80 frames system 0 makes 10."""
+    config = jf.load_config(f"{name}:tiny")
+    config.front_end.update(sample_rate=8000, clip_seconds=2.0, win_length=512, n_fft=512,
+                            hop_length=200, n_mels=16, fmax=4000.0)  # fmt: skip
+    two = dict(filters=(4, 8), kernels=(3, 3))
+    if name == "mean_teacher":
+        config.student.update(two, pools=((4, 4), (2, 2)), gru_layers=1)
+    else:
+        config.student.update(two, pools=((1, 4), (1, 2)), convs=(1, 1))
+        config.teacher.update(two, pools=((8, 4), (5, 2)), convs=(2, 1))
+        config.optimiser.update(restart=True, decay_offset=1.0)  # as at the paper's size
+    config.batch = dict(weak=2, unlabelled=2, strong=2)
+    config.epochs, config.steps_per_epoch = 4, 2
+    config.optimiser.decay_epochs = 1.0
+    return config
+
+
+@pytest.mark.parametrize(
+    ("name", "terms", "num_frames"),
+    [
+        (
+            "mean_teacher",
+            {"student/weak", "student/strong", "consistency/clip", "consistency/frames"},
+            10,
+        ),
+        (
+            "guided_learning",
+            {
+                "teacher/clip",
+                "student/clip",
+                "consistency/teacher_to_student",
+                "consistency/student_to_teacher",
+            },
+            80,
+        ),
+    ],
+)
+def test_systems_0_and_1_train_resume_are_scored_and_label(short, name, terms, num_frames, capsys):
+    config = config_of_baseline(name)
+    front_end = jf.FrontEnd(**config.front_end)
+    features = {"features_dir": short / f"{name}_features"}
+    prepared = jf.prepare(short / "data", front_end, workers=1, progress=False, **features)
+    whole, resumed = short / name, short / f"{name}_resumed"
+    jf.fit(config, short / "data", whole, **features)
+    log = [row for row in log_of(whole) if row["kind"] == "train"]
+    assert [row["step"] for row in log] == list(range(1, 9))
+    named = {key for row in log for key in row if "/" in key}
+    assert terms <= named
+    assert {key for key in named if key.startswith(("teacher/", "student/"))} <= terms
+    assert all(np.isfinite(row["loss"]) for row in log)
+
+    # As if it had been killed in its last epoch: before it, a checkpoint is always kept.
+    shutil.copytree(whole, resumed)
+    shutil.rmtree(resumed / "checkpoints" / "8")
+    assert jf.load(resumed, "latest").step == 6
+    jf.fit(config, short / "data", resumed, **features)
+    assert_same_run(whole, resumed)
+
+    assert cli.main(["evaluate", f"--workdir={whole}"]) == 0
+    posteriors = np.load(whole / "eval" / "validation" / "posteriors.npz")
+    assert posteriors["frames"].shape == (len(prepared.splits["validation"]), num_frames, 3)
+    assert posteriors["frame_rate"] == num_frames / 2
+    audio, output = next((short / "data").rglob("validation0.wav")), short / "events.tsv"
+    assert cli.main(["predict", f"--workdir={whole}", f"--output={output}", str(audio)]) == 0
+    for event in tables.read_events(output).events:
+        assert 0 <= event.onset < event.offset <= 2
+    capsys.readouterr()
