@@ -1,9 +1,19 @@
 """Shared by tests of several modules."""
 
+import os
 import warnings
 
 import pytest
-from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
+
+# Most of the suite's time is LLVM at work on programs that run for milliseconds, so it does without
+# its costly passes, here and in every process that a test starts. Set by hand, the flags count.
+QUICK = ("--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true")
+_FLAGS = os.environ.get("XLA_FLAGS", "")
+os.environ["XLA_FLAGS"] = " ".join(
+    [*(flag for flag in QUICK if flag.split("=")[0] not in _FLAGS), *_FLAGS.split()]
+)
+
+from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh  # noqa: E402
 
 
 @pytest.fixture
