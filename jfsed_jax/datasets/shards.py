@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 from absl import logging
 from array_record.python import array_record_module
 
@@ -100,11 +101,14 @@ class StoredClip:
 
 
 def damaged_records(shard: Path, count: int, size: int) -> set[int]:
-    """Positions, of a shard's `count` records, where there are no `size` bytes that can be read."""
+    """Positions, of a shard's `count` records, that do not hold `size` bytes of finite numbers."""
 
     def whole(positions: Sequence[int]) -> bool:
         found = _read(shard, positions)
-        return found is not None and all(len(record) == size for record in found)
+        return found is not None and all(
+            len(record) == size and np.isfinite(np.frombuffer(record, np.float16)).all()
+            for record in found
+        )
 
     if whole(range(count)):
         return set()

@@ -217,10 +217,20 @@ def test_a_shard_that_cannot_be_opened_is_refused_and_named(data):
         datasets.load(directory)
 
 
+def made_elsewhere(directory):
+    """A shard that is whole, with a clip of which one value is none."""
+    shard = next(directory.glob("weak/*.array_record"))
+    mels = [clip["mel"].copy() for clip in datasets.load(directory).splits["weak"]]
+    mels[2][50, 3] = np.nan
+    files = shards.read_manifest(shard)
+    shards.write_shard(shard, [mel.tobytes() for mel in mels], files)
+
+
 @pytest.mark.parametrize(
     "damage, again",
     [
         (lambda directory: flip_record(directory, 1), ["w1.wav"]),
+        (made_elsewhere, ["w2.wav"]),
         (flip_end, ["w0.wav", "w1.wav", "w2.wav"]),
     ],
 )

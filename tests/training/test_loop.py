@@ -71,10 +71,11 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
 
 def test_where_it_began_is_looked_for_in_the_step_that_was_not_finite(tmp_path):
     """The ninth of twelve, seen after the tenth; a step gives its state away, as on a device."""
-    drawn, asked = count(1), []
+    drawn, asked, calls = count(1), [], []
 
     def step(state, batch):
         taken = int(state["step"]) + 1
+        calls.append(taken)
         if not isinstance(state["step"], int):
             state["step"].delete()
         loss = float("nan") if taken >= 9 else 1.0
@@ -90,6 +91,7 @@ def test_where_it_began_is_looked_for_in_the_step_that_was_not_finite(tmp_path):
     with pytest.raises(InputError, match="step 9, seed 1: loss not finite; it began there; "):
         run_stub(tmp_path, step, [], feed=feed, **values)
     assert asked == [(9, 1, 8, 9)]
+    assert calls == [*range(1, 11), 6, 7, 8]  # again from the last look, after the fifth
 
 
 def test_a_validation_that_cannot_be_scored_says_when_and_what_is_safe(tmp_path):
