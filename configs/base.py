@@ -150,7 +150,8 @@ def get_config(size: str = "paper") -> ConfigDict:
         distillation_scale="literal",
         # [paper] Clip labels are learnt from the weak clips; or from all "labelled" ones, as [GL].
         clip_labels="weak",
-        # [ours] A term's sum over its clips is divided by their own number; or by that of the whole
+        # [ours] A term's sum over its clips is divided by their "own" number; a term of labels by
+        # that of all "labelled" clips, the letter of equation 4's K; or all by that of the whole
         # "batch", as the released code of system 1 does.
         normalisation="own",
         beta_max=1.0,  # [paper] beta is in [0, 1]

@@ -110,6 +110,8 @@ def _check(config) -> None:
     for name, architecture in named.items():
         if architecture not in MODELS:
             raise InputError(f"--reference: PyTorch has no {architecture}, which is {name}")
+    if config.loss.normalisation == "labelled":
+        raise InputError("--reference: PyTorch has no config.loss.normalisation labelled")
     if config.scheme not in torch_reference.SCHEMES:
         raise InputError(f"--reference: PyTorch has no config.scheme {config.scheme}")
 

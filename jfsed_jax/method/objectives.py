@@ -257,13 +257,15 @@ def supervised_terms(
     }
 
 
-# What a term's sum over its clips is divided by: their number, or that of all clips of the batch.
-NORMALISATIONS = ("own", "batch")
-
-
 def _normalised(terms: Callable[..., Terms], page) -> Callable[..., Terms]:
-    """The terms with the normalisation of a config's ``loss`` page."""
-    return partial(_over_batch, terms) if page.normalisation == "batch" else terms
+    """The terms with the normalisation of a config's ``loss`` page; an `InputError` if unknown."""
+    if page.normalisation not in NORMALISATIONS:
+        raise InputError(
+            f"config.loss.normalisation is {page.normalisation!r}: expected one of "
+            f"{', '.join(NORMALISATIONS)}"
+        )
+    over = NORMALISATIONS[page.normalisation]
+    return terms if over is None else partial(over, terms)
 
 
 def _over_batch(terms: Callable[..., Terms], *arguments, **axis) -> Terms:
@@ -274,6 +276,28 @@ def _over_batch(terms: Callable[..., Terms], *arguments, **axis) -> Terms:
         else Term(term.weight, jnp.where(term.clips > 0, term.value, 0.0))
         for name, term in terms(*arguments, **axis).items()
     }
+
+
+def _over_labelled(
+    terms: Callable[..., Terms], teacher, student, params, batch: Batch, *arguments, **axis
+) -> Terms:
+    """The terms of labels, ``teacher/...`` and ``student/...``, as ones of all labelled clips."""
+    labelled = _tagged(batch, "labelled")
+    return {
+        name: Term(term.weight, jnp.where(term.clips > 0, term.value, 0.0), labelled)
+        if name.startswith(("teacher/", "student/")) and term.clips is not None
+        else term
+        for name, term in terms(teacher, student, params, batch, *arguments, **axis).items()
+    }
+
+
+# What a term's sum over its clips is divided by: their number; of a term of labels, that of weak
+# and strong clips together; or that of all clips of the batch.
+NORMALISATIONS: dict[str, Callable[..., Terms] | None] = {
+    "own": None,
+    "labelled": _over_labelled,
+    "batch": _over_batch,
+}
 
 
 def _on_all_devices(terms: Callable[..., Terms], *arguments, axis_name: str | None) -> Terms:

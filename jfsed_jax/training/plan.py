@@ -20,7 +20,7 @@ from jfsed_jax.inference.prediction import MODELS, check_asked_for
 from jfsed_jax.kernels.bigru import LOOPS
 from jfsed_jax.method import system as systems
 from jfsed_jax.method.models import feature_shares, time_stride
-from jfsed_jax.method.objectives import NORMALISATIONS, TAGGED_CLIPS
+from jfsed_jax.method.objectives import TAGGED_CLIPS
 from jfsed_jax.method.parallel import AXIS
 from jfsed_jax.method.system import Handed, Models, System
 from jfsed_jax.runs.workdir import FORMAT, Workdir, check_same_config
@@ -341,7 +341,6 @@ def _check_choices(config) -> None:
         "guided.disentangled_from": ("weak", "labelled"),
         "loss.focal_form": ("paper", "lin"),
         "loss.clip_labels": TAGGED_CLIPS,
-        "loss.normalisation": NORMALISATIONS,
     }
     for name, known in choices.items():
         value = config

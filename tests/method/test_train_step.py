@@ -393,6 +393,23 @@ def test_terms_over_the_batch_are_shares_of_those_over_their_clips():
         assert float(found[1][name][1]) == pytest.approx(share * float(found[0][name][1]), rel=1e-6)
 
 
+def test_terms_over_the_labelled_clips_are_shares_of_those_over_their_own():
+    """Of one weak, two unlabelled and three strong clips; the letter of equation 4's K."""
+    teacher, student = constant([0.2, 0.7, 0.6, 0.1, 0.3, 0.8]), constant([0.9, 0.4, 0.2] * 2)
+    found = []
+    for normalisation in ("own", "labelled"):
+        config = tiny()
+        config.loss.normalisation = normalisation
+        config.loss.distillation.tfd = 0.0
+        found.append(terms_of(config, teacher, student, {}, make_batch(1, 2, 3), 0))
+    shares = dict.fromkeys(found[0], 1.0)
+    for name in ("teacher", "student"):
+        shares |= {f"{name}/weak": 1 / 4, f"{name}/strong": 3 / 4}
+    assert found[0].keys() == found[1].keys()
+    for name, share in shares.items():
+        assert float(found[1][name][1]) == pytest.approx(share * float(found[0][name][1]), rel=1e-6)
+
+
 def test_a_mean_teacher_may_start_from_weights_of_its_own():
     config = tiny_mean_teacher()
     assert config.teacher_start == "own"

@@ -67,7 +67,7 @@ from jfsed_jax.training.plan import check_resume, check_values
         ("evaluation.select_on", "eval", "select_on is 'eval': expected holdout or validation"),
         ("evaluation.select_by", "f1", "select_by is 'f1': expected event_f1.at_f1 or at_f1"),
         ("loss.alignment", "stretch", "alignment is 'stretch': expected one of repeat, interp"),
-        ("loss.normalisation", "clips", "normalisation is 'clips': expected own or batch"),
+        ("loss.normalisation", "clips", "is 'clips': expected one of own, labelled, batch"),
         ("loss.clip_labels", "all", "clip_labels is 'all': expected weak or labelled"),
         ("guided.disentangled_from", "all", "from is 'all': expected weak or labelled"),
         ("epoch", "longest", "config.epoch is 'longest': expected unlabelled or shortest"),
