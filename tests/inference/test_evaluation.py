@@ -230,9 +230,10 @@ def test_thresholds_are_tuned_for_the_median_decoder_alone(tmp_path):
         evaluate(detector, prepared, detector.workdir, tune=True, decode=lambda *_: [])
 
 
-def test_adaptive_weights_are_of_what_the_seed_held_out(tmp_path):
+@pytest.mark.parametrize("tau", [0.0, 1.0])
+def test_adaptive_weights_are_of_what_the_seed_held_out(tmp_path, tau):
     prepared = make_prepared(weak=numbered(10, 16), synthetic=numbered(10, 32))
-    changes = {"num_seeds": 2, "loss.tau": 1.0, "loss.gamma": 2.0, "loss.focal_form": "paper"}
+    changes = {"num_seeds": 2, "loss.tau": tau, "loss.gamma": 2.0, "loss.focal_form": "paper"}
     meta = {"clips": {"weak": 8, "strong": 8}}
     detector = make_detector(tmp_path, k=1, meta=meta, **changes)
     write_adaptive_weights(detector, prepared, detector.workdir)

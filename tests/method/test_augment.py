@@ -47,6 +47,15 @@ def test_shift_moves_mel_and_labels_alike():
     np.testing.assert_array_equal(moved["clip_labels"], batch["clip_labels"])
 
 
+def test_shifts_reach_as_far_one_way_as_the_other():
+    """Of a share of 1.2 frames: one frame earlier, none, or one later."""
+    clip = np.zeros((200, 12, 1), np.float32)
+    clip[:, 5] = 1
+    batch = {"mel": jnp.asarray(clip), "frame_labels": jnp.asarray(clip)}
+    moved = augment(jax.random.key(0), batch, time_shift=0.1)
+    assert set(np.asarray(moved["mel"])[..., 0].argmax(1)) == {4, 5, 6}
+
+
 def test_colour_is_the_same_in_every_frame_and_bounded():
     batch = make_batch()
     coloured = augment(jax.random.key(1), batch, gain_db=6.0, filter_db=6.0)

@@ -19,7 +19,7 @@ from jfsed_jax.method.distillation import (
     participation_ratio,
 )
 from jfsed_jax.method.models import Output
-from jfsed_jax.method.objectives import joint
+from jfsed_jax.method.objectives import Term, joint
 from jfsed_jax.method.step import weighted_sum
 
 NAMES = {f"{m}_{what}" for m in ("teacher", "student") for what in ("norm", "rank")}
@@ -244,6 +244,13 @@ def test_standardised_terms_ask_for_the_devices():
         terms = objective.terms(teacher, student, params, batch, 0, axis_name=None)
         assert 0 < weighted_sum(terms, None)[1]["distillation/tfd"] < 2
     assert not objective_of().across_devices
+
+
+def test_a_value_of_the_whole_batch_counts_once_on_many_devices():
+    shares = jax.vmap(
+        lambda value: weighted_sum({"whole": Term(2.0, value)}, "data")[0], axis_name="data"
+    )(jnp.array([3.0, 3.0]))
+    close(shares.sum(), 6.0)
 
 
 def test_a_distance_may_name_its_clips_alone():

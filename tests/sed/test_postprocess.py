@@ -119,6 +119,10 @@ def test_binary_median_equals_scipy_and_mirrors(active, window):
     np.testing.assert_array_equal(pp.binary_median(active[:, ::-1], window), result[:, ::-1])
 
 
+def test_no_frames_stay_none():
+    assert pp.binary_median(np.zeros((2, 0), bool), 5).shape == (2, 0)
+
+
 def test_window_one_is_the_identity():
     frames = np.random.default_rng(0).uniform(size=(2, 50, 3))
     decisions = pp.postprocess(None, frames, np.ones(3, int)).decisions

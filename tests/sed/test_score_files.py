@@ -40,6 +40,11 @@ def test_score_files_survive_writing_and_reading(tmp_path):
     assert score_files.frame_rate_of(files) == pytest.approx(60)
 
 
+def test_a_last_segment_that_is_cut_short_does_not_count(tmp_path):
+    (tmp_path / "a.tsv").write_text("onset\toffset\tCat\n0\t0.02\t0.1\n0.02\t0.025\t0.1\n")
+    assert score_files.frame_rate_of(score_files.read_score_files(tmp_path)) == pytest.approx(50)
+
+
 def test_frames_past_the_end_of_a_clip_are_left_out(tmp_path):
     files = score_files.read_score_files(write(tmp_path, posteriors(), durations={"b.wav": 0.255}))
     assert len(files.scores[0]) == 40

@@ -429,3 +429,26 @@ def test_mean_and_sample_standard_deviation():
     assert uncertainty.mean_std([40.0, 42.0, 47.0]) == (43.0, pytest.approx(math.sqrt(13)))
     assert uncertainty.mean_std([40.0]) == (40.0, None)
     assert uncertainty.mean_std([]) == (None, None)
+
+
+def test_scores_as_text():
+    """Of three dogs one is found, one half a second late, one not; all by hand."""
+    cat = Event("b.wav", 2, 5, "Cat")
+    dogs = [Event("a.wav", onset, onset + 1, "Dog") for onset in (0, 3, 6)]
+    found = [cat, dogs[0], Event("a.wav", 3.5, 4, "Dog")]
+    scores = scoring.score(
+        [*dogs, cat], found, filenames=["a.wav", "b.wav"], classes=["Cat", "Dog"]
+    )
+    assert score_text.format_scores(scores).splitlines() == [
+        "Event-F1           macro   70.0000   precision  75.00   recall  66.67   error rate 0.500",
+        "Event-F1           micro   57.1429   precision  66.67   recall  50.00   error rate 0.750",
+        "Segment-F1         macro   90.0000   precision 100.00   recall  83.33   error rate 0.167",
+        "Segment-F1         micro   90.9091   precision 100.00   recall  83.33   error rate 0.167",
+        "AT-F1 (events)     macro  100.0000   precision 100.00   recall 100.00",
+        "AT-F1 (events)     micro  100.0000   precision 100.00   recall 100.00",
+        "",
+        "     -- events (200 ms) -------------------------------  -- 1 s segments --     AT",
+        "class      F1   prec    rec    err    ref    est      F1   prec    rec     F1",
+        "Cat  100.00 100.00 100.00   0.00      1      1  100.00 100.00 100.00 100.00",
+        "Dog   40.00  50.00  33.33   1.00      3      2   80.00 100.00  66.67 100.00",
+    ]

@@ -174,6 +174,17 @@ def test_classes_with_nothing_to_learn_from(lengths, knee):
     (window,) = class_windows({"a": np.array(lengths)}, knee=knee, fixed_frames=7)
     assert not window.clear_knee
     assert window.avg == window.esp == (39 if lengths else 7)
+    if not lengths:
+        assert (window.knee_index, window.knee, window.mean) == (0, 0, 0)
+
+
+def test_intervals_of_knees_as_text():
+    """From the 5th to the 95th percentile of each: of three values 0.1 of a step from the ends."""
+    found = np.array([[1.0, 0.2, 11, 0.1], [2.0, 0.3, 21, 0.2], [3.0, 0.4, 31, 0.3]])
+    assert window_rules.format_stability({"Cat": found}).splitlines() == [
+        "class  knee in s     N_c / N       window     height",
+        "Cat  1.10-2.90     0.21-0.39      12-30     0.11-0.29",
+    ]
 
 
 def test_a_window_is_at_least_one_frame():
