@@ -177,3 +177,11 @@ def test_whose_tags_gate_is_the_configs_unless_another_is_asked_for(tmp_path):
     assert load(tmp_path, model="teacher").tags == "teacher"
     with pytest.raises(InputError, match="tags of the student beside the outputs of the mean"):
         load(tmp_path, model="mean", tags="student")
+
+
+def test_a_folder_without_checkpoints_is_no_run(tmp_path):
+    with pytest.raises(InputError, match=r"holds no checkpoints: .* training run\?$"):
+        load(tmp_path)
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(InputError, match=r"training run\? Those of reproduce are in its runs/\.$"):
+        load(tmp_path)

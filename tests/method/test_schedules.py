@@ -85,6 +85,16 @@ def test_beta_starts_and_ends_where_it_is_told():
     assert Schedules.of(config, 450) == late
 
 
+def test_negative_epochs_are_never_and_fractions_are_epochs():
+    config = pts_tfd_afl_esp.get_config()
+    config.loss.update(tau=-1.0, beta_end=-1.0)
+    never = Schedules.of(config, 450)
+    assert (never.tau, never.beta_end) == (None, None)
+    config.loss.update(tau=0.0, beta_end=0.5)
+    soon = Schedules.of(config, 450)
+    assert (soon.tau, soon.beta_end) == (0.0, 0.5)
+
+
 def test_the_second_stage_begins_with_epoch_tau():
     stages = [at_epoch(PAPER.second_stage, epoch, offset) for epoch, offset in
               [(0, 0), (15, -1), (15, 0), (199, 449)]]  # fmt: skip

@@ -138,6 +138,23 @@ def test_a_teacher_that_is_not_there_is_refused(option, model):
         check_values(config)
 
 
+def test_an_average_that_was_not_kept_is_missed():
+    """Of two models too, whose own parameters are there."""
+    both = {"teacher": {"params": 1}, "student": {"params": 2}}
+    with pytest.raises(InputError, match="no moving average of the parameters"):
+        model_variables(both, both, None, use_average=True)
+
+
+def test_an_augmentation_is_the_one_handed_in_or_the_configs():
+    config = load_config("supervised:small")
+    make = partial(systems.from_config, config, classes=3, steps_per_epoch=1)
+    mine = lambda key, batch: batch  # noqa: E731
+    assert make(augment=mine).augment is mine
+    assert make().augment.keywords == {
+        name: value for name, value in config.augmentation.items() if name != "function"
+    }
+
+
 def test_neither_an_average_nor_a_teacher_is_asked_for():
     config = load_config("supervised")
     assert not config.optimiser.ema_decay

@@ -180,6 +180,13 @@ def test_segments_of_several_lengths_are_refused(tmp_path):
         score_files.frame_rate_of(files)
 
 
+def test_a_last_segment_that_is_longer_is_refused(tmp_path):
+    rows = [f"{onset}\t{offset}\t0.5\t0.5\n" for onset, offset in ((0, 1), (1, 2), (2, 4))]
+    (tmp_path / "a.tsv").write_text(HEADER + "".join(rows))
+    with pytest.raises(InputError, match=r"a.tsv, row 4: expected segments of 1.0+ s.*2 to 4"):
+        score_files.frame_rate_of(score_files.read_score_files(tmp_path))
+
+
 @pytest.mark.parametrize("rate", [60.0, 25.0])
 def test_postprocess_command(tmp_path, rate, capsys):
     frames = posteriors(400)

@@ -59,6 +59,16 @@ def test_flaws_with_one_reading_keep_the_row(tmp_path, content, reason):
 
 
 @pytest.mark.parametrize(
+    ("before", "end", "found"), [(b"\xef\xbb\xbf", b"\n", "byte-order mark"), (b"", b"\r\n", "CR")]
+)
+def test_what_is_of_the_whole_file_is_noted_at_its_first_row(tmp_path, before, end, found):
+    rows = [b"filename\tonset\toffset\tevent_label", b"a.wav\t0.5\t1.25\tDog"]
+    table = tables.read_events(write(tmp_path, before + end.join(rows) + end))
+    assert table.events == EVENTS
+    assert [(problem.row, problem.found) for problem in table.problems] == [(1, found)]
+
+
+@pytest.mark.parametrize(
     ("row", "reason", "found"),
     [
         ("a.wav\t2\t1\tDog", "onset must lie before", "2 1"),

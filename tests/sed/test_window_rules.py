@@ -9,7 +9,7 @@ import pytest
 from jfsed_jax.cli import main as cli
 from jfsed_jax.errors import InputError
 from jfsed_jax.sed import tables, window_rules
-from jfsed_jax.sed.events import DCASE2019_CLASSES
+from jfsed_jax.sed.events import DCASE2019_CLASSES, Event
 
 STRONG = Path(__file__).parents[3] / "shared/data/dcase2019/metadata/train/synthetic.tsv"
 needs_dcase = pytest.mark.skipif(not STRONG.exists(), reason=f"no DCASE 2019 metadata: {STRONG}")
@@ -84,6 +84,19 @@ def test_windows_of_dcase_2019_with_clear_knees_alone():
     ]
     assert all(w.esp == w.avg and w.knee_index == w.num_events for w in windows if not w.clear_knee)
     assert sizes(dcase_durations(), "fixed") == [5] * 10
+
+
+def test_durations_are_from_onset_to_offset_and_sorted():
+    events = [
+        Event("a.wav", 3, 5, "Cat"),
+        Event("b.wav", 1, 1.5, "Cat"),
+        Event("a.wav", 0, 9, "Cow"),
+    ]
+    found = window_rules.durations_by_class(events, ["Cat", "Dog"])
+    assert {label: lengths.tolist() for label, lengths in found.items()} == {
+        "Cat": [0.5, 2],
+        "Dog": [],
+    }
 
 
 def test_chord_knee_by_hand():
