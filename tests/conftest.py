@@ -1,6 +1,7 @@
 """Shared by tests of several modules."""
 
 import os
+import tempfile
 import warnings
 
 import pytest
@@ -13,7 +14,35 @@ os.environ["XLA_FLAGS"] = " ".join(
     [*(flag for flag in QUICK if flag.split("=")[0] not in _FLAGS), *_FLAGS.split()]
 )
 
+# What two tests compile, in this process, in the other worker or in one that a test starts, is
+# compiled once: programs are kept for the session. The workers inherit the folder.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _PROGRAMS = tempfile.TemporaryDirectory(prefix="jfsed_jax_xla_")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _PROGRAMS.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
 from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh  # noqa: E402
+
+import jfsed_jax as jf  # noqa: E402
+from jfsed_jax.datasets import demo  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def demo_set(tmp_path_factory):
+    """A folder with a rendered data set in ``data`` and its log-mel at `:tiny` in ``features``.
+
+    To be read only: a test that changes it, or needs a workdir beside it, copies it.
+    """
+    folder = tmp_path_factory.mktemp("demo_set")
+    counts = dict(num_weak=6, num_unlabelled=8, num_strong=10, num_validation=4)
+    # One process: to start others takes longer.
+    demo.render(folder / "data", workers=1, progress=False, **counts)
+    front_end = jf.FrontEnd(**jf.load_config("pts:tiny").front_end)
+    jf.prepare(
+        folder / "data", front_end, features_dir=folder / "features", workers=1, progress=False
+    )
+    return folder
 
 
 @pytest.fixture
@@ -39,6 +68,12 @@ def kernels_for_cuda(h100):
         return found[backend]
 
     return count
+
+
+def pytest_configure(config):
+    # A program that another process is writing, or was killed in writing, is compiled again.
+    failed = "ignore:Error (reading|writing) persistent compilation cache entry"
+    config.addinivalue_line("filterwarnings", failed)
 
 
 # Files that train for minutes with few tests: begun last, they would keep one of two workers alone.

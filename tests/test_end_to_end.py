@@ -1,11 +1,10 @@
-"""The main job at size tiny, through the command line: train, kill, resume, evaluate, predict.
+"""The main job, through the command line: train, kill, resume, evaluate, predict.
 
 Invariants: a run that was killed and resumed ends in the same bits as an uninterrupted one; what
 `evaluate` writes is what `score` computes from its files.
 """
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -24,7 +23,6 @@ import soundfile
 import jfsed_jax as jf
 from jfsed_jax.audio.host import log_mel
 from jfsed_jax.cli import main as cli
-from jfsed_jax.datasets import demo
 from jfsed_jax.inference.detector import load
 from jfsed_jax.inference.recordings import make_listen
 from jfsed_jax.runs import checkpoints
@@ -32,23 +30,16 @@ from jfsed_jax.runs.workdir import Workdir
 from jfsed_jax.sed import tables
 
 ROOT = Path(__file__).parents[1]
-EPOCHS, STEPS_PER_EPOCH = 6, 3
+EPOCHS, STEPS_PER_EPOCH = 5, 3
 RATE = 44100
 TIMING = {"clips_per_second", "data_wait"}
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder with a rendered data set, where the module's runs go too."""
+def place(tmp_path_factory, demo_set):
+    """A folder with a data set, where its features and the module's runs go too."""
     place = tmp_path_factory.mktemp("end_to_end")
-    demo.render(
-        place / "data",
-        num_weak=6,
-        num_unlabelled=8,
-        num_strong=10,
-        num_validation=4,
-        progress=False,
-    )
+    shutil.copytree(demo_set / "data", place / "data")
     return place
 
 
@@ -58,7 +49,7 @@ def train_command(place, workdir, *overrides):
         "-m",
         "jfsed_jax",
         "train",
-        f"--config={ROOT}/configs/pts_tfd_afl_esp.py:tiny",
+        f"--config={ROOT}/tests/narrow.py:pts_tfd_afl_esp",
         f"--data={place / 'data'}",
         f"--features={place / 'features'}",
         f"--workdir={workdir}",
@@ -67,15 +58,9 @@ def train_command(place, workdir, *overrides):
     ]
 
 
-def environment(place):
-    # The runs share one compilation.
-    return os.environ | {"JAX_COMPILATION_CACHE_DIR": str(place / "xla")}
-
-
 def run_train(place, workdir, *overrides):
     return subprocess.run(
         train_command(place, workdir, *overrides),
-        env=environment(place),
         capture_output=True,
         text=True,
         timeout=600,
@@ -124,7 +109,6 @@ def stop_after_checkpoint(place, workdir, step, signum, *overrides):
     """Trains until the checkpoint of `step` is there, then sends the signal."""
     process = subprocess.Popen(
         train_command(place, workdir, *overrides),
-        env=environment(place),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -159,7 +143,7 @@ def test_killed_and_interrupted_equals_uninterrupted(place, workdir):
     other = place / "interrupted"
     assert stop_after_checkpoint(place, other, STEPS_PER_EPOCH, signal.SIGKILL) == -signal.SIGKILL
     assert len(log_of(other)) < len(log_of(workdir))
-    assert stop_after_checkpoint(place, other, 3 * STEPS_PER_EPOCH, signal.SIGINT) == 130
+    assert stop_after_checkpoint(place, other, 2 * STEPS_PER_EPOCH, signal.SIGINT) == 130
     done = run_train(place, other)
     assert done.returncode == 0, done.stderr
     assert "resumed" in done.stderr
@@ -173,28 +157,20 @@ def test_clips_on_the_device_train_the_same_bits(place, workdir):
     assert_same_run(workdir, other)
 
 
-def test_several_steps_a_dispatch_resume_to_the_same_bits(place):
-    """Two steps, then one: an epoch has three."""
-    runs = [place / "dispatched", place / "dispatched_interrupted"]
-    overrides = ["--config.data.in_memory", "--config.steps_per_dispatch=2", "--config.epochs=3"]
-    stop_after_checkpoint(place, runs[1], STEPS_PER_EPOCH, signal.SIGKILL, *overrides)
-    for run in runs:
-        done = run_train(place, run, *overrides)
-        assert done.returncode == 0, done.stderr
-    assert "resumed" in done.stderr
-    assert_same_run(*runs)
-
-
 def test_several_seeds_are_their_single_runs_resume_and_are_scored_each(
     place, workdir, tmp_path, capsys
 ):
-    """Seed 0 is the run of `workdir`: the first steps tell, before Adam amplifies rounding."""
+    """Two steps a dispatch, then one: an epoch has three.
+
+    Seed 0 is the run of `workdir`, whose clips come one batch at a time from the host: the first
+    steps tell, before Adam amplifies rounding.
+    """
     runs = [place / "seeds", place / "seeds_interrupted"]
-    seeds = "--config.num_seeds=2"
-    stopped = stop_after_checkpoint(place, runs[1], STEPS_PER_EPOCH, signal.SIGKILL, seeds)
+    overrides = ["--config.num_seeds=2", "--config.steps_per_dispatch=2", "--config.data.in_memory"]
+    stopped = stop_after_checkpoint(place, runs[1], STEPS_PER_EPOCH, signal.SIGKILL, *overrides)
     assert stopped == -signal.SIGKILL
     for run in runs:
-        done = run_train(place, run, seeds)
+        done = run_train(place, run, *overrides)
         assert done.returncode == 0, done.stderr
     assert "resumed" in done.stderr
     assert_same_run(*runs)
@@ -336,11 +312,7 @@ def short(tmp_path_factory):
     """A folder with clips of two seconds, where runs of other systems go."""
     folder = tmp_path_factory.mktemp("short")
     learning_problem.write_data(folder / "data")
-    before = jax.config.jax_compilation_cache_dir
-    # A run and its resumption share one compilation.
-    jax.config.update("jax_compilation_cache_dir", str(folder / "xla"))
-    yield folder
-    jax.config.update("jax_compilation_cache_dir", before)
+    return folder
 
 
 def config_of_baseline(name):
