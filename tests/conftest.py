@@ -46,6 +46,14 @@ def demo_set(tmp_path_factory):
 
 
 @pytest.fixture
+def features_of_tables(demo_set, tmp_path):
+    """A folder where `reproduce` finds the features of `demo_set`."""
+    (tmp_path / "features").mkdir()
+    (tmp_path / "features" / "hop735-window1764").symlink_to(demo_set / "features")
+    return tmp_path / "features"
+
+
+@pytest.fixture
 def h100():
     """The device that kernels are lowered for: from JAX 0.11 on, one that is here or one named."""
     return AbstractDevice(device_kind="NVIDIA H100 80GB HBM3", num_cores=None, platform="gpu")

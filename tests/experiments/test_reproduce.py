@@ -6,21 +6,18 @@ All but the last test train nothing: `fit` and `score_run` are replaced by ones 
 import csv
 import itertools
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from html_page import ParsedPage
+from narrow import narrow
 
 from jfsed_jax.cli import main as cli
 from jfsed_jax.config_files import load_config
-from jfsed_jax.datasets import demo
 from jfsed_jax.errors import InputError
-from jfsed_jax.experiments import paper, reproduction
+from jfsed_jax.experiments import paper, planned_runs, reproduction
 from jfsed_jax.experiments.paired_steps import SCORES, STEPS
 from jfsed_jax.experiments.planned_runs import plan_rows, plan_runs, score_folder
 from jfsed_jax.experiments.reproduction import reproduce
@@ -422,21 +419,17 @@ def test_sums_of_p_and_of_the_weight_by_hand():
 # One real run ------------------------------------------------------------------------------------
 
 
-def test_systems_8_and_9_for_real(tmp_path):
-    data = demo.render(
-        tmp_path / "data", num_weak=6, num_unlabelled=8, num_strong=10, num_validation=4,
-        progress=False,
-    )  # fmt: skip
+def test_systems_8_and_9_for_real(tmp_path, demo_set, features_of_tables, monkeypatch):
+    """But for narrower models. In a process of its own: test_side_by_side.py."""
+    monkeypatch.setattr(planned_runs, "load_config", lambda name: narrow(load_config(name)))
     command = [
-        *(sys.executable, "-m", "jfsed_jax", "reproduce", "--table=1", "--systems=8,9"),
-        *(f"--data={data}", f"--workdir={tmp_path}", "--size=tiny", "--epochs=1"),
-        f"--features={tmp_path / 'features'}",
+        *("reproduce", "--table=1", "--systems=8,9", "--size=tiny", "--epochs=1"),
+        *(f"--data={demo_set / 'data'}", f"--workdir={tmp_path}"),
+        f"--features={features_of_tables}",
     ]
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "xla")}
 
     def run():
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
-        assert done.returncode == 0, done.stderr
+        assert cli.main(command) == 0
         return {path: path.stat().st_mtime_ns for path in folder.glob("eval*/validation/*")}
 
     folder = tmp_path / "runs" / "pts_tfd_afl-seed0"
