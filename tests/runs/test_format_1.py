@@ -17,7 +17,6 @@ import pytest
 
 import jfsed_jax as jf
 from jfsed_jax.cli import main as cli
-from jfsed_jax.datasets import demo
 from jfsed_jax.datasets.preparation import prepare
 from jfsed_jax.errors import InputError
 from jfsed_jax.runs import checkpoints
@@ -35,14 +34,16 @@ def workdir(tmp_path):
     return tmp_path / "run"
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
+@pytest.fixture
+def data(demo_set):
     """The data that it was trained on, rendered again."""
-    folder = tmp_path_factory.mktemp("format_1") / "tiny"
-    demo.render(
-        folder, num_weak=6, num_unlabelled=8, num_strong=10, num_validation=4, progress=False
-    )
-    return folder
+    return demo_set / "data"
+
+
+@pytest.fixture
+def features(demo_set):
+    """Their features."""
+    return demo_set / "features"
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +62,9 @@ def test_it_gives_the_posteriors_that_it_gave(workdir, model, expected):
     np.testing.assert_allclose(found.frames, expected[f"{model}_frames"], atol=1e-6)
 
 
-def test_it_is_scored_labels_a_recording_and_has_a_page(workdir, data, tmp_path):
+def test_it_is_scored_labels_a_recording_and_has_a_page(workdir, data, features):
     detector = jf.load(workdir)
-    prepared = prepare(data, detector.front_end, features_dir=tmp_path / "features", progress=False)
+    prepared = prepare(data, detector.front_end, features_dir=features, progress=False)
     scores = jf.evaluate(detector, prepared, detector.workdir)
     assert scores["info"]["checkpoint_step"] == 3 and scores["info"]["num_clips"] == 4
     recording = next(path for path in (data / "audio").rglob("*") if path.is_file())
@@ -100,9 +101,9 @@ LOSSES = (3.6679738, 3.2810779, 3.6632793)
 GRADIENT_NORMS = (2.1518738, 1.4340291)
 
 
-def test_it_goes_on_as_it_did(workdir, data, tmp_path, expected):
+def test_it_goes_on_as_it_did(workdir, data, features, expected):
     """To rounding: other machines and versions round audio and sums otherwise."""
-    command = [sys.executable, "-c", GO_ON, workdir, data, tmp_path / "features"]
+    command = [sys.executable, "-c", GO_ON, workdir, data, features]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     # Adam's count and the schedule's: another step's correction or rate makes too small a
     # difference to be seen below.
@@ -136,9 +137,9 @@ def test_a_copy_without_its_data_says_what_to_name(workdir, capsys):
     assert "/data/tiny" in capsys.readouterr().err
 
 
-def test_another_config_is_refused_key_by_key(workdir, data, tmp_path):
+def test_another_config_is_refused_key_by_key(workdir, data, features):
     config = jf.load_config("pts_tfd_afl_esp:tiny")
     config.update(upgraded(json.loads((workdir / "config.json").read_text())))
     config.loss.gamma = 3.0
     with pytest.raises(InputError, match="config.loss.gamma is 2.0 there and 3.0 here"):
-        jf.fit(config, data, workdir, features_dir=tmp_path / "features")
+        jf.fit(config, data, workdir, features_dir=features)
