@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from jfsed_jax.configs import base
-from jfsed_jax.method.objectives import Guidance
 
 PAGE = (Path(__file__).parents[1] / "docs" / "readings.md").read_text(encoding="utf-8")
 NAMES = sorted(set(re.findall(r"`config\.([a-z_.0-9]+)`", PAGE)) - {"json"})
@@ -30,7 +29,6 @@ def test_the_choices_are_the_defaults():
     assert config.loss.clip_labels == "weak"
     assert (config.loss.normalisation, config.guided.alpha_inside) == ("own", False)
     assert (config.guided.clips, config.guided.soft) == ("all", False)
-    assert Guidance() == Guidance.of(config.guided)
     assert (config.postprocess.knee, config.postprocess.clear_knee) == ("chord", 0.0)
     assert (config.evaluation.select_on, config.evaluation.tags) == ("holdout", "student")
     assert len(NAMES) > 25

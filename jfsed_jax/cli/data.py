@@ -18,6 +18,12 @@ def define_prepare(parser: CommandParser) -> None:
 
 def _define_data(parser: CommandParser) -> None:
     parser.require("--data", "Data folder: audio/ and metadata/.", metavar="DIR")
+    parser.config = True
+    meaning = (
+        "Whose front end makes the features; by default that of --features if there are some, or "
+        "the one of configs/base.py."
+    )
+    parser.add("--config", meaning, metavar="FILE")
     meaning = "Where to keep the features; by default in your cache folder."
     parser.add("--features", meaning, type=output_folder(), metavar="DIR")
     parser.switch("strict", "Refuse a folder with missing clips or flawed labels.")
@@ -73,11 +79,16 @@ def run_openmix(args: argparse.Namespace) -> int:
 def _prepared(args: argparse.Namespace, *, verify: bool = False) -> "Prepared":
     from jfsed_jax.audio.front_end import FrontEnd
     from jfsed_jax.configs import base
-    from jfsed_jax.datasets import prepare
+    from jfsed_jax.datasets import features_folder, prepare
 
+    front_end = None
+    if args.config is not None:
+        front_end = FrontEnd(**args.config.front_end)
+    elif args.features is not None:
+        front_end = features_folder.front_end_of(args.features)
     return prepare(
         args.data,
-        FrontEnd(**base.get_config().front_end),
+        front_end or FrontEnd(**base.get_config().front_end),
         features_dir=args.features,
         strict=args.strict,
         workers=args.workers,

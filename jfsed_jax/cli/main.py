@@ -41,7 +41,7 @@ COMMANDS = {
     ),
     "prepare": Command(
         "Check a data folder and extract its features, once.",
-        "--data=DIR",
+        f"--config={_CONFIG} --data=DIR",
         data.define_prepare,
         data.run_prepare,
     ),
@@ -197,6 +197,7 @@ def _run(argv: list[str]) -> int:
         from jfsed_jax.cli.config_file import change_config
         from jfsed_jax.config_files import load_config
 
-        args.config = load_config(args.config)
-        refuse_positional(change_config(args.config, overrides))
+        if args.config is not None or overrides:  # of prepare and inspect it may be left out
+            args.config = load_config(args.config or "configs/base.py")
+            refuse_positional(change_config(args.config, overrides))
     return args.run(args)

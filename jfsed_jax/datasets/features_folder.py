@@ -109,6 +109,16 @@ def remove(directory: Path, paths: list[Path]) -> None:
             path.unlink(missing_ok=True)
 
 
+def front_end_of(directory: str | Path) -> FrontEnd | None:
+    """Of the features that a folder holds; None if there are none, or nothing tells."""
+    for name in (_OWNER, PREPARED):
+        found = _read(Path(directory) / name, {"front_end": dict})
+        with contextlib.suppress(TypeError):  # no such fields: damaged, or another version's
+            if found is not None:
+                return FrontEnd(**found["front_end"])
+    return None
+
+
 def check_owner(directory: Path, data_dir: Path, front_end: FrontEnd) -> None:
     """A features folder belongs to one data folder and one front end; nothing is ever mixed."""
     path = directory / _OWNER

@@ -6,12 +6,14 @@ Axis letters: ``N`` clips, ``T`` frames, ``F`` mel bands, ``C`` event classes.
 """
 
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from jfsed_jax.errors import InputError
 from jfsed_jax.runs.log_rows import read_log
@@ -141,15 +143,18 @@ def _read_split(folder: SplitFolder) -> SavedSplit:
 def _read_metrics(path: Path) -> list[dict[str, Any]]:
     """The rows of metrics.jsonl by step; of two rows of one step and kind the later one counts.
 
-    A run that was killed repeats the steps since its last checkpoint.
+    A run that was killed repeats the steps since its last checkpoint. A damaged row is left out.
     """
     rows: dict[tuple[str, float], dict[str, Any]] = {}
     for row in read_log(path):
         if row.entry is None:
-            raise InputError(
-                f"{path}, row {row.number}: expected a JSON object with 'kind' and 'step', "
-                f"found {row.text[:60]!r}"
+            logging.warning(
+                "%s, row %d: expected a JSON object with 'kind' and 'step', found %.60r; left out",
+                path,
+                row.number,
+                row.text,
             )
+            continue
         entry = {**row.entry, "step": float(row.entry["step"])}
         rows[entry["kind"], entry["step"]] = entry
     return [rows[key] for key in sorted(rows, key=lambda key: key[1])]
@@ -162,7 +167,7 @@ def _read_arrays(path: Path, required: Sequence[str]) -> dict[str, np.ndarray] |
         # NumPy leaves a file open that it opened itself and found damaged.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is damaged: expected arrays in NumPy's .npz format") from error
     absent = [name for name in required if name not in arrays]
     if absent:

@@ -31,8 +31,8 @@ TRAIN = ["train", PTS, "--data=x", "--workdir=w"]
 # Flags of every command; those with a star are required.
 FLAGS = {
     "demo": "workdir",
-    "prepare": "data* features strict verify workers",
-    "inspect": "data* features strict workers output",
+    "prepare": "data* config features strict verify workers",
+    "inspect": "data* config features strict workers output",
     "openmix": "esc10* fsdd* out* rehearsal workers",
     "train": "config* data* workdir* features strict",
     "evaluate": (
@@ -98,7 +98,7 @@ def test_the_example_parses(name):
     example = shlex.split(f"{name} {cli.COMMANDS[name].example}")
     args, rest = cli.command_line().parse_known_args(example)
     rest = args.parser.check(args, rest)
-    if args.parser.config:
+    if args.parser.config and args.config is not None:
         config = load_config(args.config)
         assert config_file.change_config(config, rest) == []
 
@@ -157,7 +157,7 @@ def parse(*arguments):
     """The parsed flags, with the config's values."""
     args, rest = cli.command_line().parse_known_args(arguments)
     rest = args.parser.check(args, rest)
-    if args.parser.config:
+    if args.parser.config and args.config is not None:
         args.config = load_config(args.config)
         assert config_file.change_config(args.config, rest) == []
     return args

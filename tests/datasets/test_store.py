@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import pickle
+import re
 import shutil
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from data_folder import BAD, TINY, WEAK, contents, prepare, rows, write_audio, write_text
 
 from jfsed_jax import datasets
+from jfsed_jax.cli import main as cli
 from jfsed_jax.datasets import extraction, features_folder, pipeline, shards, store
 from jfsed_jax.errors import InputError
 
@@ -195,6 +197,30 @@ def test_a_damaged_clip_is_refused_and_names_shard_and_remedy(data):
     with pytest.raises(InputError, match=message) as error:
         next(batches)
     assert "\n" not in str(error.value)
+
+
+def test_the_command_that_the_message_names_mends(data):
+    """Of features of another front end than the default one."""
+    directory = prepare(data).directory
+    flip_record(directory, 1)
+    weak = datasets.load(directory).splits["weak"]
+    with pytest.raises(InputError) as error:
+        weak[1]
+    command = re.search(r"; jfsed-jax (prepare .*) makes it anew", str(error.value))[1]
+    assert cli.main(command.replace("DIR", str(data)).split()) == 0
+    assert len(datasets.load(directory).splits["weak"][1]["mel"]) == 100
+
+
+def test_the_front_end_is_the_configs_or_that_of_the_features(data, tmp_path):
+    def made(*flags):
+        features = f"--features={tmp_path / 'features'}"
+        assert cli.main(["prepare", f"--data={data}", features, *flags]) == 0
+        return datasets.load(tmp_path / "features").front_end
+
+    config = ["--config=configs/base.py:tiny", "--config.front_end.hop_length=882"]
+    assert made(*config).hop_length == made().hop_length == 882
+    (tmp_path / "features" / "features.json").write_text("{")
+    assert made().hop_length == 882
 
 
 def test_of_several_shards_the_damaged_one_is_named(data, monkeypatch):

@@ -176,6 +176,30 @@ def test_a_student_that_pools_has_longer_frames_and_shorter_windows():
     assert found == [Event("a.wav", 2.0, 4.0, "Dog")]
 
 
+@pytest.mark.parametrize(("rule", "heard"), [("avg", False), ("esp", True)])
+def test_what_is_selected_is_decoded_with_the_windows_of_the_configs_rule(rule, heard):
+    """Ten cats of 0.4 s and one of 8 s, of which the ESP rule knows the ten.
+
+    A cat of 2 frames is less than half of 5.
+    """
+    config = load_config("pts:tiny")
+    config.postprocess.update(rule=rule, medians=1)
+    lengths = [0.4] * 10 + [8.0]
+    cats = [Event("0.wav", 0.0, length, "Cat") for length in lengths]
+    # As published one is longer: no window comes of that.
+    published = [*cats[:-1], Event("0.wav", 0.0, 80.0, "Cat")]
+    dog = Event("1.wav", 0.0, 2.0, "Dog")
+    others = StubClips([active(4)] * 4)
+    strong = StubClips([active(4)] * 4, [*published, dog], events=[*cats, dog])
+    plan = plan_of(config, weak=others, unlabel_in_domain=others, synthetic=strong)
+    windows = plan.meta["windows"]
+    assert (windows["avg"][0], windows["esp"][0]) == (5, 1)
+    frames = np.zeros((1, 150, 2))
+    frames[0, 30:32, 0] = 1.0
+    expected = [Event("a.wav", 2.0, 32 / 15, "Cat")] if heard else []
+    assert plan.decoder()(None, frames, ["a.wav"]) == expected
+
+
 @pytest.mark.parametrize(("epoch", "steps"), [("unlabelled", 5), ("shortest", 4)])
 def test_an_epoch_is_as_long_as_the_clips_that_are_left_to_train_on(epoch, steps):
     """20 unlabelled clips at 4 a step; of 10 strong ones at 2 a step a fifth is held out."""

@@ -19,7 +19,7 @@ from jfsed_jax.method.distillation import (
     participation_ratio,
 )
 from jfsed_jax.method.models import Output
-from jfsed_jax.method.objectives import Term, joint
+from jfsed_jax.method.objectives import Guidance, Term, joint
 from jfsed_jax.method.step import weighted_sum
 
 NAMES = {f"{m}_{what}" for m in ("teacher", "student") for what in ("norm", "rank")}
@@ -278,3 +278,7 @@ def test_a_choice_that_there_is_not_is_named(name):
 def test_the_defaults_are_equation_2_as_it_is_printed():
     assert Space.of(pts_tfd.get_config().loss) == Space()
     assert measures(*example(), distillation=(), space=Space()) == {}
+
+
+def test_guidance_that_nobody_asked_otherwise_is_the_configs():
+    assert Guidance() == Guidance.of(pts_tfd.get_config().guided)

@@ -393,10 +393,6 @@ def test_any_file_may_be_missing(tmp_path, gone):
         ("meta.json", b'{"classes": ["Dog"], "front_end": {"clip_seconds": "ten"}}'),
         ("config.json", b"\xff\xfe"),
         ("meta.json", b'{"window_details": [{"label": "Dog"}], "durations": {}}'),
-        (
-            "metrics.jsonl",
-            b'{"kind": "train", "step": 1}\nnonsense\n{"kind": "train", "step": 2}\n',
-        ),
         ("adaptive_weights.json", b'{"epoch": 3}'),
         ("eval/validation/scores.json", b'{"event_f1": 3}'),
         ("eval/validation/scores.json", b'{"info": 3}'),
@@ -437,6 +433,33 @@ def test_metrics_of_a_run_that_was_killed(tmp_path):
     run = run_files.read_run(tmp_path)
     assert [(row["step"], row["loss"]) for row in run.train] == [(1, 3.0), (2, 1.0)]
     assert len(run.validation) == 1
+
+
+@pytest.mark.parametrize("damaged", ["nonsense", '{"kind": "train", "loss": 1.0}', "[1]"])
+def test_a_damaged_row_of_the_metrics_costs_that_row_alone(tmp_path, damaged, caplog):
+    rows = ['{"kind": "train", "step": 1, "loss": 3.0}', damaged]
+    rows += ['{"kind": "train", "step": 3, "loss": 1.0}', ""]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(rows))
+    assert [row["step"] for row in run_files.read_run(tmp_path).train] == [1, 3]
+    assert "metrics.jsonl, row 2: expected a JSON object" in caplog.text
+
+
+def test_a_flipped_bit_of_the_arrays_is_damage(tmp_path):
+    """Any bit: what is not seen by chance is a name or a date of the archive."""
+    path = make_workdir(tmp_path, splits={"validation": 3}, examples=1, num_epochs=4)
+    file = path / "eval/validation/posteriors.npz"
+    whole = file.read_bytes()
+    refused = 0
+    for position in range(0, len(whole), max(1, len(whole) // 200)):
+        flipped = bytearray(whole)
+        flipped[position] ^= 4
+        file.write_bytes(flipped)
+        try:
+            run_files.read_run(path)
+        except InputError as error:
+            assert "posteriors.npz" in str(error)
+            refused += 1
+    assert refused > 100
 
 
 def test_confusion_matrix_by_hand():

@@ -63,6 +63,19 @@ def test_posteriors_that_are_their_opposite_score_nothing():
     assert (found["event_f1"], found["at_f1"], found["selection"]) == (0, 0, 0)
 
 
+def test_selection_is_by_the_mean_of_the_classes():
+    """Cats are found, dogs never: 50, where all events together would have 67."""
+    data, prepared = held_out()
+
+    def deaf_to_dogs(variables, mel):
+        frames = np.asarray(mel, np.float32) * [1, 0]
+        return Posteriors(frames.max(axis=1), frames)
+
+    decode = median_decoder(np.array([1, 1]), classes=CLASSES, frame_rate=10)
+    found = validate(deaf_to_dogs, {}, data, prepared, decode)
+    assert (found["event_f1"], found["at_f1"]) == (pytest.approx(50), pytest.approx(50))
+
+
 def test_selection_is_by_what_is_held_out():
     data, _ = held_out()
     weak = scores(inverted=False, data=TrainingData({}, {"weak": data.held["weak"]}))
