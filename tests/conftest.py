@@ -93,6 +93,13 @@ LONGEST = (
     "test_train_step.py",
     "test_parity.py",
     "test_format_1.py",
+    "test_learning.py",
+    "test_benchmark.py",
+    "test_folder.py",
+    "test_models.py",
+    "test_packaging.py",
+    "test_not_finite.py",
+    "test_supervised.py",
 )
 
 

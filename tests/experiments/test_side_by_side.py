@@ -13,7 +13,6 @@ from pathlib import Path
 import job_work
 import pytest
 
-from jfsed_jax.datasets import demo
 from jfsed_jax.errors import InputError
 from jfsed_jax.experiments import job_processes, reproduction
 from jfsed_jax.experiments.job_processes import Ended, Share, machine_shares, own_cores, run_jobs
@@ -229,24 +228,19 @@ reproduce(1, data, workdir, systems=["control"], **options)
 
 
 @pytest.mark.skipif(len(own_cores()) < 2, reason="two jobs need two cores")
-def test_two_runs_side_by_side_interrupted_and_resumed_are_those_in_turn(tmp_path):
+def test_two_runs_side_by_side_interrupted_and_resumed_are_those_in_turn(
+    tmp_path, demo_set, features_of_tables
+):
     """To the bit, on as many cores and devices each; also the first run without a teacher."""
-    data = demo.render(
-        tmp_path / "data", num_weak=6, num_unlabelled=8, num_strong=10, num_validation=4,
-        progress=False,
-    )  # fmt: skip
-    environment = os.environ | {
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "xla"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
-    beside, in_turn, features = (tmp_path / name for name in ("beside", "in_turn", "features"))
+    data, features = demo_set / "data", features_of_tables
+    beside, in_turn = tmp_path / "beside", tmp_path / "in_turn"
     command = [
         *(sys.executable, "-m", "jfsed_jax", "reproduce", "--table=1", "--systems=control"),
         *(f"--data={data}", f"--workdir={beside}", f"--features={features}"),
         *("--size=tiny", "--seeds=2", "--epochs=4", "--jobs=2"),
     ]
     names = ("supervised-seed0", "supervised-seed1")
-    started = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    started = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     logs = [beside / "runs" / name / "metrics.jsonl" for name in names]
     wait_for(lambda: any(log.exists() and log.stat().st_size for log in logs), 600)
     started.send_signal(signal.SIGINT)
@@ -256,12 +250,12 @@ def test_two_runs_side_by_side_interrupted_and_resumed_are_those_in_turn(tmp_pat
     assert all(f"[{name}] " in error for name in names)
     assert (beside / "table1.md").exists()
 
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     cores = str(len(own_cores()) // 2)
     paths = map(str, (data, in_turn, features))
     command = [sys.executable, "-c", IN_TURN, cores, *paths]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
 
     for name in names:

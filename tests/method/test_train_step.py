@@ -600,11 +600,22 @@ def test_randomness_is_a_function_of_key_and_step(run):
     assert len({loss(0, 0), loss(1, 0), loss(0, 1)}) == 3
 
 
-def test_one_program_of_three_steps_is_three_steps():
-    """To float32 rounding: XLA fuses the loop's body otherwise. Plain SGD does not amplify it."""
+@pytest.fixture(scope="module")
+def plain():
+    """Config, system, step and compiled step with dropout, augmentation and plain SGD.
+
+    Which does not amplify rounding: XLA fuses a loop's body and several seeds otherwise.
+    """
     config = tiny()
+    config.teacher.dropout = 0.3
+    assert config.augmentation.mix and config.augmentation.time_shift
     system = replace(make(config), optimiser=optax.sgd(0.05))
     step = partial(train_step, system=system, axis_name=parallel.AXIS)
+    return config, system, step, parallel.data_parallel(step, parallel.make_mesh(1))
+
+
+def test_one_program_of_three_steps_is_three_steps(plain):
+    config, system, step, one = plain
     mesh = parallel.make_mesh(1)
     clips, key = make_batch(4, 8, 4), jax.random.key(0)
     positions = np.stack([np.roll(np.arange(16), n)[::2] for n in (0, 1, 5)]).astype(np.int32)
@@ -613,7 +624,7 @@ def test_one_program_of_three_steps_is_three_steps():
     steps = parallel.data_parallel(steps, mesh, parallel.SEVERAL_BATCHES)
     found = steps(start(system, config), pick(clips, positions), key)
 
-    one, state, metrics = parallel.data_parallel(step, mesh), start(system, config), []
+    state, metrics = start(system, config), []
     for chosen in positions:
         batch = {name: values[chosen] for name, values in clips.items()}
         state, values = one(state, batch, key)
@@ -623,16 +634,12 @@ def test_one_program_of_three_steps_is_three_steps():
         np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-6)
 
 
-def test_each_of_several_seeds_is_its_single_run():
-    """Three steps with dropout and augmentation; plain SGD does not amplify rounding."""
-    config = tiny()
-    config.teacher.dropout = 0.3
+def test_each_of_several_seeds_is_its_single_run(plain):
+    """Three steps."""
+    config, system, step, one = plain
+    config = config.copy_and_resolve_references()
     config.seed, config.num_seeds = 5, 2
-    assert config.augmentation.mix and config.augmentation.time_shift
-    system = replace(make(config), optimiser=optax.sgd(0.05))
-    step = partial(train_step, system=system, axis_name=parallel.AXIS)
     mesh = parallel.make_mesh(1)
-    one = parallel.data_parallel(step, mesh)
     clips = make_batch(4, 8, 4)
     picks = [np.roll(np.arange(16), n)[::2] for n in range(6)]
     batches = [{name: values[pick] for name, values in clips.items()} for pick in picks]
@@ -758,8 +765,7 @@ EIGHT_DEVICES = """
 
 @pytest.fixture(scope="module")
 def eight_devices():
-    # Without optimisation: it compiles in half the time.
-    flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
     if "xla_cpu_use_fusion_emitters" in parallel.frugal_options(parallel.make_mesh()):
         flags += " --xla_cpu_use_fusion_emitters=false"  # as data_parallel does: pmap rounds alike
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
