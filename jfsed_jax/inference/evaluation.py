@@ -121,6 +121,7 @@ def evaluate(
     scores["info"] = describe_scores(detector, prepared, split, rule, thresholds, own)
     folder = workdir.split(split, scored)
     folder.path.mkdir(parents=True, exist_ok=True)
+    folder.scores.unlink(missing_ok=True)  # of an earlier time: below its files are written over
     tables.write_events(folder.events, events, filenames=clips.filenames)
     tables.write_events(folder.reference, clips.reference, filenames=clips.filenames)
     np.savez_compressed(

@@ -225,10 +225,13 @@ def read_tags(
 
 
 def read_durations(path: str | Path) -> dict[str, float]:
-    """Reads clip lengths in seconds (columns `filename duration`); any flawed row is an error."""
+    """Reads clip lengths in seconds (columns `filename duration`).
+
+    Any flawed row is an error, and so is a second length of a clip.
+    """
     table = read_table(path, ("filename", "duration"))
     _raise_first(table.problems)
-    durations = {}
+    durations: dict[str, float] = {}
     for number, fields in table.rows:
         seconds = _seconds(fields["duration"])
         if seconds is None or seconds <= 0:
@@ -236,7 +239,12 @@ def read_durations(path: str | Path) -> dict[str, float]:
                 f"{path}, row {number}: expected a duration in seconds above 0; "
                 f"found {fields['duration']!r}"
             )
-        durations[fields["filename"]] = seconds
+        known = durations.setdefault(fields["filename"], seconds)
+        if known != seconds:
+            raise InputError(
+                f"{path}, row {number}: expected one duration of {fields['filename']}; found "
+                f"{fields['duration']} after {known:g}"
+            )
     return durations
 
 

@@ -77,6 +77,23 @@ def by_bands(variables, mel):
     return Posteriors(mel[:, 0, 2:], mel[:, :, :2])
 
 
+def test_a_second_evaluation_that_stops_leaves_no_scores_of_the_first(tmp_path, monkeypatch):
+    """Whose events are written over by then."""
+    detector = make_detector(tmp_path)
+    prepared = make_prepared(validation=validation_clips())
+    evaluate(detector, prepared, detector.workdir)
+    scores = detector.workdir.split("validation").scores
+    assert scores.exists()
+
+    def full(*arguments, **arrays):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    with pytest.raises(OSError, match="No space"):
+        evaluate(detector, prepared, detector.workdir)
+    assert not scores.exists()
+
+
 def test_tags_gate_the_events_and_are_scored_themselves(tmp_path):
     """A tag of a half is none; one without events counts, and events without one do not."""
     cats, dogs = (

@@ -154,6 +154,12 @@ def test_durations(tmp_path):
     }
     with pytest.raises(InputError, match="row 2: .*found 'ten'"):
         tables.read_durations(write(tmp_path, "filename\tduration\na.wav\tten\n"))
+    twice = "filename\tduration\na.wav\t9.5\na.wav\t9.50\n"
+    assert tables.read_durations(write(tmp_path, twice)) == {"a.wav": 9.5}
+    with pytest.raises(
+        InputError, match="row 4: expected one duration of a.wav; found 3 after 9.5"
+    ):
+        tables.read_durations(write(tmp_path, twice + "a.wav\t3\n"))
 
 
 def test_what_is_written_reads_back_the_same(tmp_path):
