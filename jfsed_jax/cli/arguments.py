@@ -14,7 +14,8 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,14 @@ def output_file() -> Callable[[str], str]:
 def output_folder() -> Callable[[str], str]:
     """The type of a flag that names a folder to write to, which need not be there; see above."""
     return _writable(_refuse_folder)
+
+
+def refuse_overwriting(flag: str, output: str | None, inputs: Iterable[str | Path | None]) -> None:
+    """InputError if the value of a flag is one of the files that the command reads."""
+    for path in inputs if output else ():
+        with suppress(OSError):  # one of the two is not there
+            if path and os.path.samefile(output or "", path):
+                raise InputError(f"--{flag}={output} is a file to be read; name another one")
 
 
 def _writable(refuse: Callable[[Path], None]) -> Callable[[str], str]:

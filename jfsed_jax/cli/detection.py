@@ -1,14 +1,18 @@
 """Commands that use a trained system: evaluate, predict, report."""
 
 import argparse
-import os
-from contextlib import suppress
 from pathlib import Path
 
 from absl import logging
 
 from jfsed_jax.cli import process
-from jfsed_jax.cli.arguments import CommandParser, number, output_file, output_folder
+from jfsed_jax.cli.arguments import (
+    CommandParser,
+    number,
+    output_file,
+    output_folder,
+    refuse_overwriting,
+)
 from jfsed_jax.errors import InputError
 
 
@@ -101,10 +105,7 @@ def run_predict(args: argparse.Namespace) -> int:
     """Labels what can be read and names the rest."""
     if not args.audio:
         raise InputError("no audio files: name one or more after the flags")
-    for name in args.audio if args.output else ():
-        with suppress(OSError):  # one of the two is not there
-            if os.path.samefile(args.output, name):
-                raise InputError(f"--output={args.output} is a file to label; name another one")
+    refuse_overwriting("output", args.output, args.audio)
     process.start_jax_as_trained(args.workdir)
     from jfsed_jax.inference.detector import load
     from jfsed_jax.inference.recordings import detect

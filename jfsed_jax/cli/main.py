@@ -163,16 +163,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         process.close_stdout()
         return process.PIPE_CLOSED
     except (InputError, flags.Error, OSError) as error:
-        _say(f"{name}: {' '.join(str(error).split())}")
+        # An error of stdout, as on a full disk, does not name it; a line more tells.
+        nameless = isinstance(error, OSError) and error.filename is None
+        _say(f"{name}: {' '.join(str(error).split())}", probe="\n" if nameless else "")
         return 2
 
 
-def _say(text: str) -> None:
-    """One line on stderr, after what is buffered for stdout."""
+def _say(text: str, *, probe: str = "") -> None:
+    """One line on stderr, after what is buffered for stdout and `probe`."""
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
+        print(end=probe, flush=True)
+    except OSError as error:
         process.close_stdout()
+        if not isinstance(error, BrokenPipeError):
+            text += "; the output, which is not whole, cannot be written"
     print(text, file=sys.stderr)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jfsed_jax.cli.arguments import CommandParser, names, number, output_file
+from jfsed_jax.cli.arguments import CommandParser, names, number, output_file, refuse_overwriting
 from jfsed_jax.configs import base
 from jfsed_jax.errors import InputError
 
@@ -78,6 +78,8 @@ def _read_inputs(args: argparse.Namespace) -> ScoreInputs:
     """Reads all before anything is scored; InputError says what cannot be."""
     from jfsed_jax.sed import psds, score_checks, score_files, scoring, tables
 
+    tables_read = (args.reference, args.estimates, args.compare, args.durations)
+    refuse_overwriting("json", args.json, tables_read)
     for flag in ("scores", "operating_points"):
         if getattr(args, flag) and not args.psds:
             raise InputError(f"--{flag} is for --psds, which is missing; see --help")
@@ -97,6 +99,7 @@ def _read_inputs(args: argparse.Namespace) -> ScoreInputs:
         score_checks.check_durations(args.durations, durations, filenames, "--psds")
         if args.scores:
             files = score_files.read_score_files(args.scores)
+            score_checks.check_segments(files, durations)
         if args.operating_points:
             paths = sorted(Path(args.operating_points).glob("*.tsv"))
             if not paths:
@@ -117,6 +120,8 @@ def _read_inputs(args: argparse.Namespace) -> ScoreInputs:
             scoring.check_events(table.events, filenames, classes, path, table.rows)
         score_checks.check_times(kind, durations)
         notes += score_checks.late_notes(kind, durations)
+    if files:
+        notes += score_checks.segment_notes(files, durations)
     if args.psds:
         psds.library("sed_scores_eval")
         if points:
@@ -302,6 +307,8 @@ def run_postprocess(args: argparse.Namespace) -> int:
     needs_strong = args.postprocess != "fixed"
     if needs_strong and not args.strong:
         raise InputError(f"--strong is missing, which --postprocess={args.postprocess} needs")
+    inputs = (args.strong, args.tags, *Path(args.scores).glob("*.tsv"))
+    refuse_overwriting("output", args.output, inputs)
     files = score_files.read_score_files(args.scores)
     frame_rate = score_files.frame_rate_of(files)
     events = tables.read_events(args.strong).events if needs_strong else []

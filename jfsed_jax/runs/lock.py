@@ -31,7 +31,8 @@ def hold(workdir: Workdir) -> Iterator[None]:
         workdir.path.mkdir(parents=True, exist_ok=True)
         file = _locked(workdir)
     except OSError as error:
-        raise InputError(f"{workdir.path} cannot be written: {error.strerror}") from error
+        where = error.filename or workdir.path
+        raise InputError(f"{where} cannot be written: {error.strerror}") from error
     # A forked process shares the lock, and would keep it after this one.
     os.register_at_fork(after_in_child=file.close)
     since = datetime.now().astimezone().isoformat(" ", "seconds")

@@ -227,7 +227,12 @@ def check_config(workdir: Workdir, config) -> None:
     Raises:
       InputError: it names the values that differ.
     """
-    found = read_json(workdir.config)
+    try:
+        found = read_json(workdir.config)
+    except InputError as error:
+        raise InputError(
+            f"{error}; if you delete it, the config that the checkpoints hold is compared"
+        ) from error
     if found is None:
         return
     wanted = json.loads(config.to_json())

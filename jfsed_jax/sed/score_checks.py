@@ -3,12 +3,13 @@
 Milliseconds in the place of seconds make no row flawed, and no event match.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from jfsed_jax.errors import InputError
 from jfsed_jax.sed.events import Event, join_overlaps
+from jfsed_jax.sed.score_files import EDGE, ScoreFiles, clip_names
 from jfsed_jax.sed.tables import EventTable
 
 # Milliseconds make times a thousandfold. Events a hundred clip lengths out are no padding of short
@@ -64,6 +65,43 @@ def late_notes(tables: Tables, durations: Mapping[str, float]) -> list[str]:
         if event.onset >= durations.get(event.filename, np.inf)
     ]
     return _note_on_first(late, "the event begins where its clip has ended")
+
+
+def check_segments(files: ScoreFiles, durations: Mapping[str, float]) -> None:
+    """As `check_times`, of score files."""
+    for clip, edges, length in _lengths(files, durations):
+        if edges[-1] > PAST_THE_END * length:
+            raise InputError(
+                f"{clip}.tsv: the segments end at {edges[-1]:g} s, the clip at {length:g} s; "
+                "expected seconds: are these milliseconds?"
+            )
+
+
+def segment_notes(files: ScoreFiles, durations: Mapping[str, float]) -> list[str]:
+    """A note on score files that end more than a segment before or behind their clip, or nothing.
+
+    What lies between has no scores, or nothing that could be found.
+    """
+    away = [
+        (clip, edges[-1], length)
+        for clip, edges, length in _lengths(files, durations)
+        if abs(edges[-1] - length) > np.diff(edges).max() + EDGE
+    ]
+    if not away:
+        return []
+    clip, end, length = away[0]
+    others = f"; {len(away) - 1} more differ so" if len(away) > 1 else ""
+    return [f"{clip}.tsv: the segments end at {end:g} s, the clip at {length:g} s{others}"]
+
+
+def _lengths(
+    files: ScoreFiles, durations: Mapping[str, float]
+) -> Iterator[tuple[str, np.ndarray, float]]:
+    """Clip, edges and seconds of the score files whose clip has a duration."""
+    seconds = dict(zip(clip_names(durations), durations.values(), strict=True))
+    for clip, edges in zip(files.clips, files.times, strict=True):
+        if clip in seconds:
+            yield clip, edges, seconds[clip]
 
 
 def overlap_notes(tables: Tables) -> list[str]:

@@ -97,7 +97,23 @@ def test_predict_does_not_write_over_what_it_labels(tmp_path, monkeypatch, capsy
     for path in ("a.caf", "link"):
         command = ["predict", "--workdir=w", f"--output={path}", "gone.wav", "./a.caf"]
         assert cli.main(command) == 2
-        assert f"--output={path} is a file to label" in capsys.readouterr().err
+        assert f"--output={path} is a file to be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["r.tsv", "e.tsv", "c.tsv", "d.tsv", "s.tsv", "t.tsv", "f/a.tsv"])
+def test_tables_are_not_written_over_by_what_is_made_of_them(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "f").mkdir()
+    (tmp_path / name).write_text("kept")
+    (tmp_path / "link").symlink_to(name)
+    given = ["--reference=r.tsv", "--estimates=e.tsv", "--compare=c.tsv", "--durations=d.tsv"]
+    score = ["score", *given, "--json"]
+    postprocess = ["postprocess", "--scores=f", "--strong=s.tsv", "--tags=t.tsv", "--output"]
+    command = score if f"={name}" in " ".join(given) else postprocess
+    for path in (name, "link"):
+        assert cli.main([*command, path]) == 2
+        assert f"{command[-1]}={path} is a file to be read" in capsys.readouterr().err
+    assert (tmp_path / name).read_text() == "kept"
 
 
 def test_predict_only_reads_the_run(tmp_path, run, monkeypatch):

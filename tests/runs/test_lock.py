@@ -126,3 +126,9 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file/run cannot be written: Not a directory"):
         lock.hold(Workdir(tmp_path / "file/run")).__enter__()
+
+
+def test_what_is_no_file_is_named(tmp_path):
+    (tmp_path / "lock").mkdir()
+    with pytest.raises(InputError, match="lock cannot be written: Is a directory"):
+        lock.hold(Workdir(tmp_path)).__enter__()

@@ -27,7 +27,7 @@ def test_a_workdir_belongs_to_one_config(tmp_path):
     with pytest.raises(InputError, match=r"config.loss.gamma is 2.0 there and 3.0 here"):
         check_config(Workdir(tmp_path), config)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(InputError, match="is damaged: expected a JSON object"):
+    with pytest.raises(InputError, match="is damaged: expected a JSON object.*if you delete it"):
         check_config(Workdir(tmp_path), config)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from jfsed_jax.cli import main as cli
 from jfsed_jax.errors import InputError
-from jfsed_jax.sed import psds, score_checks, tables
+from jfsed_jax.sed import psds, score_checks, score_files, tables
 from jfsed_jax.sed.events import Event
 
 REFERENCE = [Event("a.wav", 1.0, 3.0, "Cat"), Event("b.wav", 5.0, 6.0, "Dog")]
@@ -196,6 +196,27 @@ def test_an_event_may_end_a_hundred_clips_out_but_not_further():
                 score_checks.check_times([(path, table)], durations)
         else:
             score_checks.check_times([(path, table)], durations)
+
+
+def test_score_files_in_milliseconds_are_refused(folder, capsys):
+    (folder / "scores/b.tsv").write_text(HEADER + "0\t1001\t0.5\t0.25\n")
+    message = refusal([*PSDS, "--scores=scores"], capsys)
+    assert "b.tsv: the segments end at 1001 s, the clip at 10 s; expected seconds" in message
+    (folder / "scores/b.tsv").write_text(HEADER + "0\t1000\t0.5\t0.25\n")
+    score_checks.check_segments(score_files.read_score_files("scores"), {"b.wav": 10.0})
+
+
+def test_segments_that_end_elsewhere_than_their_clip_are_noted(folder):
+    rows = "".join(f"{i}\t{i + 1}\t0.5\t0.25\n" for i in range(10))
+    for name in "ab":
+        (folder / f"scores/{name}.tsv").write_text(HEADER + rows)
+    files = score_files.read_score_files("scores")
+    for seconds, off in (9.0, False), (11.0, False), (8.9, True), (11.1, True):
+        found = score_checks.segment_notes(files, {"a.wav": 10.0, "b.wav": seconds, "c.wav": 1.0})
+        expected = f"b.tsv: the segments end at 10 s, the clip at {seconds:g} s"
+        assert found == [expected] * off
+    found = score_checks.segment_notes(files, {"a.wav": 5.0, "b.wav": 5.0})
+    assert found == ["a.tsv: the segments end at 10 s, the clip at 5 s; 1 more differ so"]
 
 
 @pytest.mark.parametrize(("factor", "noted"), [(99, 0), (100, 1), (1 / 99, 0), (1 / 100, 1)])
