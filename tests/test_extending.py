@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -11,12 +13,13 @@ import numpy as np
 import optax
 import pytest
 import soundfile
+from narrow import narrow
 
 import jfsed_jax as jf
-from jfsed_jax.datasets import demo
 from jfsed_jax.datasets.preparation import prepare
-from jfsed_jax.method import optimisers, schedules
-from jfsed_jax.method.objectives import Distilled, joint_terms
+from jfsed_jax.method import distillation, optimisers, schedules
+from jfsed_jax.method.distillation import Distilled
+from jfsed_jax.method.objectives import joint_terms
 from jfsed_jax.runs.workdir import read_json
 
 ROOT = Path(__file__).parents[1]
@@ -28,32 +31,18 @@ OVERRIDES = {"epochs": 2, "steps_per_epoch": 2}
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A rendered data set, its features, and a cache that the two forms of an example share."""
+def place(tmp_path_factory, demo_set):
+    """A folder with a data set, its features, a recording and the module's runs."""
     place = tmp_path_factory.mktemp("examples")
-    demo.render(
-        place / "data",
-        num_weak=6,
-        num_unlabelled=8,
-        num_strong=10,
-        num_validation=4,
-        progress=False,
-    )
+    shutil.copytree(demo_set, place, dirs_exist_ok=True)
     noise = np.random.default_rng(0).normal(0, 0.1, 44100 * 12)
     soundfile.write(place / "recording.wav", noise, 44100)
-    before = jax.config.jax_compilation_cache_dir
-    jax.config.update("jax_compilation_cache_dir", str(place / "xla"))
-    yield place
-    jax.config.update("jax_compilation_cache_dir", before)
+    return place
 
 
 def config_of(name, base=None):
     config = jf.load_config(f"{ROOT}/examples/{name}.py:tiny" if base is None else base)
-    # Fewer blocks compile in less time; shapes are not what is tested.
-    few = dict(filters=(4, 4), kernels=(3, 3), convs=(1, 1), gru_layers=1)
-    config.teacher.update(few, pools=((10, 8), (10, 4)))
-    if config.student.architecture == "CRNN":
-        config.student.update(few, pools=((1, 8), (1, 8)))
+    config = narrow(config)
     config.update(OVERRIDES)
     return config
 
@@ -107,16 +96,18 @@ def test_a_loss(place):
     fit(place, "cosine_distillation-named", config)
 
     plain = config_of(None, "pts:tiny")
+    cosine = Distilled("cosine", cosine_distillation.cosine, 1.0)
 
     def terms(teacher, student, params, batch, step):
         weights = schedules.Schedules.of(plain, OVERRIDES["steps_per_epoch"])
-        cosine = Distilled("cosine", cosine_distillation.cosine, 1.0)
         return joint_terms(
             teacher, student, params, batch, step, schedules=weights, distillation=(cosine,)
         )
 
     joint = jf.objectives.joint(plain, OVERRIDES["steps_per_epoch"])
-    objective = jf.Objective(terms, joint.init, joint.weights)
+    # Measured in both forms: without, XLA fuses otherwise and the last bits differ.
+    measured = partial(distillation.measures, distillation=(cosine,), space=distillation.LITERAL)
+    objective = jf.Objective(terms, joint.init, joint.weights, measured)
     fit(place, "cosine_distillation-handed", plain, objective=objective)
     log = assert_same(place, "cosine_distillation")
     values = [row["distillation/cosine"] for row in log if row["kind"] == "train"]
@@ -233,7 +224,6 @@ def test_the_command_of_an_example(place):
             check=True,
             capture_output=True,
             text=True,
-            env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(place / "xla")},
         ).stdout
 
     workdir = f"--workdir={place / 'command'}"
