@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import numpy as np
 from absl import logging
@@ -74,13 +75,22 @@ def read_manifest(shard: Path) -> dict[AudioFile, AudioInfo]:
     path = manifest_path(shard)
     try:
         manifest = json.loads(path.read_bytes())
-        files = {AudioFile(*file): AudioInfo(**info) for *file, info in manifest["files"]}
+        files = {AudioFile(*file): _audio_info(info) for *file, info in manifest["files"]}
         return files if shard.stat().st_size == manifest["bytes"] else {}
     except FileNotFoundError:
         return {}
     except (ValueError, TypeError, KeyError) as error:
         logging.warning("%s: damaged (%s); the clips of this shard are decoded again", path, error)
         return {}
+
+
+def _audio_info(saved: Mapping[str, Any]) -> AudioInfo:
+    """What a manifest holds of a file; TypeError if a value is of another kind."""
+    info = AudioInfo(**saved)
+    for name, kind in get_type_hints(AudioInfo).items():
+        if not isinstance(value := getattr(info, name), kind):
+            raise TypeError(f"{name} is {value!r}")
+    return info
 
 
 @dataclass(frozen=True)

@@ -306,15 +306,19 @@ def test_damage_beside_audio_that_became_unusable_costs_that_clip_only(data, ask
 
 
 DAMAGED = [b"", b"half", b"[]", b"null", b"{}", b"\xff\x00"]
+OF_ANOTHER_KIND = b'"duration": "x", "'
 
 
 def spoil(path, content):
-    """Makes of a file what is given, or half of what it is."""
+    """Makes of a file what is given, half of what it is, or changes the kind of a duration."""
     whole = path.read_bytes()
+    if content is OF_ANOTHER_KIND:
+        content = re.sub(rb'"duration": [^,]*, "', content, whole, count=1)
+        assert content != whole
     path.write_bytes(whole[: len(whole) // 2] if content == b"half" else content)
 
 
-@pytest.mark.parametrize("content", DAMAGED)
+@pytest.mark.parametrize("content", [*DAMAGED, OF_ANOTHER_KIND])
 def test_a_damaged_manifest_is_made_anew_with_its_shard_alone(data, decoded, caplog, content):
     directory = prepare(data).directory
     before = contents(directory)

@@ -85,6 +85,23 @@ def test_selection_is_by_what_is_held_out():
     assert strong["selection"] == pytest.approx(100)
 
 
+@pytest.mark.parametrize(("kind", "cats"), [("strong", 100), ("development", 100 * 2 / 3)])
+def test_events_without_their_tag_do_not_count(kind, cats):
+    """Frames are gated, as in a trained system: dogs are heard and their tag is a half."""
+    data, prepared = held_out()
+    if kind == "development":  # one of two cats is found
+        prepared.splits["validation"] = prepared.splits["synthetic"]
+        data = TrainingData({}, {}, prepared.splits["synthetic"])
+
+    def unsure_of_dogs(variables, mel):
+        frames = np.asarray(mel, np.float32)
+        return Posteriors(np.minimum(frames.max(axis=1), [1, 0.5]), frames)
+
+    decode = median_decoder(np.array([1, 1]), classes=CLASSES, frame_rate=10)
+    found = validate(unsure_of_dogs, {}, data, prepared, decode)
+    assert found["event_f1"] == pytest.approx(cats / 2)
+
+
 @pytest.mark.parametrize("kind", ["strong", "weak", "development"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_clip_that_is_not_finite_is_named_and_not_scored(kind, value):
