@@ -12,6 +12,7 @@ from jfsed_jax.inference.evaluation import evaluate
 from jfsed_jax.inference.focal_weights import write_adaptive_weights
 from jfsed_jax.inference.prediction import Posteriors
 from jfsed_jax.sed.events import Event
+from jfsed_jax.sed.score_files import frame_rate_of, read_score_files
 from jfsed_jax.sed.tables import read_events
 
 SHORT = Event("0.wav", 3 / 60, 5 / 60, "Cat")  # which windows of 5 frames remove
@@ -134,7 +135,8 @@ def test_references_that_overlap_are_scored_as_they_were_published(tmp_path):
 def test_posteriors_that_are_known_are_scored_as_a_decoder_that_is_handed_in_says(tmp_path):
     """Beside the run's own scores, with what a page and other programs need."""
     clips = validation_clips()
-    detector = make_detector(tmp_path / "run", lambda *_: pytest.fail("they are known"))
+    unasked = lambda *_: pytest.fail("they are known")  # noqa: E731
+    detector = make_detector(tmp_path / "run", unasked, stride=2)
     known = Posteriors(np.full((3, 2), 0.7, np.float32), np.full((3, 20, 2), 0.3, np.float32))
     event = Event("1.wav", 0.1, 0.2, "Dog")
     scores = evaluate(
@@ -153,6 +155,8 @@ def test_posteriors_that_are_known_are_scored_as_a_decoder_that_is_handed_in_say
     with np.load(folder.posteriors) as saved:
         np.testing.assert_array_equal(saved["clip"], known.clip)
         np.testing.assert_array_equal(saved["frames"], known.frames)
+        assert saved["filenames"].tolist() == clips.filenames
+        assert saved["frame_rate"] == 30  # of a student that pools
     with np.load(folder.examples) as saved:
         # Those with a class come first, then the one without.
         assert saved["filenames"].tolist() == ["1.wav", "2.wav", "0.wav"]
@@ -160,6 +164,7 @@ def test_posteriors_that_are_known_are_scored_as_a_decoder_that_is_handed_in_say
             np.testing.assert_array_equal(mel, clips[clips.filenames.index(name)]["mel"])
     names = [f"{i}.tsv" for i in range(3)]
     assert sorted(path.name for path in (tmp_path / "files").iterdir()) == names
+    assert frame_rate_of(read_score_files(tmp_path / "files")) == pytest.approx(30)
 
 
 def test_the_data_of_training_are_prepared_again_where_they_still_are(tmp_path, monkeypatch):
@@ -222,12 +227,14 @@ def test_thresholds_are_tuned_on_what_the_seed_held_out_with_the_windows_of_the_
     assert read_events(detector.workdir.split("validation").events).events == [FAINT]
 
 
-@pytest.mark.parametrize("gate", [True, False])
-def test_thresholds_are_tuned_as_events_are_decoded_afterwards(tmp_path, monkeypatch, gate):
+@pytest.mark.parametrize(("gate", "medians"), [(True, 1), (False, 3)])
+def test_thresholds_are_tuned_as_events_are_decoded_afterwards(
+    tmp_path, monkeypatch, gate, medians
+):
     """With the gate and the medians of the config, at the frame rate of the posteriors."""
     strong = numbered(10, scale=16)
     prepared = make_prepared(synthetic=strong, validation=validation_clips())
-    changes = {"postprocess.gate": gate, "postprocess.medians": 1}
+    changes = {"postprocess.gate": gate, "postprocess.medians": medians}
     detector = make_detector(tmp_path, stride=2, **changes)
     calls = []
 
@@ -237,7 +244,7 @@ def test_thresholds_are_tuned_as_events_are_decoded_afterwards(tmp_path, monkeyp
 
     monkeypatch.setattr(evaluation, "tune_thresholds", spy)
     evaluate(detector, prepared, detector.workdir, tune=True)
-    assert calls == [(gate, 30.0, 1)]
+    assert calls == [(gate, 30.0, medians)]
 
 
 def test_thresholds_are_tuned_for_the_median_decoder_alone(tmp_path):

@@ -169,14 +169,14 @@ def test_what_a_model_says_of_its_frames_is_held_against_its_output():
 
 def test_a_model_gets_the_values_that_it_has_fields_for():
     page = {"architecture": "test_models:Silent", "own": 5}
-    norm = {"momentum": 0.9, "epsilon": 1e-3}
+    norm = {"momentum": 0.8, "epsilon": 1e-3}
     model = models.from_config(page, norm, classes=3, dtype="float32", axis_name="data")
     assert type(model).__name__ == "Silent" and model.own == 5
     page = {"architecture": "test_models:Listed", "widths": [[1, 2], [3]]}
     model = models.from_config(page, norm, classes=3, dtype="bfloat16", axis_name="data")
     assert model.widths == ((1, 2), (3,))  # a module's fields must not change
     assert (model.classes, model.dtype, model.axis_name) == (3, jnp.dtype("bfloat16"), "data")
-    assert (model.batch_norm_momentum, model.batch_norm_epsilon) == (0.9, 1e-3)
+    assert (model.batch_norm_momentum, model.batch_norm_epsilon) == (0.8, 1e-3)
 
 
 class Listed(Silent, kw_only=True):
@@ -217,13 +217,13 @@ def test_bfloat16_computes_and_keeps_float32():
 
 def test_running_statistics_keep_the_share_of_the_momentum():
     mel = 2 * random(4, 100, 64) - 5
-    model = make("student", "tiny", gru_layers=0)
+    model = make("student", "tiny", gru_layers=0).clone(batch_norm_momentum=0.75)
     variables = jax.jit(model.init)(jax.random.key(0), mel)
     run = jax.jit(partial(model.apply, mutable=["batch_stats"]), static_argnames="train")
     _, updates = run(variables, mel, train=True)
     found = updates["batch_stats"]["input_norm"]
-    np.testing.assert_allclose(found["mean"], 0.1 * mel.mean((0, 1)), rtol=1e-5)
-    np.testing.assert_allclose(found["var"], 0.9 + 0.1 * mel.var((0, 1)), rtol=1e-5)
+    np.testing.assert_allclose(found["mean"], 0.25 * mel.mean((0, 1)), rtol=1e-5)
+    np.testing.assert_allclose(found["var"], 0.75 + 0.25 * mel.var((0, 1)), rtol=1e-5)
     # Outside training they are used, and stay.
     _, updates = run(variables, mel, train=False)
     same = jax.tree.map(np.array_equal, updates["batch_stats"], variables["batch_stats"])
@@ -341,6 +341,14 @@ def test_bidirectional_gru_is_that_of_torch():
     np.testing.assert_allclose(jax.grad(loss)(x), tensor.grad, atol=1e-5)
 
 
+def test_convolutions_start_so_that_relus_keep_the_variance():
+    """He et al.: of kernels for 9 x 16 inputs it is 2 / 144."""
+    init = jax.jit(layers.Conv(64, 3).init)
+    params = init(jax.random.key(0), jnp.zeros((1, 4, 4, 16)))["params"]
+    np.testing.assert_allclose(np.var(params["kernel"]), 2 / 144, rtol=0.05)
+    assert not params["bias"].any()
+
+
 def test_gru_weights_start_as_those_of_torch():
     params = layers.BiGRU(hidden=16).init(jax.random.key(0), random(1, 2, 200))["params"]
     for value in jax.tree.leaves(params):
@@ -386,6 +394,16 @@ def test_disentangled_attention_class_by_class():
         expected = sigmoid(pooled @ params["clip_kernel"][:k, c] + params["clip_bias"][c])
         np.testing.assert_allclose(clip[:, c], expected, rtol=1e-5)
         np.testing.assert_allclose(frames[:, :, c], sigmoid(logits), rtol=1e-5)
+
+
+def test_disentangled_attention_starts_even_over_time_and_with_glorots_kernel():
+    """Of 200 features a class's kernel has its own: all, or a quarter."""
+    layer = layers.DisentangledAttention(classes=2, shares=(1.0, 0.25))
+    params = jax.jit(layer.init)(jax.random.key(0), jnp.zeros((1, 2, 200)))["params"]
+    assert not params["frame_kernel"].any()
+    for kernel, features in zip(params["clip_kernel"].T, (200, 50), strict=True):
+        bound = np.sqrt(6 / (features + 1))
+        assert 0.9 * bound < kernel.max() <= bound and -bound <= kernel.min() < -0.9 * bound
 
 
 def test_feature_shares_are_of_clips_with_one_class():
@@ -503,7 +521,8 @@ def test_a_clips_floor_lies_below_its_own_peak():
 
 
 def test_features_are_those_before_the_last_dropout_where_asked():
-    few = dict(filters=(4, 4), kernels=(3, 3), convs=(1, 1), pools=((5, 8), (5, 4)), gru_layers=1)
+    # One block: no other dropout is before the branches.
+    few = dict(filters=(8,), kernels=(3,), convs=(1,), pools=((5, 4),), gru_layers=0)
     after = make("teacher", "tiny", dropout=0.5, **few)
     before = after.clone(before_dropout=True)
     mel = random(4, 100, 64)

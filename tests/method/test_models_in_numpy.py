@@ -126,6 +126,21 @@ def test_the_bgru():
     close([jax.jit(layer.apply)(variables, x)], [gru(x, variables["params"])])
 
 
+def test_no_frame_has_less_than_a_ten_millionth_of_a_classs_attention():
+    """Of e^-30 and e^-20 as much, so that the class has both frames' mean; e^-7 stays."""
+    # Of each frame what decides its posterior, and the logits of the two classes' attention.
+    x = np.array([[[1.0, 30.0, 0.0], [3.0, 20.0, 0.0]], [[2.0, 7.0, 0.0], [0.0, 0.0, 0.0]]])
+    params = {
+        "attention": {"kernel": np.eye(3, 2, -1), "bias": np.zeros(2)},
+        "posterior": {"kernel": np.array([[1.0, 1], [0, 0], [0, 0]]), "bias": np.zeros(2)},
+    }
+    small = sigmoid(-7.0)
+    shares = np.array([[[1, 1e-7], [1, 1e-7]], [[1 - small, small], [0.5, 0.5]]])
+    posterior = sigmoid(x[:, :, :1].repeat(2, axis=-1))
+    expected = (shares * posterior).sum(1) / shares.sum(1)
+    close(layers.AttentionPooling(classes=2).apply({"params": params}, x), (expected, posterior))
+
+
 @pytest.mark.parametrize("aed_recurrent", [False, True])
 def test_a_teacher_or_student(aed_recurrent):
     """The detection branch sees the CNN alone, or as an ablation the BGRUs beside it."""
@@ -176,7 +191,52 @@ def test_the_baselines_scaler_has_a_momentum_of_its_own():
     )  # fmt: skip
     variables = random_variables(model, mel())
     run = jax.jit(partial(model.apply, train=True, mutable=["batch_stats"]))
-    updated = run(variables, mel())[1]["batch_stats"]["input_norm"]["mean"]
-    before = variables["batch_stats"]["input_norm"]["mean"]
-    expected = 0.9 * before + 0.1 * mel().mean((0, 1))
-    np.testing.assert_allclose(updated, expected, rtol=1e-5, atol=1e-6)
+    updated = run(variables, mel())[1]["batch_stats"]
+    before = variables["batch_stats"]
+    expected = 0.9 * before["input_norm"]["mean"] + 0.1 * mel().mean((0, 1))
+    np.testing.assert_allclose(updated["input_norm"]["mean"], expected, rtol=1e-5, atol=1e-6)
+    # What is normalised has mean 0, so a convolution of single values has that of its bias.
+    bias = variables["params"]["block_0"]["Conv_0"]["bias"]
+    expected = 0.01 * before["block_0"]["BatchNorm_0"]["mean"] + 0.99 * bias
+    found = updated["block_0"]["BatchNorm_0"]["mean"]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("block", "share"),
+    [
+        (partial(layers.ConvBlock, 8, 1, (2, 4), 1), 0.5),
+        (partial(layers.GatedBlock, 8, 1, (2, 4)), 2**-8),
+    ],
+)
+def test_blocks_drop_what_is_pooled_and_the_baselines_before_they_pool(block, share):
+    """The mean of a window of eight is 0 where all eight are dropped."""
+    block, x = block(0.5, NORM), np.random.default_rng(1).normal(size=(4, 16, 16, 3))
+    params = jax.jit(partial(block.init, train=False))(jax.random.key(0), x)["params"]
+
+    @jax.jit
+    def train(key):
+        return block.apply(
+            {"params": params}, x, True, mutable=["batch_stats"], rngs={"dropout": key}
+        )[0]
+
+    found, other = (np.asarray(train(jax.random.key(key))) for key in (0, 1))
+    assert found.shape == (4, 8, 4, 8) and (found != other).any()
+    np.testing.assert_allclose((found == 0).mean(), share, atol=0.05)
+
+
+def test_the_baseline_drops_what_its_attention_sees():
+    """Without BGRUs and with a posterior of one feature each: twice that, or nothing."""
+    model = models.BaselineCRNN(
+        classes=4, filters=(4,), kernels=(1,), pools=((1, 16),), dropout=0.5, gru_hidden=1,
+        gru_layers=0, batch_norm_momentum=0.9, batch_norm_epsilon=EPSILON, input_momentum=0.9,
+    )  # fmt: skip
+    variables = random_variables(model, mel())
+    variables["params"]["pooling"]["posterior"] = {"kernel": np.eye(4), "bias": np.zeros(4)}
+    run = jax.jit(partial(model.apply, train=True, mutable=["batch_stats"]))
+    output, _ = run(variables, mel(), rngs={"dropout": jax.random.key(0)})
+    seen = np.log(output.frames / (1 - output.frames))
+    dropped = np.abs(seen) < 1e-6
+    assert 0.3 < dropped.mean() < 0.7
+    expected = np.where(dropped, 0, 2 * output.features)
+    np.testing.assert_allclose(seen, expected, rtol=1e-3, atol=1e-5)

@@ -53,11 +53,12 @@ def test_an_optimiser_without_an_average_says_so():
 
 
 def test_adam_uses_the_schedules_rate():
-    """The first step of Adam has the size of the rate, whatever the gradient."""
+    """Its first step has the size of the rate, whatever the gradient, and half of it at epsilon."""
     optimiser = make(ema_decay=0.0)
-    params = {"w": jnp.array([1.0, 1.0])}
-    updates, _ = optimiser.update({"w": jnp.array([4.0, -0.01])}, optimiser.init(params), params)
-    np.testing.assert_allclose(updates["w"], [-1.8e-3, 1.8e-3], rtol=1e-4)
+    params = {"w": jnp.array([1.0, 1.0, 1.0])}
+    gradients = {"w": jnp.array([4.0, -0.01, 1e-8])}
+    updates, _ = optimiser.update(gradients, optimiser.init(params), params)
+    np.testing.assert_allclose(updates["w"], [-1.8e-3, 1.8e-3, -0.9e-3], rtol=1e-4)
 
 
 def test_an_optimiser_by_name_with_its_arguments():

@@ -262,7 +262,9 @@ def test_thresholds_are_tuned_on_what_the_decoder_gives(medians):
     rng = np.random.default_rng(1)
     frames, clip = rng.uniform(size=(3, 60, 3)), np.array([[1, 0, 1], [1, 1, 0], [0, 1, 1]])
     windows = np.array([3, 5, 9])
-    kwargs = {"filenames": CLIPS, "classes": CLASSES, "frame_rate": 4.0, "medians": medians}
+    kwargs = {"filenames": CLIPS, "classes": CLASSES, "frame_rate": 4.0}
+    if medians != 2:  # figure 4's, unless another number is asked for
+        kwargs["medians"] = medians
     # What one threshold finds, some of it cut short.
     found = detect_events(clip, frames, windows, threshold=0.45, **kwargs)
     reference = [
