@@ -12,7 +12,6 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
-from scipy import stats
 
 from jfsed_jax.errors import InputError
 from jfsed_jax.sed.events import Event
@@ -221,6 +220,8 @@ def mode_knee(lengths: np.ndarray) -> int:
     Args:
       lengths: <float64>[N] durations, short to long, not all equal.
     """
+    from scipy import stats  # for this rule alone a third of what a start of training imports
+
     grid = np.linspace(lengths[0], lengths[-1], 256)
     mode = grid[np.argmax(stats.gaussian_kde(lengths)(grid))]
     return max(1, int(np.searchsorted(lengths, mode, side="right")))
