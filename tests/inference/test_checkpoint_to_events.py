@@ -184,6 +184,24 @@ def test_each_seed_is_scored_with_its_own_weights(run, command, capsys):
     assert summary["at_f1"]["classwise"]["0"]["values"] == pytest.approx([100, 0])
 
 
+def test_evaluate_does_what_its_flags_ask(command, monkeypatch, tmp_path):
+    asked = []
+
+    def spy(detector, prepared, workdir, **options):
+        asked.append((detector.seed, detector.model, detector.tags, detector.step, options))
+        raise InputError("that is all")
+
+    monkeypatch.setattr(evaluation, "evaluate", spy)
+    files = tmp_path / "files"
+    flags = ["--split=eval", "--tune_thresholds", "--postprocess=fixed", f"--score_files={files}"]
+    assert command("evaluate", *flags, "--seed=1", "--tags=mean", "--checkpoint=latest") == 2
+    options = {"split": "eval", "rule": "fixed", "tune": True, "score_files": files}
+    assert asked.pop() == (1, "student", "mean", 6, options)
+    assert command("evaluate", "--model=teacher") == 2
+    options = {"split": "validation", "rule": None, "tune": False, "score_files": None}
+    assert asked.pop() == (0, "teacher", "teacher", 3, options)
+
+
 def test_predict_takes_what_evaluate_takes(command, recording, tmp_path):
     output = tmp_path / "events.tsv"
     flags = [f"--output={output}", "--seed=1", "--model=teacher", "--checkpoint=latest"]
