@@ -77,6 +77,30 @@ def test_training_sees_all_of_its_clips_and_none_that_it_holds_out(num_seeds, sh
         assert seen == everything - held["weak"] - held["strong"]
 
 
+@pytest.mark.parametrize("in_memory", [False, True])
+@pytest.mark.parametrize(("floor", "active"), [(0, (1, 2)), (2, (0, 2))])
+def test_labels_are_floored_in_training_as_the_config_says(in_memory, floor, active):
+    """Frame 1 of three: floored to pairs of frames, what begins in it begins in 0."""
+
+    class Events(Numbered):
+        def __getitem__(self, i):
+            edges = {"onsets": np.array([1 / 60]), "offsets": np.array([2 / 60])}
+            return super().__getitem__(i) | edges | {"labels": np.array([1])}
+
+    config, prepared = load_config("pts:tiny"), numbered_data()
+    prepared.splits["synthetic"] = Events(10, 200)
+    config.data.update(in_memory=in_memory, floor_labels=floor)
+    plan: Any = SimpleNamespace(
+        config=config, prepared=prepared, data=[split_data(prepared, config)]
+    )
+    feed = make_feed(plan, parallel.make_mesh(1), 0)
+    batch = feed.place(feed.draw(1))
+    labels = np.asarray(batch["frame_labels"])[np.asarray(batch["is_strong"]) > 0]
+    expected = np.zeros((2, 3, 2))
+    expected[:, slice(*active), 1] = 1
+    np.testing.assert_array_equal(labels, expected)
+
+
 def test_selection_sees_what_is_held_out_and_nothing_else():
     config, prepared = load_config("pts:tiny"), numbered_data()
     config.evaluation.holdout = 0.3

@@ -137,7 +137,8 @@ def test_posteriors_that_are_known_are_scored_as_a_decoder_that_is_handed_in_say
     clips = validation_clips()
     unasked = lambda *_: pytest.fail("they are known")  # noqa: E731
     detector = make_detector(tmp_path / "run", unasked, stride=2)
-    known = Posteriors(np.full((3, 2), 0.7, np.float32), np.full((3, 20, 2), 0.3, np.float32))
+    frames = np.linspace(0.1, 0.4, 3 * 20 * 2, dtype=np.float32).reshape(3, 20, 2)
+    known = Posteriors(np.full((3, 2), 0.7, np.float32), frames)
     event = Event("1.wav", 0.1, 0.2, "Dog")
     scores = evaluate(
         detector,

@@ -52,6 +52,8 @@ def test_masked_means_of_devices_sum_to_that_of_the_batch():
 
     shares = jax.vmap(share, axis_name="data")(x.reshape(2, 4), mask.reshape(2, 4))
     close(shares, [4 / 3, 0])
+    both = jax.vmap(share, axis_name="data")(x.reshape(2, 4), mask.at[5].set(1).reshape(2, 4))
+    close(both, [4 / 4, 5 / 4])
     nobody = jax.vmap(share, axis_name="data")(x.reshape(2, 4), jnp.zeros((2, 4)))
     assert not nobody.any()
 

@@ -225,6 +225,24 @@ def test_blocks_drop_what_is_pooled_and_the_baselines_before_they_pool(block, sh
     np.testing.assert_allclose((found == 0).mean(), share, atol=0.05)
 
 
+def test_the_baselines_statistics_are_those_of_all_devices():
+    model = models.BaselineCRNN(
+        classes=3, filters=(2,), kernels=(1,), pools=((8, 16),), dropout=0.0, gru_hidden=1,
+        gru_layers=0, batch_norm_momentum=0.5, batch_norm_epsilon=EPSILON, input_momentum=0.9,
+    )  # fmt: skip
+    variables = random_variables(model, mel())
+
+    def statistics(model, mel):
+        return model.apply(variables, mel, train=True, mutable=["batch_stats"])[1]
+
+    shared = partial(statistics, model.clone(axis_name="data"))
+    found = jax.jit(jax.vmap(shared, axis_name="data"))(mel()[:, None])  # one clip each
+    expected = jax.jit(partial(statistics, model))(mel())
+    for device in range(2):
+        own = jax.tree.map(lambda leaf, k=device: leaf[k], found)
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), own, expected)
+
+
 def test_the_baseline_drops_what_its_attention_sees():
     """Without BGRUs and with a posterior of one feature each: twice that, or nothing."""
     model = models.BaselineCRNN(
