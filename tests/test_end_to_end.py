@@ -30,7 +30,7 @@ from jfsed_jax.runs.workdir import Workdir
 from jfsed_jax.sed import tables
 
 ROOT = Path(__file__).parents[1]
-EPOCHS, STEPS_PER_EPOCH = 5, 3
+EPOCHS, STEPS_PER_EPOCH = 4, 3
 RATE = 44100
 TIMING = {"clips_per_second", "data_wait"}
 
