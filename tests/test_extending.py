@@ -25,7 +25,7 @@ from jfsed_jax.runs.workdir import read_json
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # where a command that is run there finds `examples`
 
-from examples import conformer, cosine_distillation, hysteresis  # noqa: E402
+from examples import conformer, cosine_distillation, hysteresis, upper_bound  # noqa: E402
 
 OVERRIDES = {"epochs": 2, "steps_per_epoch": 2}
 
@@ -242,3 +242,55 @@ def test_an_example_is_short(name):
     assert len([line for line in code if line.strip()]) <= 40
     config = jf.load_config(f"{ROOT}/examples/{name}.py:small")
     assert optimisers.from_config(config.optimiser, lambda step: 0.1)
+
+
+def test_an_upper_bound_is_the_control_with_the_labels_that_unlabelled_clips_have(tmp_path):
+    """Digits that are said in one go are one event, sneezes one after another are two."""
+    openmix = tmp_path / "openmix"
+    rows = {
+        "w.flac": [("0.00", "10.00", "background"), ("1.00", "2.00", "Dog")],
+        "s.flac": [("1.00", "2.00", "Dog")],
+        "u.flac": [
+            *(("1.00", "2.00", "Speech"), ("2.15", "3.00", "Speech"), ("3.16", "4.00", "Speech")),
+            *(("1.00", "2.00", "Sneeze"), ("2.10", "3.00", "Sneeze")),
+        ],
+    }
+    tables = {
+        "weak": "filename\tevent_labels\nw.flac\tDog\n",
+        "synthetic": "filename\tonset\toffset\tevent_label\ns.flac\t1.00\t2.00\tDog\n",
+        "unlabel_in_domain": "filename\nu.flac\n",
+    }
+    (openmix / "metadata/train").mkdir(parents=True)
+    for (name, table), clip in zip(tables.items(), ("w", "s", "u"), strict=True):
+        (openmix / f"metadata/train/{name}.tsv").write_text(table)
+        (openmix / f"audio/train/{name}").mkdir(parents=True)
+        (openmix / f"audio/train/{name}/{clip}.flac").write_text(clip)
+    (openmix / "audio/validation").mkdir()
+    lines = ["\t".join((clip, *row)) for clip, found in rows.items() for row in found]
+    header = "filename\tonset\toffset\tevent_label\n"
+    (openmix / "sources.tsv").write_text(header + "\n".join(lines) + "\n")
+    speech, sneeze = [(1.0, 3.0), (3.16, 4.0)], [(1.0, 2.0), (2.1, 3.0)]
+    expected = {
+        "weak": ("weak", "u.flac\tSneeze,Speech\n"),
+        "strong": (
+            "synthetic",
+            "".join(
+                f"u.flac\t{onset:.2f}\t{offset:.2f}\t{label}\n"
+                for label, times in (("Speech", speech), ("Sneeze", sneeze))
+                for onset, offset in times
+            ),
+        ),
+    }
+    for kind, (name, added) in expected.items():
+        upper_bound.label(openmix, tmp_path / kind, kind)
+        for other, table in tables.items():
+            found = (tmp_path / kind / f"metadata/train/{other}.tsv").read_text()
+            assert found == table + (added if other == name else "")
+        folder = tmp_path / kind / "audio/train" / name
+        own = {"weak": "w", "synthetic": "s"}[name]
+        assert {path.name: path.read_text() for path in folder.iterdir()} == {
+            f"{own}.flac": own,
+            "u.flac": "u",
+        }
+        assert (tmp_path / kind / "audio/validation").is_dir()
+        assert (tmp_path / kind / "sources.tsv").exists()
