@@ -39,7 +39,7 @@ class Numbered(StubClips):
         }
 
 
-def numbered_data() -> Any:
+def numbered_data(**front: Any) -> Any:
     splits = {
         "weak": Numbered(10, 0),
         "unlabel_in_domain": Numbered(10, 100),
@@ -47,7 +47,7 @@ def numbered_data() -> Any:
         "validation": Numbered(5, 300),
         "eval": Numbered(5, 400),
     }
-    return SimpleNamespace(splits=splits, classes=CLASSES, front_end=front_end())
+    return SimpleNamespace(splits=splits, classes=CLASSES, front_end=front_end(**front))
 
 
 def numbers(clips):
@@ -67,6 +67,10 @@ def test_training_sees_all_of_its_clips_and_none_that_it_holds_out(num_seeds, sh
     feed = make_feed(plan, parallel.make_mesh(1), 0)
     # Fifteen steps of 2 weak, 4 unlabelled and 2 strong clips: four passes or more.
     drawn = [np.asarray(feed.place(feed.draw(1))["mel"])[..., 0, 0] for _ in range(15)]
+    again = make_feed(plan, parallel.make_mesh(1), 6)
+    for expected in drawn[6:9]:  # a run that goes on draws what it would have drawn
+        found = np.asarray(again.place(again.draw(1))["mel"])[..., 0, 0]
+        np.testing.assert_array_equal(found, expected)
     drawn = np.stack(drawn, axis=-1)
     for k in range(num_seeds):
         own = data[0 if share else k]
@@ -78,16 +82,19 @@ def test_training_sees_all_of_its_clips_and_none_that_it_holds_out(num_seeds, sh
 
 
 @pytest.mark.parametrize("in_memory", [False, True])
-@pytest.mark.parametrize(("floor", "active"), [(0, (1, 2)), (2, (0, 2))])
-def test_labels_are_floored_in_training_as_the_config_says(in_memory, floor, active):
+@pytest.mark.parametrize(
+    ("floor", "active", "hop"), [(0, (1, 2), 735), (2, (0, 2), 735), (0, (1, 2), 1470)]
+)
+def test_labels_are_floored_in_training_as_the_config_says(in_memory, floor, active, hop):
     """Frame 1 of three: floored to pairs of frames, what begins in it begins in 0."""
+    rate = 44100 / hop
 
     class Events(Numbered):
         def __getitem__(self, i):
-            edges = {"onsets": np.array([1 / 60]), "offsets": np.array([2 / 60])}
+            edges = {"onsets": np.array([1 / rate]), "offsets": np.array([2 / rate])}
             return super().__getitem__(i) | edges | {"labels": np.array([1])}
 
-    config, prepared = load_config("pts:tiny"), numbered_data()
+    config, prepared = load_config("pts:tiny"), numbered_data(hop_length=hop)
     prepared.splits["synthetic"] = Events(10, 200)
     config.data.update(in_memory=in_memory, floor_labels=floor)
     plan: Any = SimpleNamespace(
