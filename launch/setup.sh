@@ -76,7 +76,8 @@ find_python() {
 
 install() {
     if has_uv; then
-        uv pip install --quiet --python "$venv/bin/python" "$@"
+        # Compiled once, as pip does, and not by the first start, or by each where none may write.
+        uv pip install --quiet --compile-bytecode --python "$venv/bin/python" "$@"
     else
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
     fi
