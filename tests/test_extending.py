@@ -227,9 +227,16 @@ def test_the_command_of_an_example(place):
         ).stdout
 
     workdir = f"--workdir={place / 'command'}"
+    config = config_of("hysteresis")  # whose few layers compile in less time
+    few = [
+        f"--config.{model}.{key}={value}".replace(" ", "")
+        for model in ("teacher", "student")
+        for key, value in config[model].items()
+        if key in ("filters", "kernels", "convs", "pools", "gru_layers", "pooling")
+    ]
     run(
         "train", "--config", "examples/hysteresis.py:tiny", f"--data={place / 'data'}", workdir,
-        f"--features={place / 'features'}", "--config.epochs=1", "--config.steps_per_epoch=1",
+        f"--features={place / 'features'}", "--config.epochs=1", "--config.steps_per_epoch=1", *few,
     )  # fmt: skip
     found = run("predict", workdir, str(place / "recording.wav"))
     assert found.startswith("filename\tonset\toffset\tevent_label")
