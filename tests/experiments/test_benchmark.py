@@ -95,7 +95,7 @@ def quick(monkeypatch):
     """The complete system with two blocks, and few repeats."""
     config = pts_tfd_afl_esp.get_config("tiny")
     few = dict(filters=(4, 4), kernels=(3, 3), convs=(1, 1), gru_layers=1, dropout=0.0)
-    config.teacher.update(few, pools=((10, 8), (10, 4)))
+    config.teacher.update(few, pools=((10, 8), (10, 4)), pooling="mean")
     config.student.update(few, pools=((1, 8), (1, 8)))
     config.front_end.update(clip_seconds=100 / 60)
     few = partial(measuring.take_turns, seconds=0.1)

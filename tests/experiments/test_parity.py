@@ -42,7 +42,6 @@ RATE, STEPS = 0.003, 5
 RUNS = [
     ("mean_teacher", 30),
     ("guided_learning", 60),
-    ("pts", 60),
     ("pts_tfd_afl_esp", 8),
     ("pts_tfd_afl_esp", 60),
 ]
