@@ -168,11 +168,15 @@ def output_folder() -> Callable[[str], str]:
 
 
 def refuse_overwriting(flag: str, output: str | None, inputs: Iterable[str | Path | None]) -> None:
-    """InputError if the value of a flag is one of the files that the command reads."""
-    for path in inputs if output else ():
-        with suppress(OSError):  # one of the two is not there
-            if path and os.path.samefile(output or "", path):
-                raise InputError(f"--{flag}={output} is a file to be read; name another one")
+    """InputError if the value of a flag is one of the files that the command reads.
+
+    Of `inputs` a folder stands for the .tsv files in it, None for nothing.
+    """
+    for path in [Path(name) for name in inputs if name and output]:
+        for read in path.glob("*.tsv") if path.is_dir() else (path,):
+            with suppress(OSError):  # one of the two is not there
+                if os.path.samefile(output or "", read):
+                    raise InputError(f"--{flag}={output} is a file to be read; name another one")
 
 
 def _writable(refuse: Callable[[Path], None]) -> Callable[[str], str]:

@@ -78,8 +78,8 @@ def _read_inputs(args: argparse.Namespace) -> ScoreInputs:
     """Reads all before anything is scored; InputError says what cannot be."""
     from jfsed_jax.sed import psds, score_checks, score_files, scoring, tables
 
-    tables_read = (args.reference, args.estimates, args.compare, args.durations)
-    refuse_overwriting("json", args.json, tables_read)
+    inputs = (args.reference, args.estimates, args.compare, args.durations)
+    refuse_overwriting("json", args.json, (*inputs, args.scores, args.operating_points))
     for flag in ("scores", "operating_points"):
         if getattr(args, flag) and not args.psds:
             raise InputError(f"--{flag} is for --psds, which is missing; see --help")
@@ -307,8 +307,7 @@ def run_postprocess(args: argparse.Namespace) -> int:
     needs_strong = args.postprocess != "fixed"
     if needs_strong and not args.strong:
         raise InputError(f"--strong is missing, which --postprocess={args.postprocess} needs")
-    inputs = (args.strong, args.tags, *Path(args.scores).glob("*.tsv"))
-    refuse_overwriting("output", args.output, inputs)
+    refuse_overwriting("output", args.output, (args.strong, args.tags, args.scores))
     files = score_files.read_score_files(args.scores)
     frame_rate = score_files.frame_rate_of(files)
     events = tables.read_events(args.strong).events if needs_strong else []

@@ -1,5 +1,6 @@
 """What cannot be written is refused before the work; what can be is left as it is until then."""
 
+import itertools
 import os
 from pathlib import Path
 
@@ -100,17 +101,21 @@ def test_predict_does_not_write_over_what_it_labels(tmp_path, monkeypatch, capsy
         assert f"--output={path} is a file to be read" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["r.tsv", "e.tsv", "c.tsv", "d.tsv", "s.tsv", "t.tsv", "f/a.tsv"])
+@pytest.mark.parametrize(
+    "name", ["r.tsv", "e.tsv", "c.tsv", "d.tsv", "s.tsv", "t.tsv", "f/a.tsv", "p/a.tsv"]
+)
 def test_tables_are_not_written_over_by_what_is_made_of_them(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "f").mkdir()
+    for folder in "fp":
+        (tmp_path / folder).mkdir()
     (tmp_path / name).write_text("kept")
     (tmp_path / "link").symlink_to(name)
     given = ["--reference=r.tsv", "--estimates=e.tsv", "--compare=c.tsv", "--durations=d.tsv"]
-    score = ["score", *given, "--json"]
+    score = ["score", *given, "--scores=f", "--operating_points=p", "--json"]
     postprocess = ["postprocess", "--scores=f", "--strong=s.tsv", "--tags=t.tsv", "--output"]
-    command = score if f"={name}" in " ".join(given) else postprocess
-    for path in (name, "link"):
+    commands = [c for c in (score, postprocess) if f"={name.partition('/')[0]}" in " ".join(c)]
+    assert commands
+    for command, path in itertools.product(commands, (name, "link")):
         assert cli.main([*command, path]) == 2
         assert f"{command[-1]}={path} is a file to be read" in capsys.readouterr().err
     assert (tmp_path / name).read_text() == "kept"

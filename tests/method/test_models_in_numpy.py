@@ -183,12 +183,18 @@ def test_the_baselines_student():
     close(jax.jit(model.apply)(variables, mel()), expected)
 
 
+def one_block(**changes):
+    """A student of system 0 without BGRUs."""
+    arguments = dict(
+        classes=3, filters=(2,), kernels=(1,), pools=((8, 16),), dropout=0.0, gru_hidden=1,
+        gru_layers=0, batch_norm_momentum=0.9, batch_norm_epsilon=EPSILON, input_momentum=0.9,
+    )  # fmt: skip
+    return models.BaselineCRNN(**arguments | changes)
+
+
 def test_the_baselines_scaler_has_a_momentum_of_its_own():
     """The original's other layers forget nearly all of what they saw before."""
-    model = models.BaselineCRNN(
-        classes=3, filters=(2,), kernels=(1,), pools=((8, 16),), dropout=0.0, gru_hidden=1,
-        gru_layers=0, batch_norm_momentum=0.01, batch_norm_epsilon=EPSILON, input_momentum=0.9,
-    )  # fmt: skip
+    model = one_block(batch_norm_momentum=0.01)
     variables = random_variables(model, mel())
     run = jax.jit(partial(model.apply, train=True, mutable=["batch_stats"]))
     updated = run(variables, mel())[1]["batch_stats"]
@@ -226,10 +232,7 @@ def test_blocks_drop_what_is_pooled_and_the_baselines_before_they_pool(block, sh
 
 
 def test_the_baselines_statistics_are_those_of_all_devices():
-    model = models.BaselineCRNN(
-        classes=3, filters=(2,), kernels=(1,), pools=((8, 16),), dropout=0.0, gru_hidden=1,
-        gru_layers=0, batch_norm_momentum=0.5, batch_norm_epsilon=EPSILON, input_momentum=0.9,
-    )  # fmt: skip
+    model = one_block(batch_norm_momentum=0.5)
     variables = random_variables(model, mel())
 
     def statistics(model, mel):
@@ -245,10 +248,7 @@ def test_the_baselines_statistics_are_those_of_all_devices():
 
 def test_the_baseline_drops_what_its_attention_sees():
     """Without BGRUs and with a posterior of one feature each: twice that, or nothing."""
-    model = models.BaselineCRNN(
-        classes=4, filters=(4,), kernels=(1,), pools=((1, 16),), dropout=0.5, gru_hidden=1,
-        gru_layers=0, batch_norm_momentum=0.9, batch_norm_epsilon=EPSILON, input_momentum=0.9,
-    )  # fmt: skip
+    model = one_block(classes=4, filters=(4,), pools=((1, 16),), dropout=0.5)
     variables = random_variables(model, mel())
     variables["params"]["pooling"]["posterior"] = {"kernel": np.eye(4), "bias": np.zeros(4)}
     run = jax.jit(partial(model.apply, train=True, mutable=["batch_stats"]))
