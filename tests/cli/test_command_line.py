@@ -1,5 +1,6 @@
 """The command line: help, flags, errors in one line, exit statuses; not what commands do."""
 
+import errno
 import json
 import logging
 import os
@@ -169,6 +170,25 @@ def test_an_output_that_cannot_be_written_is_one_line(unbuffered, tmp_path):
             )
         assert done.returncode == 2
         assert done.stderr.removesuffix("\n").removesuffix(cut) == expected.removesuffix(cut)
+
+
+def test_a_full_disk_under_an_output_without_a_buffer_is_told_by_a_line_more(monkeypatch, capsys):
+    """Nothing is left to flush there, and to write nothing succeeds."""
+
+    class Full:
+        def write(self, text):
+            if text:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        def flush(self):
+            pass
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    monkeypatch.setattr(process, "close_stdout", lambda: None)
+    monkeypatch.setattr(cli, "_run", lambda argv: print("scores"))
+    assert cli.main(["windows"]) == 2
+    cut = "No space left on device; the output, which is not whole, cannot be written\n"
+    assert capsys.readouterr().err.endswith(cut)
 
 
 # Spellings ---------------------------------------------------------------------------------------
