@@ -14,6 +14,9 @@
 #
 # What follows runs in the root of the project; $here is where the launcher was called.
 
+# Many images forbid Python to keep what it compiled: each process would compile all of JAX anew.
+unset PYTHONDONTWRITEBYTECODE
+
 here=$(pwd)
 root=$(unset CDPATH && cd -- "$(dirname -- "$0")/.." && pwd) || exit 1
 name=launch/$(basename -- "$0")
@@ -76,8 +79,7 @@ find_python() {
 
 install() {
     if has_uv; then
-        # Compiled once, as pip does, and not by the first start, or by each where none may write.
-        uv pip install --quiet --compile-bytecode --python "$venv/bin/python" "$@"
+        uv pip install --quiet --python "$venv/bin/python" "$@"
     else
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
     fi

@@ -160,13 +160,13 @@ def test_clips_on_the_device_train_the_same_bits(place, workdir):
 def test_several_seeds_are_their_single_runs_resume_and_are_scored_each(
     place, workdir, tmp_path, capsys
 ):
-    """Two steps a dispatch, then one: an epoch has three.
+    """An epoch of three steps is one program, with clips of their own for each seed.
 
     Seed 0 is the run of `workdir`, whose clips come one batch at a time from the host: the first
     steps tell, before Adam amplifies rounding.
     """
     runs = [place / "seeds", place / "seeds_interrupted"]
-    overrides = ["--config.num_seeds=2", "--config.steps_per_dispatch=2", "--config.data.in_memory"]
+    overrides = ["--config.num_seeds=2", "--config.steps_per_dispatch=3", "--config.data.in_memory"]
     stopped = stop_after_checkpoint(place, runs[1], STEPS_PER_EPOCH, signal.SIGKILL, *overrides)
     assert stopped == -signal.SIGKILL
     for run in runs:

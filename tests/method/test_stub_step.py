@@ -14,11 +14,12 @@ import pytest
 
 from jfsed_jax.audio.front_end import FrontEnd, filter_peaks
 from jfsed_jax.configs import mean_teacher
+from jfsed_jax.method import parallel
 from jfsed_jax.method import system as systems
 from jfsed_jax.method.models import Output
 from jfsed_jax.method.objectives import Objective, Term
 from jfsed_jax.method.optimisers import averaged, parameter_ema
-from jfsed_jax.method.state import initial_state
+from jfsed_jax.method.state import initial_state, run_keys, state_of_seed
 from jfsed_jax.method.step import train_step
 from jfsed_jax.method.system import Models, System
 
@@ -107,6 +108,25 @@ RANDOM = ["teacher/heard", "student/heard", "teacher/drawn", "student/drawn"]
 NOISE = {"teacher_noise": (5.0,) * BANDS}
 LOG_NOISE = {"teacher_log_noise": 0.3}
 every_noise = pytest.mark.parametrize("noise", [NOISE, LOG_NOISE, NOISE | LOG_NOISE])
+
+
+@pytest.mark.parametrize("share_batch", [True, False])
+def test_seeds_share_a_batch_or_have_one_each(share_batch):
+    """Each hears its own clips, draws what its single run draws and has that run's weights."""
+    system = make_system(augment=louder)
+    keys = run_keys(3, 2)
+    states = initial_state(system, keys, input_shape=(FRAMES, BANDS))
+    batches = [make_batch(), make_batch() | {"mel": make_batch()["mel"] * 2}]
+    batch = batches[0] if share_batch else jax.tree.map(lambda *own: np.stack(own), *batches)
+    take = partial(train_step, system=system)
+    after, found = parallel.several_seeds(take, share_batch=share_batch)(states, batch, keys)
+    for k in range(2):
+        own = batches[0 if share_batch else k]
+        single, expected = take(state_of_seed(states, k), own, run_keys(3 + k))
+        for name, value in expected.items():
+            np.testing.assert_allclose(found[name][k], value, rtol=1e-6, err_msg=name)
+        for a, b in zip(*map(jax.tree.leaves, (single, state_of_seed(after, k))), strict=True):
+            np.testing.assert_allclose(b, a, rtol=1e-6)
 
 
 @every_noise

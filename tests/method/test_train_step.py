@@ -77,6 +77,11 @@ def start(system, config):
     return jax.device_get(jax.jit(lambda: create(system, config))())
 
 
+def everywhere(state, mesh):
+    """The state where a step leaves it: from elsewhere the first step is a program of its own."""
+    return jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
+
+
 def make_batch(weak=2, unlabelled=4, strong=2):
     """Random clips, in this order; weak ones have tags, strong ones tags and events."""
     rng = np.random.default_rng(0)
@@ -508,10 +513,7 @@ def compiled(config, **changes):
     step = parallel.data_parallel(partial(train_step, system=system, axis_name=parallel.AXIS), mesh)
     state = start(system, config)
 
-    def first():
-        return jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
-
-    return step, first
+    return step, lambda: everywhere(state, mesh)
 
 
 @pytest.fixture(scope="module")
@@ -624,7 +626,7 @@ def test_one_program_of_three_steps_is_three_steps(plain):
     steps = parallel.data_parallel(steps, mesh, parallel.SEVERAL_BATCHES)
     found = steps(start(system, config), pick(clips, positions), key)
 
-    state, metrics = start(system, config), []
+    state, metrics = everywhere(start(system, config), mesh), []
     for chosen in positions:
         batch = {name: values[chosen] for name, values in clips.items()}
         state, values = one(state, batch, key)
@@ -635,43 +637,28 @@ def test_one_program_of_three_steps_is_three_steps(plain):
 
 
 def test_each_of_several_seeds_is_its_single_run(plain):
-    """Three steps."""
+    """Three steps on the same clips; on clips of their own in test_end_to_end.py, and a stub."""
     config, system, step, one = plain
-    config = config.copy_and_resolve_references()
-    config.seed, config.num_seeds = 5, 2
-    mesh = parallel.make_mesh(1)
     clips = make_batch(4, 8, 4)
-    picks = [np.roll(np.arange(16), n)[::2] for n in range(6)]
+    picks = [np.roll(np.arange(16), n)[::2] for n in range(3)]
     batches = [{name: values[pick] for name, values in clips.items()} for pick in picks]
     init = jax.jit(partial(initial_state, system, input_shape=shape_of(config)))
-    keys = run_keys(config.seed, config.num_seeds)
-    begin = jax.device_get(init(keys))
-    single_configs = [config.copy_and_resolve_references() for _ in range(2)]
-    for k, single in enumerate(single_configs):
-        single.seed, single.num_seeds = 5 + k, 1
-    single_keys = [run_keys(single.seed) for single in single_configs]
-    single_starts = [jax.device_get(init(key)) for key in single_keys]
+    keys, single_keys = run_keys(5, 2), [run_keys(5), run_keys(6)]
+    mesh = parallel.make_mesh(1)
+    state, *singles = (everywhere(init(key), mesh) for key in (keys, *single_keys))
 
-    for share_batch in (False, True):
-        several = parallel.several_seeds(step, share_batch=share_batch)
-        split = parallel.ONE_BATCH if share_batch else parallel.SEVERAL_BATCHES
-        several = parallel.data_parallel(several, mesh, split)
-        # A pair for each step, of which the first is the shared one.
-        pairs = [batches[2 * n : 2 * n + 2] for n in range(3)]
-        state, found = begin, []
-        for pair in pairs:
-            stacked = jax.tree.map(lambda a, b: np.stack([a, b]), *pair)
-            state, metrics = several(state, pair[0] if share_batch else stacked, keys)
-            found.append(metrics)
-        assert state.step.tolist() == [3, 3]
-        for k, (expected, key) in enumerate(zip(single_starts, single_keys, strict=True)):
-            for pair, metrics in zip(pairs, found, strict=True):
-                expected, values = one(expected, pair[0 if share_batch else k], key)
-                for name, value in values.items():
-                    np.testing.assert_allclose(metrics[name][k], value, rtol=1e-4, err_msg=name)
-            own = state_of_seed(state, k)
-            for a, b in zip(*map(jax.tree.leaves, (expected, own)), strict=True):
-                np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-5)
+    several = parallel.several_seeds(step, share_batch=True)
+    several = parallel.data_parallel(several, mesh)
+    for batch in batches:
+        state, metrics = several(state, batch, keys)
+        for k, key in enumerate(single_keys):
+            singles[k], values = one(singles[k], batch, key)
+            for name, value in values.items():
+                np.testing.assert_allclose(metrics[name][k], value, rtol=1e-4, err_msg=name)
+    assert state.step.tolist() == [3, 3]
+    for k, single in enumerate(singles):
+        for a, b in zip(*map(jax.tree.leaves, (single, state_of_seed(state, k))), strict=True):
+            np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -718,7 +705,7 @@ EIGHT_DEVICES = """
     from jfsed_jax.method import parallel
     from jfsed_jax.method.step import train_step
     sys.path.insert(0, "tests/method")
-    from test_train_step import make, make_batch, start, tiny
+    from test_train_step import everywhere, make, make_batch, start, tiny
 
     config = tiny()
     config.loss.tau = 0.0
@@ -729,14 +716,18 @@ EIGHT_DEVICES = """
     batch, key = make_batch(4, 8, 4), jax.random.key(0)
     split = {name: value.reshape(8, 2, *value.shape[1:]) for name, value in batch.items()}
     assert jax.device_count() == 8
-    runs = {
-        "one": (parallel.data_parallel(step, parallel.make_mesh(1)), batch),
-        "eight": (parallel.data_parallel(step, parallel.make_mesh(8)), batch),
-        "pmap": (jax.pmap(step, parallel.AXIS, in_axes=(None, 0, None), out_axes=None), split),
-    }
     first, found = start(system, config), {}
-    for name, (run, clips) in runs.items():
-        state = first
+    meshes = [parallel.make_mesh(devices) for devices in (1, 8)]
+    one, eight = (parallel.data_parallel(step, mesh) for mesh in meshes)
+    begin, shared = (everywhere(first, mesh) for mesh in meshes)
+    runs = {
+        "one": (one, begin, batch),
+        "eight": (eight, shared, batch),
+        "pmap": (
+            jax.pmap(step, parallel.AXIS, in_axes=(None, 0, None), out_axes=None), first, split
+        ),
+    }
+    for name, (run, state, clips) in runs.items():
         for _ in range(2):
             state, metrics = run(state, clips, key)
         values = {k: float(v) for k, v in metrics.items()}
