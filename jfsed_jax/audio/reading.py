@@ -1,20 +1,16 @@
-"""Audio files, decoded, mixed to mono and resampled; a file that cannot be used says why.
+"""Recordings at a sample rate of one's own: whole, or in blocks whatever their length.
 
 Axis letters: ``N`` samples.
 """
 
 import math
-import os
-import stat
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from jfsed_jax.audio.front_end import SHORTEST_SECONDS
-from jfsed_jax.errors import InputError
-
-_LOUDEST = 1e6  # times full scale; float files can hold anything
+from jfsed_jax.audio.decoding import open_audio
 
 
 class Recording(NamedTuple):
@@ -37,68 +33,22 @@ class Recording(NamedTuple):
 def read_audio(
     path: str | Path, sample_rate: int, *, max_seconds: float | None = None
 ) -> Recording:
-    """Decodes wav, flac, ogg and whatever else libsndfile reads; of a long file the beginning.
+    """Decodes what `decoding.open_audio` opens; of a long file the beginning.
 
     Raises:
       InputError: it is missing, no file, not audio, cut short, empty, under 0.1 s, or has NaN or
         infinity.
     """
-    import soundfile
-
-    check_file(path)
-    try:
-        # As bytes, for a file name need not be text.
-        with soundfile.SoundFile(os.fsencode(path)) as file:
-            rate, channels, length = file.samplerate, file.channels, file.frames
-            encoding = file.subtype
-            wanted = length if max_seconds is None else min(length, math.ceil(max_seconds * rate))
-            samples = file.read(wanted, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise InputError(f"{path}: {_why_undecodable(path, error)}") from error
-    announced = _announced_seconds(path) or length / rate
-    found = length / rate if len(samples) == wanted else len(samples) / rate
-    if found < announced - 1e-3:
-        raise InputError(
-            f"{path}: cut short, its header announces {announced:.3f} s and {found:.3f} s are "
-            "there; copy or download it again"
-        )
-    if found < SHORTEST_SECONDS:
-        raise InputError(
-            f"{path}: too short, {found:.3f} s; expected at least {SHORTEST_SECONDS} s"
-        )
-    if not np.abs(samples).max() < _LOUDEST:  # nor is NaN
-        at, channel = np.argwhere(~(np.abs(samples) < _LOUDEST))[0]
-        raise InputError(
-            f"{path}: NaN, infinite or absurd samples, the first at {at / rate:.3f} s "
-            f"({samples[at, channel]}); export it again"
-        )
-    waveform = samples.mean(axis=1) if channels > 1 else samples[:, 0]
+    with open_audio(path, max_seconds=max_seconds) as source:
+        waveform = np.concatenate(list(source.blocks))
+    rate = source.sample_rate
+    duration = len(waveform) / rate if source.promised is None else source.promised
     if rate != sample_rate:
         import librosa
 
         waveform = librosa.resample(waveform, orig_sr=rate, target_sr=sample_rate)
-    return Recording(np.ascontiguousarray(waveform), length / rate, rate, channels, encoding)
-
-
-def check_file(path: str | Path) -> None:
-    """Refuses what would wait for a writer, or never end, when it is read: no file but a FIFO."""
-    try:
-        kind = special_file(os.stat(path).st_mode)
-    except OSError:
-        return  # whoever opens it says why it cannot be
-    if kind:
-        raise InputError(f"{path}: {kind}, not a file; write what it gives to a file first")
-
-
-def special_file(mode: int) -> str | None:
-    """What a path of this `os.stat` mode is, if neither a file nor a folder."""
-    kinds = {
-        stat.S_ISFIFO: "a FIFO (a named pipe)",
-        stat.S_ISSOCK: "a socket",
-        stat.S_ISCHR: "a device",
-        stat.S_ISBLK: "a device",
-    }
-    return next((name for is_kind, name in kinds.items() if is_kind(mode)), None)
+    waveform = np.ascontiguousarray(waveform)
+    return Recording(waveform, duration, rate, source.channels, source.encoding)
 
 
 def load_audio(path: str | Path, sample_rate: int) -> np.ndarray:
@@ -106,39 +56,23 @@ def load_audio(path: str | Path, sample_rate: int) -> np.ndarray:
     return read_audio(path, sample_rate).waveform
 
 
-def _why_undecodable(path: str | Path, error: Exception) -> str:
-    try:
-        with open(path, "rb") as file:
-            head = file.read(512)
-    except OSError as cause:
-        return f"cannot be read ({cause.strerror})"
-    if not head:
-        return "empty, 0 bytes; copy or download it again"
-    if head.lstrip()[:1] == b"<":
-        return "not audio but HTML or XML, often a saved error page; download it again"
-    if all(byte in b"\t\n\r" or byte >= 32 for byte in head):
-        return "not audio but text; expected wav, flac or ogg"
-    reason = str(error).rsplit(": ", 1)[-1].strip().rstrip(".")
-    return f"cannot be decoded ({reason}); copy or download it again"
+def resampled(blocks: Iterable[np.ndarray], rate: int, sample_rate: int) -> Iterator[np.ndarray]:
+    """Blocks <float32>[N] of a waveform at another rate: the samples of `librosa.resample`.
 
-
-def _announced_seconds(path: str | Path) -> float | None:
-    """How much audio the header of a RIFF wav file announces; None if it is not one or is silent.
-
-    libsndfile trusts the file's size instead, so a download that stopped looks like a short clip.
+    Wherever blocks begin; so `load_audio` in blocks is this of what `decoding.open_audio` gives.
     """
-    with open(path, "rb") as file:
-        if file.read(4) != b"RIFF":
-            return None
-        file.seek(12)
-        byte_rate = 0
-        while len(chunk := file.read(8)) == 8:
-            size = int.from_bytes(chunk[4:], "little")
-            if chunk[:4] == b"fmt ":
-                byte_rate = int.from_bytes(file.read(16)[8:12], "little")
-                size -= 16
-            elif chunk[:4] == b"data":
-                streamed = size in (0, 0xFFFFFFFF)  # written to a pipe, the length unknown
-                return None if streamed or not byte_rate else size / byte_rate
-            file.seek(size + size % 2, 1)
-    return None
+    if rate == sample_rate:
+        yield from blocks
+        return
+    import soxr
+
+    stream = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
+    given, made = 0, 0
+    for block in blocks:
+        given += len(block)
+        if len(found := stream.resample_chunk(block)):
+            made += len(found)
+            yield found
+    rest = stream.resample_chunk(np.zeros(0, np.float32), last=True)
+    due = math.ceil(given * sample_rate / rate) - made  # librosa's length
+    yield np.pad(rest[:due], (0, max(due - len(rest), 0)))

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jfsed_jax.audio.reading import check_file, special_file
+from jfsed_jax.audio.decoding import check_file, special_file
 from jfsed_jax.datasets.extraction import AudioFile
 from jfsed_jax.datasets.listing import (
     ListedClip,

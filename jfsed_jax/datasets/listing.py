@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jfsed_jax.audio.reading import check_file
+from jfsed_jax.audio.decoding import check_file
 from jfsed_jax.datasets.extraction import AudioFile
 from jfsed_jax.errors import InputError
 from jfsed_jax.sed import tables
