@@ -13,6 +13,7 @@ that have only one reading (spaces for tabs, Latin-1 bytes, no header line) neve
 """
 
 import codecs
+import contextlib
 import csv
 import io
 import math
@@ -100,7 +101,7 @@ def read_table(path: str | Path, columns: Sequence[str]) -> Table:
       InputError: the file cannot be read, is empty, is not text, or lacks a column.
     """
     path = Path(path)
-    lines, problems = _read_lines(path)
+    lines, problems = read_lines(path)
     if not lines:
         raise InputError(f"{path} is empty; expected a header line: {' '.join(columns)}")
     number, first = lines[0]
@@ -108,13 +109,13 @@ def read_table(path: str | Path, columns: Sequence[str]) -> Table:
     if delimiter == " ":
         reason = "spaces where tabs are expected; read all the same"
         problems.append(Problem(str(path), number, first, reason, skipped=False))
-    header = [name.lower() for name in _split(first, delimiter)]
+    header = [name.lower() for name in split_cells(first, delimiter)]
     if _is_header(header, columns):
         lines = lines[1:]
     else:
         header = list(columns)
         reason = f"no header line; columns read as {' '.join(columns)}"
-        if not _could_be_data(_split(first, delimiter), columns):
+        if not _could_be_data(split_cells(first, delimiter), columns):
             raise InputError(
                 f"{path}, row {number}: expected columns {' '.join(columns)}; found {first[:80]!r}"
             )
@@ -127,7 +128,7 @@ def read_table(path: str | Path, columns: Sequence[str]) -> Table:
         )
     rows = []
     for number, line in lines:
-        fields = _split(line, delimiter)
+        fields = split_cells(line, delimiter)
         if len(fields) == 1 < len(header) == len(line.split()):
             fields = line.split()
             reason = "spaces where tabs are expected; read all the same"
@@ -164,29 +165,37 @@ def read_events(
         if all(cell.lower() in _NOTHING for cell in (onset, offset, label)):
             filenames[filename] = None
             continue
-        start, stop = _seconds(onset), _seconds(offset)
-        if start is None or stop is None:
-            reason, found = "expected onset and offset in seconds", f"{onset} {offset}"
-        elif start < 0:
-            reason, found = "the onset is negative", onset
-        elif start >= stop:
-            reason, found = "the onset must lie before the offset", f"{onset} {offset}"
-        elif stop > _LATEST:
-            reason, found = f"expected seconds from the start of the clip, to {_LATEST:g}", offset
-        elif not label:
-            reason, found = "no event label", label
-        elif classes is not None and label not in classes:
-            reason, found = f"the label is not one of {', '.join(classes)}", label
-        else:
+        event = event_of(filename, onset, offset, label, classes)
+        if isinstance(event, Event):
             filenames[filename] = None
-            events.append(Event(filename, start, stop, label))
+            events.append(event)
             rows.append(number)
-            continue
-        problems.append(Problem(str(path), number, found, reason))
+        else:
+            problems.append(Problem(str(path), number, *event))
     problems.sort(key=lambda problem: problem.row)
     if strict:
-        _raise_first(problems)
+        raise_first(problems)
     return EventTable(events, rows, list(filenames), problems)
+
+
+def event_of(
+    filename: str, onset: str, offset: str, label: str, classes: Sequence[str] | None
+) -> Event | tuple[str, str]:
+    """The event of a row's cells, or what was found and why it is none; see `read_events`."""
+    start, stop = seconds_of(onset), seconds_of(offset)
+    if start is None or stop is None:
+        return f"{onset} {offset}", "expected onset and offset in seconds"
+    if start < 0:
+        return onset, "the onset is negative"
+    if start >= stop:
+        return f"{onset} {offset}", "the onset must lie before the offset"
+    if stop > _LATEST:
+        return offset, f"expected seconds from the start of the clip, to {_LATEST:g}"
+    if not label:
+        return label, "no event label"
+    if classes is not None and label not in classes:
+        return label, f"the label is not one of {', '.join(classes)}"
+    return Event(filename, start, stop, label)
 
 
 def read_tags(
@@ -220,7 +229,7 @@ def read_tags(
         rows.setdefault(filename, number)
     problems.sort(key=lambda problem: problem.row)
     if strict:
-        _raise_first(problems)
+        raise_first(problems)
     return TagTable(tags, rows, problems)
 
 
@@ -230,10 +239,10 @@ def read_durations(path: str | Path) -> dict[str, float]:
     Any flawed row is an error, and so is a second length of a clip.
     """
     table = read_table(path, ("filename", "duration"))
-    _raise_first(table.problems)
+    raise_first(table.problems)
     durations: dict[str, float] = {}
     for number, fields in table.rows:
-        seconds = _seconds(fields["duration"])
+        seconds = seconds_of(fields["duration"])
         if seconds is None or seconds <= 0:
             raise InputError(
                 f"{path}, row {number}: expected a duration in seconds above 0; "
@@ -293,19 +302,23 @@ def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Sequenc
     write_whole(path, text.getvalue().encode("utf-8", "backslashreplace"))
 
 
-def _read_lines(path: Path) -> tuple[list[tuple[int, str]], list[Problem]]:
+def read_lines(path: Path) -> tuple[list[tuple[int, str]], list[Problem]]:
     """The lines that are not blank, with their numbers from 1; lines that are not UTF-8."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    if b"\0" in data:
-        raise InputError(f"{path} is not a text file; expected tab-separated UTF-8")
     lines, problems = [], []
 
     def note(found: str, reason: str) -> None:
         problems.append(Problem(str(path), 1, found, reason, skipped=False))
 
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        with contextlib.suppress(UnicodeDecodeError):
+            data = data.decode("utf-16").encode()
+            note("UTF-16", "UTF-16 where UTF-8 is expected; read all the same")
+    if b"\0" in data:
+        raise InputError(f"{path} is not a text file; expected tab-separated UTF-8")
     if data.startswith(codecs.BOM_UTF8):
         note("byte-order mark", "a byte-order mark before the header; passed over")
     if b"\r" in data:
@@ -330,7 +343,7 @@ def _delimiter(line: str, num_columns: int) -> str:
     return " " if num_columns > 1 and len(line.split()) > 1 else "\t"
 
 
-def _split(line: str, delimiter: str) -> list[str]:
+def split_cells(line: str, delimiter: str) -> list[str]:
     """The cells of one line; quotes as csv writes them, never across lines."""
     if delimiter == " ":
         return line.split()
@@ -350,13 +363,13 @@ def _could_be_data(cells: Sequence[str], columns: Sequence[str]) -> bool:
     if len(cells) != len(columns):
         return False
     return all(
-        _seconds(cell) is not None or cell.lower() in _NOTHING
+        seconds_of(cell) is not None or cell.lower() in _NOTHING
         for cell, name in zip(cells, columns, strict=True)
         if name in _NUMBERS
     )
 
 
-def _seconds(text: str) -> float | None:
+def seconds_of(text: str) -> float | None:
     """A finite number, or None; `float` alone also takes '1_0' and 'inf'."""
     try:
         value = float(text)
@@ -369,7 +382,7 @@ def _decimal(seconds: float) -> str:
     return np.format_float_positional(seconds, min_digits=3)
 
 
-def _raise_first(problems: Iterable[Problem]) -> None:
+def raise_first(problems: Iterable[Problem]) -> None:
     for problem in problems:
         if problem.skipped:
             raise InputError(str(problem))
