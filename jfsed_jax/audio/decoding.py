@@ -46,7 +46,7 @@ class Source(NamedTuple):
 
 @contextmanager
 def open_audio(path: str | Path, *, max_seconds: float | None = None) -> Iterator[Source]:
-    """Opens wav, flac, ogg and what else libsndfile reads; by ffmpeg, if it is there, m4a and others.
+    """Opens wav, flac, ogg and what else libsndfile reads; m4a and others by ffmpeg, if installed.
 
     Args:
       path: the file.

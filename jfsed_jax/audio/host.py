@@ -3,6 +3,7 @@
 Axis letters: ``N`` samples, ``T`` frames, ``F`` mel bands.
 """
 
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -25,20 +26,61 @@ def log_mel(waveform: np.ndarray, front_end: FrontEnd) -> np.ndarray:
     Returns:
       <float32>[T, F], T = ceil(N / hop_length); frame t is centred on sample t * hop_length.
     """
+    around = front_end.n_fft // 2
+    num_frames = -(-len(waveform) // front_end.hop_length)
+    return mel_frames(np.pad(waveform, (around, around)), front_end)[:num_frames]
+
+
+def mel_frames(samples: np.ndarray, front_end: FrontEnd) -> np.ndarray:
+    """Log-mel magnitudes of the frames that lie in `samples` as a whole.
+
+    Args:
+      samples: <float32>[N]; the first frame begins, and is not centred, on the first of them.
+
+    Returns:
+      <float32>[T, F], T = 1 + (N - n_fft) // hop_length.
+    """
     import librosa
 
     spectrum = librosa.stft(
-        waveform,
+        samples,
         n_fft=front_end.n_fft,
         hop_length=front_end.hop_length,
         win_length=front_end.win_length,
         window="hann",
-        center=True,
-        pad_mode="constant",
+        center=False,
     )
-    num_frames = -(-len(waveform) // front_end.hop_length)
-    mel = np.abs(spectrum[:, :num_frames]).T @ _sparse_basis(front_end)
+    mel = np.abs(spectrum).T @ _sparse_basis(front_end)
     return np.log(mel + np.float32(front_end.log_offset))
+
+
+def framed(
+    blocks: Iterable[np.ndarray], front_end: FrontEnd, count: int, total: Callable[[int], int]
+) -> Iterator[np.ndarray]:
+    """The samples of every `count` frames of a waveform in blocks: what `mel_frames` takes.
+
+    Args:
+      blocks: <float32>[N] each.
+      count: frames at a time; of the last ones what is left.
+      total: ``frames of the waveform -> frames to give``; those beyond it hear silence.
+    """
+    hop, overlap = front_end.hop_length, front_end.n_fft - front_end.hop_length
+    held, length, done = [np.zeros(front_end.n_fft // 2, np.float32)], front_end.n_fft // 2, 0
+    heard = 0
+    for block in blocks:
+        heard += len(block)
+        held.append(block)
+        length += len(block)
+        while length >= count * hop + overlap:
+            samples = np.concatenate(held)
+            yield samples[: count * hop + overlap]
+            held, length, done = [samples[count * hop :]], length - count * hop, done + count
+    left = total(-(-heard // hop)) - done
+    samples = np.concatenate(held)
+    samples = np.pad(samples, (0, max(left * hop + overlap - length, 0)))
+    for start in range(0, left, count):
+        stop = min(start + count, left)
+        yield samples[start * hop : stop * hop + overlap]
 
 
 @lru_cache(maxsize=8)

@@ -4,8 +4,8 @@ Axis letters: ``B`` clips, ``T`` frames, ``T'`` frames of the student, ``F`` mel
 classes.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from jfsed_jax.progress import progress_bar
 
 MODELS = ("student", "teacher", "mean")
 _BATCH = 16
+Item = TypeVar("Item")
 
 
 class ClipMels(Protocol):
@@ -117,22 +118,80 @@ def clip_posteriors(
     Raises:
       InputError: posteriors of a clip are not finite.
     """
+    size = _batch_size()
+    clip, frames = [], []
+    with progress_bar(
+        total=-(-len(mels) // size), desc="posteriors", unit="batch", disable=not progress
+    ) as bar:
+        numbers = range(len(mels))
+        for i, output in batches(posteriors, variables, numbers, lambda i: mels[i]):
+            clip.append(output.clip)
+            frames.append(output.frames)
+            if (i + 1) % size == 0 or i + 1 == len(mels):
+                bar.update()
+    output = Posteriors(np.stack(clip), np.stack(frames))
+    _check_finite(output, mels)
+    return output
+
+
+def batches(
+    posteriors: PosteriorsOf,
+    variables: Variables,
+    items: Iterable[Item],
+    mel_of: Callable[[Item], np.ndarray | None],
+) -> Iterator[tuple[Item, Posteriors | None]]:
+    """Items with the posteriors of their clips, in order; a fixed number of clips at a time.
+
+    All devices share each batch; the next one is filled while they work.
+
+    Args:
+      posteriors: of `make_posteriors`.
+      variables: of both models.
+      items: read as they are needed.
+      mel_of: the log-mel <float>[T, F] of an item's clip, or None: it has none.
+
+    Yields:
+      Each item with clip <float32>[C] and frames <float32>[T', C], or None.
+    """
     mesh = make_mesh()
     spec = jax.sharding.PartitionSpec
     variables = jax.device_put(variables, jax.sharding.NamedSharding(mesh, spec()))
     shared = jax.sharding.NamedSharding(mesh, spec(AXIS))
-    size = -(-_BATCH // mesh.size) * mesh.size
-    clip, frames = [], []
-    starts = range(0, len(mels), size)
-    for start in progress_bar(starts, desc="posteriors", unit="batch", disable=not progress):
-        batch = [np.asarray(mels[i]) for i in range(start, min(start + size, len(mels)))]
-        padded = np.stack(batch + [batch[-1]] * (size - len(batch)))
-        output = jax.device_get(posteriors(variables, jax.device_put(padded, shared)))
-        clip.append(output.clip[: len(batch)])
-        frames.append(output.frames[: len(batch)])
-    output = Posteriors(np.concatenate(clip), np.concatenate(frames))
-    _check_finite(output, mels)
-    return output
+    size = _batch_size()
+
+    def begin(mels):
+        if not mels:
+            return None
+        padded = np.stack(mels + [mels[-1]] * (size - len(mels)))
+        return posteriors(variables, jax.device_put(padded, shared))
+
+    def finish(held, begun):
+        output = jax.device_get(begun)
+        i = 0
+        for item, has_clip in held:
+            yield item, Posteriors(output.clip[i], output.frames[i]) if has_clip else None
+            i += has_clip
+
+    held, mels, before = [], [], None
+    for item in items:
+        mel = mel_of(item)
+        held.append((item, mel is not None))
+        if mel is not None:
+            mels.append(np.asarray(mel))
+        if len(mels) == size:
+            begun = held, begin(mels)
+            if before:
+                yield from finish(*before)
+            held, mels, before = [], [], begun
+    if before:
+        yield from finish(*before)
+    yield from finish(held, begin(mels))
+
+
+def _batch_size() -> int:
+    """Clips of a batch: as many as all devices can share equally, `_BATCH` or a few more."""
+    devices = make_mesh().size
+    return -(-_BATCH // devices) * devices
 
 
 def _check_finite(output: Posteriors, mels: ClipMels) -> None:

@@ -1,23 +1,69 @@
-"""From a person's recording, of any length, to its events.
+"""From people's recordings, of any number and length, to their events.
 
-Axis letters: ``B`` clips, ``N`` samples, ``T'`` frames of the student, ``C`` classes.
+A recording is decoded, transformed and cut into clips as it is read; clips of all recordings fill
+the same batches; what comes back is cross-faded and kept on disk. So memory depends neither on how
+long a recording is nor on what its header promises.
+
+Axis letters: ``B`` clips, ``N`` samples, ``T`` frames, ``T'`` frames of the student, ``F`` mel
+bands, ``C`` classes.
 """
 
-from collections.abc import Callable
+import os
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
+from jfsed_jax.audio.decoding import open_audio
 from jfsed_jax.audio.device import log_mel_jax
-from jfsed_jax.audio.host import log_mel
-from jfsed_jax.audio.reading import load_audio
+from jfsed_jax.audio.host import framed, mel_frames
+from jfsed_jax.audio.reading import resampled
 from jfsed_jax.errors import InputError
 from jfsed_jax.inference.detector import Detector
-from jfsed_jax.inference.prediction import Posteriors
+from jfsed_jax.inference.prediction import Posteriors, batches
 from jfsed_jax.method.state import Variables
 from jfsed_jax.sed.events import Event
 from jfsed_jax.sed.postprocessing import Decode
+
+_AHEAD = 4  # blocks of log-mel that are worked on while the models hear those before
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What was heard in a recording.
+
+    Attributes:
+      path: as it was given.
+      seconds: its length.
+      sample_rate: of the file, in Hz; None for a waveform.
+      frames: <float32>[T', C] gated posteriors, T' the recording's length in frames of the student.
+        On disk, and gone with the array.
+      failure: why it could not be heard to its end; then there are no frames.
+    """
+
+    path: str
+    seconds: float = 0.0
+    sample_rate: int | None = None
+    frames: np.ndarray | None = None
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """A clip of the recording of that number, and after the last one what is known of it."""
+
+    recording: int
+    mel: np.ndarray | None = None
+    heard: Heard | None = None
+    num_frames: int = 0
 
 
 def make_listen(detector: Detector) -> Callable[[Variables, jax.Array], Posteriors]:
@@ -33,8 +79,14 @@ def make_listen(detector: Detector) -> Callable[[Variables, jax.Array], Posterio
     return listen
 
 
-def recording_posteriors(detector: Detector, waveform: np.ndarray) -> np.ndarray:
-    """Gated frame posteriors of a recording of any length.
+def hear(
+    detector: Detector,
+    paths: Iterable[str | Path],
+    *,
+    on_mel: Callable[[str, np.ndarray], None] | None = None,
+    on_seconds: Callable[[float], None] | None = None,
+) -> Iterator[Heard]:
+    """Gated frame posteriors of recordings, one after the other, whatever becomes of one of them.
 
     A recording longer than a clip is cut into clips that overlap by half. Each clip's frames are
     multiplied by its own tags (figure 4; not where ``config.postprocess.gate`` is off), then clips
@@ -42,38 +94,48 @@ def recording_posteriors(detector: Detector, waveform: np.ndarray) -> np.ndarray
 
     Args:
       detector: a trained system.
+      paths: audio files of any sample rate, channels and length.
+      on_mel: gets each path and, block by block, its log-mel <float32>[T, F].
+      on_seconds: gets the length of each block that was read.
+    """
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as pool:
+
+        def clips() -> Iterator[_Clip]:
+            for number, path in enumerate(map(str, paths)):
+                seen = partial(on_mel, path) if on_mel else None
+                try:
+                    with open_audio(path) as source:
+                        rate = source.sample_rate
+                        blocks = _told(source.blocks, rate, on_seconds)
+                        blocks = resampled(blocks, rate, detector.front_end.sample_rate)
+                        for clip in _clips(detector, number, path, blocks, pool, seen):
+                            if clip.heard:
+                                heard = Heard(path, clip.heard.seconds, rate)
+                                clip = _Clip(number, heard=heard, num_frames=clip.num_frames)
+                            yield clip
+                except (InputError, MemoryError, OSError, RuntimeError) as error:
+                    said = str(error) if isinstance(error, InputError) else f"{path}: {error!r}"
+                    yield _Clip(number, heard=Heard(path, failure=said))
+
+        yield from _faded(detector, clips())
+
+
+def recording_posteriors(detector: Detector, waveform: np.ndarray) -> np.ndarray:
+    """Gated frame posteriors of a waveform of any length, see `hear`.
+
+    Args:
+      detector: a trained system.
       waveform: <float32>[N] at the front end's sample rate.
 
     Returns:
       <float32>[T', C], T' the recording's length in frames of the student.
-    """
-    front_end = detector.front_end
-    clip_frames = front_end.num_frames
-    pooled = detector.time_stride
-    hop = max(clip_frames // 2 // pooled, 1) * pooled
-    num_frames = -(-len(waveform) // front_end.hop_length)
-    # One clip, and one more for every started half clip beyond it.
-    more = -(-max(num_frames - clip_frames, 0) // hop)
-    starts = [hop * i for i in range(1 + more)]
-    # Silence and not an edge effect: the padding of a short training clip is digital silence too.
-    needed = (starts[-1] + clip_frames) * front_end.hop_length
-    padded = np.pad(waveform, (0, max(needed - len(waveform), 0)))
-    mel = log_mel(padded, front_end)
-    clips = [mel[start : start + clip_frames] for start in starts]
-    output = detector.posteriors(clips, progress=len(clips) > 60)
-    gated = output.frames
-    if detector.config.postprocess.gate:
-        gated = gated * (output.clip > 0.5)[:, None, :]
 
-    length = gated.shape[1]
-    fade = 1 - np.abs(np.linspace(-1, 1, length + 2)[1:-1, None])
-    total = np.zeros((starts[-1] // pooled + length, len(detector.classes)))
-    weight = np.zeros((len(total), 1))
-    for start, frames in zip(starts, gated, strict=True):
-        covered = slice(start // pooled, start // pooled + length)
-        total[covered] += fade * frames
-        weight[covered] += fade
-    return (total / weight)[: -(-num_frames // pooled)].astype(np.float32)
+    Raises:
+      InputError: posteriors are not finite.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        [heard] = _faded(detector, _clips(detector, 0, "the waveform", [waveform], pool))
+    return np.array(_frames_of(heard))
 
 
 def detect(
@@ -96,9 +158,122 @@ def detect(
       InputError: the file cannot be used, or its posteriors are not finite.
     """
     decode = decode or detector.decoder(rule)
-    waveform = load_audio(path, detector.front_end.sample_rate)
-    try:
-        frames = recording_posteriors(detector, waveform)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    return decode(None, frames[None], [str(path)])
+    [heard] = hear(detector, [path])
+    return decode(None, _frames_of(heard)[None], [str(path)])
+
+
+def _frames_of(heard: Heard) -> np.ndarray:
+    if heard.frames is None:
+        raise InputError(heard.failure or "nothing was heard")
+    return heard.frames
+
+
+def _told(blocks, rate: int, on_seconds) -> Iterator[np.ndarray]:
+    for block in blocks:
+        yield block
+        if on_seconds:
+            on_seconds(len(block) / rate)
+
+
+def _clips(
+    detector: Detector,
+    number: int,
+    path: str,
+    blocks: Iterable[np.ndarray],
+    pool: ThreadPoolExecutor,
+    on_mel: Callable[[np.ndarray], Any] | None = None,
+) -> Iterator[_Clip]:
+    """The clips of a waveform in blocks, which overlap by half, and its length."""
+    front_end = detector.front_end
+    clip_frames = front_end.num_frames
+    hop = _hop(detector)
+    samples = num_frames = 0
+
+    def counted() -> Iterator[np.ndarray]:
+        nonlocal samples
+        for block in blocks:
+            samples += len(block)
+            yield block
+
+    def needed(frames: int) -> int:
+        # One clip, and one more for every started half clip beyond it. What the last one lacks is
+        # silence and no edge: the padding of a short training clip is digital silence too.
+        nonlocal num_frames
+        num_frames = frames
+        return clip_frames + hop * -(-max(frames - clip_frames, 0) // hop)
+
+    transform = partial(mel_frames, front_end=front_end)
+    parts = framed(counted(), front_end, clip_frames, needed)
+    held, given = np.zeros((0, front_end.n_mels), np.float32), 0
+    for mel in _ahead(pool, transform, parts):
+        if on_mel:
+            # Before the end is reached all frames are the recording's own.
+            on_mel(mel[: num_frames - given] if num_frames else mel)
+            given += len(mel)
+        held = np.concatenate([held, mel])
+        while len(held) >= clip_frames:
+            yield _Clip(number, held[:clip_frames])
+            held = held[hop:]
+    yield _Clip(number, None, Heard(path, samples / front_end.sample_rate), num_frames)
+
+
+def _hop(detector: Detector) -> int:
+    """Frames of the front end from one clip of a recording to the next."""
+    pooled = detector.time_stride
+    return max(detector.front_end.num_frames // 2 // pooled, 1) * pooled
+
+
+def _ahead(pool: ThreadPoolExecutor, function, items: Iterable[Any]) -> Iterator[Any]:
+    """`map` in threads, in order, a few items ahead of who asks."""
+    waiting: deque = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) > _AHEAD:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _faded(detector: Detector, clips: Iterable[_Clip]) -> Iterator[Heard]:
+    """Clips of recordings, in order, to what was heard in each."""
+    answered = batches(detector.posteriors_of, detector.variables, clips, lambda clip: clip.mel)
+    for _, own in groupby(answered, lambda pair: pair[0].recording):
+        yield _joined(detector, own)
+
+
+def _joined(detector: Detector, answered: Iterable[tuple[_Clip, Posteriors | None]]) -> Heard:
+    """One recording: its clips gated, cross-faded and put end to end."""
+    classes, gate = len(detector.classes), detector.config.postprocess.gate
+    step = _hop(detector) // detector.time_stride
+    total = weight = fade = np.zeros((0, 1))
+    heard, num_frames, failure = None, 0, None
+    with tempfile.TemporaryFile() as file:
+        for started, (clip, output) in enumerate(answered):
+            if output is None:  # the last one
+                heard, num_frames = clip.heard, clip.num_frames
+                break
+            if not (np.isfinite(output.clip).all() and np.isfinite(output.frames).all()):
+                failure = failure or (
+                    f"the posteriors of the clip from {started * step / detector.frame_rate:.3f} s "
+                    "are not finite: the model's weights or batch statistics have diverged, so "
+                    "take another checkpoint"
+                )
+            gated = output.frames * (output.clip > 0.5) if gate else output.frames
+            if not started:
+                fade = 1 - np.abs(np.linspace(-1, 1, len(gated) + 2)[1:-1, None])
+                total, weight = np.zeros((len(gated), classes)), np.zeros((len(gated), 1))
+            else:  # what no further clip covers is done
+                file.write((total[:step] / weight[:step]).astype(np.float32).tobytes())
+                total = np.concatenate([total[step:], np.zeros((step, classes))])
+                weight = np.concatenate([weight[step:], np.zeros((step, 1))])
+            total += fade * gated
+            weight += fade
+        assert heard is not None
+        if heard.failure or failure:
+            return Heard(heard.path, failure=heard.failure or f"{heard.path}: {failure}")
+        file.write((total / weight).astype(np.float32).tobytes())
+        file.flush()
+        length = -(-num_frames // detector.time_stride)
+        # It keeps the file, which has no name, as long as it is there.
+        frames = np.memmap(file, np.float32, "r", shape=(length, classes))
+    return Heard(heard.path, heard.seconds, heard.sample_rate, frames)
