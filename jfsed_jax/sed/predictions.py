@@ -130,13 +130,19 @@ def recording_stem(name: str) -> str:
 
 
 def label_paths(folder: str | Path, filenames: Collection[str], form: str) -> dict[str, Path]:
-    """Where `write_label_files` writes the labels of each recording.
-
-    A recording in a folder below has its labels in such a folder; of a name that leads elsewhere
-    (absolute, or with ``..``) the last part counts.
+    """Where `write_label_files` writes the labels of each recording, see `own_paths`.
 
     Args:
       form: "audacity" or "raven".
+    """
+    return own_paths(folder, filenames, LABEL_SUFFIXES[form])
+
+
+def own_paths(folder: str | Path, filenames: Collection[str], suffix: str) -> dict[str, Path]:
+    """A file of its own for each recording: the recording's name with another suffix.
+
+    A recording in a folder below has it in such a folder; of a name that leads elsewhere (absolute,
+    or with ``..``) the last part counts.
 
     Raises:
       InputError: two recordings would share a file.
@@ -146,11 +152,11 @@ def label_paths(folder: str | Path, filenames: Collection[str], form: str) -> di
         inside = PurePath(name)
         if inside.is_absolute() or ".." in inside.parts:
             inside = PurePath(inside.name)
-        path = Path(folder) / (recording_stem(str(inside)) + LABEL_SUFFIXES[form])
+        path = Path(folder) / (recording_stem(str(inside)) + suffix)
         if path in owners:
             raise InputError(
-                f"{owners[path]} and {name} would both have the label file {path}; rename one, or "
-                "write their labels to different folders"
+                f"{owners[path]} and {name} would both have the file {path}; rename one, or label "
+                "them by two commands into different folders"
             )
         owners[path] = name
     return {name: path for path, name in owners.items()}
