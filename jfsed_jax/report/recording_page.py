@@ -1,0 +1,288 @@
+"""The page of one recording: what was heard in it, to see, hear, sort and take away.
+
+One file without a server: posteriors, log-mel and events lie in it, its script has a hash in its
+content security policy, and nothing is loaded from elsewhere but the audio beside it, if any.
+
+A day of sound is handed over as it streams past: `pack_mel` and `pool_maxima` take a minute each
+and keep ten columns and ten values a second.
+
+Axis letters: ``T`` frames, ``T'`` values of the page, ``F`` mel bands, ``C`` event classes.
+"""
+
+import base64
+import hashlib
+import json
+import math
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+import markupsafe
+import matplotlib
+import numpy as np
+
+from jfsed_jax.report.formatting import label_text, number
+from jfsed_jax.report.listings import Listing
+from jfsed_jax.report.rendering import environment, render_template, save_page
+from jfsed_jax.sed.events import Event
+from jfsed_jax.sed.postprocessing import odd_windows
+
+VALUES_PER_SECOND = 10.0
+PICTURE_SECONDS = 60
+SHADES = 16
+STATIC_EVENTS = 300  # that a page lists without its script
+
+# A packed log-mel is a byte for each 0.1 neper (0.87 dB): full scale to below -120 dBFS.
+_LOWEST, _STEP = -12.0, 0.1
+
+
+class MelMinute(NamedTuple):
+    """A log-mel of up to `PICTURE_SECONDS`: columns, bands and <uint8>[bands, columns], deflated;
+    a row is a band, the lowest first."""
+
+    columns: int
+    bands: int
+    packed: bytes
+
+
+class MedianFilters(NamedTuple):
+    """How posteriors became events (figure 4): <float>[C] thresholds, <float>[C] windows in
+    seconds, and how many medians."""
+
+    thresholds: Sequence[float]
+    windows: Sequence[float]
+    medians: int = 2
+
+
+class EmbeddedAudio(NamedTuple):
+    """A file of audio as it is, and its type, as ``audio/ogg``."""
+
+    content: bytes
+    mime: str
+
+
+@dataclass(frozen=True)
+class HeardRecording:
+    """A recording and what was heard in it.
+
+    Attributes:
+      name: of the file, as in the events.
+      seconds: its length.
+      classes: C labels.
+      posteriors: <float>[T, C] gated frame posteriors, or [T', C] of `pool_maxima`.
+      frame_rate: of the posteriors; that of `page_rate` if they are pooled.
+      events: of this recording, in any order.
+      confidences: of each event, the mean and the maximum of its posteriors.
+      filters: None where another decoder made the events; then no threshold is shown.
+      mel: its minutes, one after the other, each but the last whole; empty for no picture.
+      band_hz: <float>[F] centres of the mel bands.
+      audio: a path from the page's folder, with "/" and not quoted; or the file itself; or None.
+      facts: (name, value) to stand under the title.
+    """
+
+    name: str
+    seconds: float
+    classes: Sequence[str]
+    posteriors: np.ndarray
+    frame_rate: float
+    events: Sequence[Event]
+    confidences: Sequence[tuple[float, float]]
+    filters: MedianFilters | None = None
+    mel: Sequence[MelMinute] = ()
+    band_hz: Sequence[float] = ()
+    audio: str | EmbeddedAudio | None = None
+    facts: Sequence[tuple[str, str]] = ()
+
+
+def page_rate(frame_rate: float) -> float:
+    """How many values a second a page keeps of so many frames a second."""
+    return min(VALUES_PER_SECOND, frame_rate)
+
+
+def pool_maxima(values: np.ndarray, frame_rate: float) -> np.ndarray:
+    """The maximum of the frames of each value, a tenth of a second: <float>[T, X] to [T', X].
+
+    Blocks one after the other give what the whole gives if each lasts whole seconds of whole
+    frames.
+    """
+    every = frame_rate / page_rate(frame_rate)
+    # What rounding leaves above or below a whole number is no frame.
+    starts = np.floor(np.arange(math.ceil(len(values) / every - 1e-6)) * every + 1e-6)
+    if not len(starts):
+        return values[:0]
+    return np.maximum.reduceat(values, starts.astype(np.int64), axis=0)
+
+
+def pack_mel(mel: np.ndarray, frame_rate: float) -> MelMinute:
+    """Up to a minute of log-mel <float>[T, F] (natural logarithm), small enough to be kept."""
+    levels = np.round((pool_maxima(mel, frame_rate) - _LOWEST) / _STEP)
+    levels = np.clip(np.nan_to_num(levels), 0, 255).astype(np.uint8)
+    return MelMinute(*levels.shape, zlib.compress(levels.T.tobytes()))
+
+
+def mel_pictures(minutes: Sequence[MelMinute]) -> list[bytes]:
+    """A PNG of each, with one contrast for all: from the 2nd percentile to the 99.8th."""
+    counts = np.zeros(256, np.int64)
+    for minute in minutes:
+        counts += np.bincount(_levels(minute).ravel(), minlength=256)
+    share = np.cumsum(counts) / max(counts.sum(), 1)
+    low, high = np.searchsorted(share, [0.02, 0.998])
+    shades = (np.arange(256) - low) * (SHADES - 1) / max(high - low, 1)
+    shade_of = np.clip(np.round(shades), 0, SHADES - 1).astype(np.uint8)
+    return [palette_png(shade_of[_levels(minute)[::-1]]) for minute in minutes]
+
+
+def palette_png(shades: np.ndarray) -> bytes:
+    """A PNG of <uint8>[rows, columns], 0 to `SHADES` - 1 from dark to bright; first row on top.
+
+    Source: www.w3.org/TR/png-3: colour type 3, four bits a pixel, two pixels a byte.
+    """
+    rows, columns = shades.shape
+    even = np.pad(shades, ((0, 0), (0, columns % 2)))
+    pixels = np.pad(even[:, ::2] << 4 | even[:, 1::2], ((0, 0), (1, 0)))  # a row's filter: none
+    colours = matplotlib.colormaps["magma"](np.linspace(0, 1, SHADES), bytes=True)[:, :3]
+    parts = (
+        (b"IHDR", struct.pack(">IIBBBBB", columns, rows, 4, 3, 0, 0, 0)),
+        (b"PLTE", colours.tobytes()),
+        (b"IDAT", zlib.compress(pixels.tobytes(), 9)),
+        (b"IEND", b""),
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in parts
+    )
+
+
+def write_recording_page(path: Path, heard: HeardRecording) -> Path:
+    """Writes the page of a recording in one piece and makes its folder.
+
+    Raises:
+      InputError: it cannot be written; what was there stays.
+    """
+    return save_page(path, render_recording(heard))
+
+
+def render_recording(heard: HeardRecording) -> str:
+    """The page of a recording as text."""
+    heard_events = sorted(
+        zip(heard.events, heard.confidences, strict=True), key=lambda pair: pair[0][1:]
+    )
+    script, own_style = _file("recording.js"), _file("recording.css")
+    style = environment().globals["style"]
+    return render_template(
+        "recording.html",
+        title=heard.name,
+        description=f"Sound events of {heard.name}",
+        policy=_policy(f"\n{script}", f"\n{style}{own_style}", heard.audio),
+        own_style=markupsafe.Markup(own_style),
+        script=markupsafe.Markup(script),
+        # No "<" in it, so that nothing in it can end the element that it stands in.
+        data=markupsafe.Markup(
+            json.dumps(_data(heard, heard_events), separators=(",", ":")).replace("<", r"\u003c")
+        ),
+        facts=[("length", clock(heard.seconds)), *heard.facts],
+        audio=_audio_source(heard.audio),
+        filters=heard.filters,
+        count=number(len(heard.events), 0),
+        listing=Listing(
+            _caption(len(heard.events)),
+            ("Class", "Onset", "Offset", "Confidence"),
+            [
+                (label_text(e.event_label), clock(e.onset), clock(e.offset), f"{mean:.2f}")
+                for e, (mean, _) in heard_events[:STATIC_EVENTS]
+            ],
+        ),
+    )
+
+
+def clock(seconds: float) -> str:
+    """A time as hours, minutes, seconds and tenths: ``0:12:03.4``."""
+    tenths = math.floor(seconds * 10 + 0.5)
+    minutes, tenths = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{tenths // 10:02d}.{tenths % 10}"
+
+
+def _data(
+    heard: HeardRecording, heard_events: Sequence[tuple[Event, tuple[float, float]]]
+) -> dict[str, object]:
+    """What the script reads; <uint8>[C, T'] posteriors, a class after the other, deflated."""
+    index = {label: c for c, label in enumerate(heard.classes)}
+    rate = page_rate(heard.frame_rate)
+    posteriors = np.nan_to_num(pool_maxima(np.asarray(heard.posteriors), heard.frame_rate))
+    levels = np.round(255 * np.clip(posteriors, 0, 1)).astype(np.uint8)
+    filters = heard.filters
+    return {
+        "name": heard.name,
+        "seconds": round(float(heard.seconds), 3),
+        "classes": list(heard.classes),
+        "titles": [label_text(label) for label in heard.classes],
+        "rate": rate,
+        "count": len(levels),
+        "posteriors": _base64(zlib.compress(levels.T.tobytes(), 9)),
+        "thresholds": filters and [round(float(value), 4) for value in filters.thresholds],
+        "windows": filters
+        and odd_windows(np.maximum(np.round(np.asarray(filters.windows) * rate), 1)).tolist(),
+        "medians": filters and filters.medians,
+        "onsets": [round(float(e.onset), 3) for e, _ in heard_events],
+        "offsets": [round(float(e.offset), 3) for e, _ in heard_events],
+        "labels": [index[e.event_label] for e, _ in heard_events],
+        "means": [round(float(mean), 3) for _, (mean, _) in heard_events],
+        "maxima": [round(float(maximum), 3) for _, (_, maximum) in heard_events],
+        "pictureSeconds": PICTURE_SECONDS,
+        "pictures": [_base64(picture) for picture in mel_pictures(heard.mel)],
+        "bandHz": [round(float(hz), 1) for hz in heard.band_hz],
+    }
+
+
+def _levels(minute: MelMinute) -> np.ndarray:
+    levels = np.frombuffer(zlib.decompress(minute.packed), np.uint8)
+    return levels.reshape(minute.bands, minute.columns)
+
+
+def _audio_source(audio: str | EmbeddedAudio | None) -> str:
+    if isinstance(audio, EmbeddedAudio):
+        return f"data:{audio.mime};base64,{_base64(audio.content)}"
+    # Quoted, a ":" ends no scheme; after two "/" would come a host.
+    quoted = quote(audio or "", errors="surrogateescape")
+    return f"/{quoted.lstrip('/')}" if quoted.startswith("/") else quoted
+
+
+def _policy(script: str, style: str, audio: str | EmbeddedAudio | None) -> str:
+    """The content security policy: this script, this style, pictures in the page, this audio."""
+    media = {str: "'self' file:", EmbeddedAudio: "data:"}.get(type(audio), "'none'")
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src {_hash_source(script)}",
+            f"style-src {_hash_source(style)}",
+            "img-src data:",
+            f"media-src {media}",
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
+
+
+def _hash_source(text: str) -> str:
+    return f"'sha256-{_base64(hashlib.sha256(text.encode()).digest())}'"
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")
+
+
+def _file(name: str) -> str:
+    place = resources.files("jfsed_jax.report").joinpath("templates", name)
+    return place.read_text(encoding="utf-8")
+
+
+def _caption(count: int) -> str:
+    if count > STATIC_EVENTS:
+        return f"The first {STATIC_EVENTS} of {number(count, 0)} events."
+    return f"{number(count, 0)} events." if count != 1 else "1 event."
