@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from jfsed_jax.inference.detector import load as load
     from jfsed_jax.inference.evaluation import evaluate as evaluate
     from jfsed_jax.inference.evaluation import prepare_for as prepare_for
+    from jfsed_jax.inference.export import export_program as export_program
+    from jfsed_jax.inference.export import write_export as write_export
     from jfsed_jax.inference.prediction import (
         Posteriors as Posteriors,
     )
@@ -62,6 +64,7 @@ _HOMES = {
     "detect": "inference.recordings",
     "durations_by_class": "sed.window_rules",
     "evaluate": "inference.evaluation",
+    "export_program": "inference.export",
     "fit": "training.loop",
     "load": "inference.detector",
     "load_config": "config_files",
@@ -75,6 +78,7 @@ _HOMES = {
     "rule_options": "sed.window_rules",
     "score": "sed.scoring",
     "write_events": "sed.tables",
+    "write_export": "inference.export",
     "write_report": "report.run_page",
 }
 __all__ = [*_HOMES, "__version__"]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from absl import flags
 
 from jfsed_jax import __version__
-from jfsed_jax.cli import data, detection, experiments, process, scores, training
+from jfsed_jax.cli import data, detection, experiments, exporting, process, scores, training
 from jfsed_jax.cli.arguments import CommandParser, refuse_positional
 from jfsed_jax.errors import InputError
 
@@ -74,6 +74,12 @@ COMMANDS = {
         "--workdir=W --output=events.tsv first.wav second.flac",
         detection.define_predict,
         detection.run_predict,
+    ),
+    "export": Command(
+        "Write a trained system for programs without this package.",
+        "--workdir=W --output=detector.stablehlo",
+        exporting.define_export,
+        exporting.run_export,
     ),
     "score": Command(
         "Score anyone's events by the DCASE 2019 protocol.",

@@ -40,6 +40,7 @@ FLAGS = {
         "score_files"
     ),
     "predict": "workdir* checkpoint model tags postprocess seed output",
+    "export": "workdir* output* input checkpoint model tags postprocess seed",
     "score": (
         "reference* estimates* durations classes json psds scores operating_points compare "
         "bootstrap seed"

@@ -1,0 +1,40 @@
+"""The command that writes a trained system for other programs: export."""
+
+import argparse
+import logging
+
+from jfsed_jax.cli import process
+from jfsed_jax.cli.arguments import CommandParser, number, output_file
+
+
+def define_export(parser: CommandParser) -> None:
+    """Adds the flags of `run_export`."""
+    parser.require("--workdir", "Folder of the run.", metavar="DIR")
+    meaning = "Program to write, StableHLO or FILE.onnx; beside it comes FILE.json."
+    parser.require("--output", meaning, type=output_file(), metavar="FILE")
+    meaning = "What the program takes; default: %(default)s."
+    parser.add("--input", meaning, choices=["waveform", "mel"], default="waveform")
+    meaning = "Which checkpoint; default: %(default)s."
+    parser.add("--checkpoint", meaning, choices=["best", "latest"], default="best")
+    meaning = "Whose posteriors; default: the config's."
+    parser.add("--model", meaning, choices=["student", "teacher", "mean"])
+    meaning = "Whose clip posteriors gate the student's frames; default: the config's."
+    parser.add("--tags", meaning, choices=["student", "teacher", "mean"])
+    meaning = "Windows of the median filters, as of evaluate; default: the config's."
+    parser.add("--postprocess", meaning, metavar="RULE")
+    meaning = "Which of a run's config.num_seeds, counted from 0; default: %(default)s."
+    parser.add("--seed", meaning, type=number(int, 0), metavar="K", default=0)
+
+
+def run_export(args: argparse.Namespace) -> int:
+    """Writes the program and the JSON beside it, and prints their paths."""
+    process.start_jax_as_trained(args.workdir)
+    from jfsed_jax.inference.detector import load
+    from jfsed_jax.inference.export import write_export
+
+    for talker in ("jax2onnx", "onnx_ir"):  # of parts that are not needed, with tracebacks
+        logging.getLogger(talker).setLevel(logging.ERROR)
+    detector = load(args.workdir, args.checkpoint, args.model, args.seed, tags=args.tags)
+    beside = write_export(detector, args.output, args.input, rule=args.postprocess)
+    print(f"{args.output}\n{beside}")
+    return 0
