@@ -15,7 +15,7 @@ class ParsedPage(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        if tag not in ("img", "meta", "br"):
+        if tag not in ("img", "input", "meta", "br"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):

@@ -122,7 +122,8 @@ def pack_mel(mel: np.ndarray, frame_rate: float) -> MelMinute:
     """Up to a minute of log-mel <float>[T, F] (natural logarithm), small enough to be kept."""
     levels = np.round((pool_maxima(mel, frame_rate) - _LOWEST) / _STEP)
     levels = np.clip(np.nan_to_num(levels), 0, 255).astype(np.uint8)
-    return MelMinute(*levels.shape, zlib.compress(levels.T.tobytes()))
+    columns, bands = levels.shape
+    return MelMinute(columns, bands, zlib.compress(levels.T.tobytes()))
 
 
 def mel_pictures(minutes: Sequence[MelMinute]) -> list[bytes]:

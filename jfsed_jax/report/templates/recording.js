@@ -217,7 +217,7 @@
     const fit = Math.max(2, Math.floor(axis.clientWidth / 80));
     const step = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600].find((s) => span / s <= fit) || 7200;
     const end = start + span, labels = [];
-    for (let t = Math.ceil(start / step) * step; t <= end - 0.6 * step; t += step) labels.push(t);
+    for (let t = Math.ceil(start / step) * step; t <= end - 0.9 * step; t += step) labels.push(t);
     labels.push(end);
     axis.replaceChildren(...labels.map((time) => {
       const whole = Math.abs(time - Math.round(time)) < 0.05;
