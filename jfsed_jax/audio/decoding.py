@@ -24,10 +24,10 @@ _BLOCK = 2**18  # samples of all channels: a megabyte
 _LOUDEST = 1e6  # times full scale; float files can hold anything
 _RATES = (1_000, 10_000_000)  # Hz; a slower one would be resampled to gigabytes
 # What libsndfile does not read and ffmpeg, if it is installed, does.
-_BY_FFMPEG = (".m4a", ".mp4", ".aac", ".webm", ".mka", ".mkv", ".wma", ".amr", ".3gp", ".mov")
+BY_FFMPEG = (".m4a", ".mp4", ".aac", ".webm", ".mka", ".mkv", ".wma", ".amr", ".3gp", ".mov")
 
 
-class Source(NamedTuple):
+class OpenAudio(NamedTuple):
     """An audio file that is open.
 
     Attributes:
@@ -45,7 +45,7 @@ class Source(NamedTuple):
 
 
 @contextmanager
-def open_audio(path: str | Path, *, max_seconds: float | None = None) -> Iterator[Source]:
+def open_audio(path: str | Path, *, max_seconds: float | None = None) -> Iterator[OpenAudio]:
     """Opens wav, flac, ogg and what else libsndfile reads; m4a and others by ffmpeg, if installed.
 
     Args:
@@ -63,7 +63,7 @@ def open_audio(path: str | Path, *, max_seconds: float | None = None) -> Iterato
         file = soundfile.SoundFile(os.fsencode(path))
     except (soundfile.LibsndfileError, OSError) as error:
         reason = _why_undecodable(path, error)
-        foreign = Path(path).suffix.lower() in _BY_FFMPEG and reason.startswith("cannot be decoded")
+        foreign = Path(path).suffix.lower() in BY_FFMPEG and reason.startswith("cannot be decoded")
         if not foreign:
             raise InputError(f"{path}: {reason}") from error
         with _converted(path, max_seconds) as source:
@@ -81,7 +81,7 @@ def open_audio(path: str | Path, *, max_seconds: float | None = None) -> Iterato
         promised = file.frames / rate
         announced = _announced_seconds(path) or promised
         blocks = _checked_blocks(path, read, rate, file.channels, max_seconds, promised, announced)
-        yield Source(rate, file.channels, file.subtype, promised, blocks)
+        yield OpenAudio(rate, file.channels, file.subtype, promised, blocks)
 
 
 def _checked_blocks(
@@ -116,7 +116,7 @@ def _checked_blocks(
 
 
 @contextmanager
-def _converted(path: str | Path, max_seconds: float | None) -> Iterator[Source]:
+def _converted(path: str | Path, max_seconds: float | None) -> Iterator[OpenAudio]:
     """The first audio stream of a file, as ffmpeg decodes it."""
     program = shutil.which("ffmpeg")
     if not program:
@@ -156,7 +156,7 @@ def _converted(path: str | Path, max_seconds: float | None) -> Iterator[Source]:
 
             rate = _checked_rate(path, rate)
             blocks = _checked_blocks(path, read, rate, channels, max_seconds, None, None)
-            yield Source(rate, channels, "by ffmpeg", None, blocks)
+            yield OpenAudio(rate, channels, "by ffmpeg", None, blocks)
         finally:
             process.kill()
             process.wait()

@@ -89,6 +89,11 @@ def filter_peaks(front_end: FrontEnd) -> np.ndarray:
     return 2 / (edges[2:] - edges[:-2])
 
 
+def band_centres(front_end: FrontEnd) -> np.ndarray:
+    """Where each mel filter peaks, <float64>[F] in Hz."""
+    return _mel_edges(front_end)[1:-1]
+
+
 def hann_window(front_end: FrontEnd) -> np.ndarray:
     """Periodic Hann window, centred in the FFT frame: <float32>[n_fft]."""
     length = front_end.win_length

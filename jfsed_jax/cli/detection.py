@@ -1,22 +1,14 @@
-"""Commands that use a trained system: evaluate, predict, report."""
+"""Commands that use a trained system: evaluate, report."""
 
 import argparse
 from pathlib import Path
 
-from absl import logging
-
 from jfsed_jax.cli import process
-from jfsed_jax.cli.arguments import (
-    CommandParser,
-    number,
-    output_file,
-    output_folder,
-    refuse_overwriting,
-)
-from jfsed_jax.errors import InputError
+from jfsed_jax.cli.arguments import CommandParser, number, output_folder
 
 
-def _define_detector(parser: CommandParser) -> None:
+def define_detector(parser: CommandParser) -> None:
+    """Adds the flags that say which outputs of which models count."""
     meaning = "Which checkpoint; default: %(default)s."
     parser.add("--checkpoint", meaning, choices=["best", "latest"], default="best")
     meaning = "Whose posteriors; default: the config's."
@@ -33,7 +25,7 @@ def _define_detector(parser: CommandParser) -> None:
 def define_evaluate(parser: CommandParser) -> None:
     """Adds the flags of `run_evaluate`."""
     parser.require("--workdir", "Folder of the run.", type=output_folder(), metavar="DIR")
-    _define_detector(parser)
+    define_detector(parser)
     meaning = "Folder of audio and metadata; default: that of training."
     parser.add("--data", meaning, metavar="DIR")
     parser.add("--features", "Folder of the features.", type=output_folder(), metavar="DIR")
@@ -87,48 +79,6 @@ def run_evaluate(args: argparse.Namespace) -> int:
         )
     if len(seeds) > 1:
         print(f"\n{score_text.format_seeds(write_seeds(workdir, all_scores))}")
-    return 0
-
-
-def define_predict(parser: CommandParser) -> None:
-    """Adds the flags of `run_predict`."""
-    parser.require("--workdir", "Folder of the run.", metavar="DIR")
-    _define_detector(parser)
-    parser.take("AUDIO", "Recordings of any length and sample rate.")
-    meaning = "Which of a run's config.num_seeds, counted from 0; default: %(default)s."
-    parser.add("--seed", meaning, type=number(int, 0), metavar="K", default=0)
-    meaning = "TSV to write; default: standard output."
-    parser.add("--output", meaning, type=output_file(), metavar="FILE.tsv")
-
-
-def run_predict(args: argparse.Namespace) -> int:
-    """Labels what can be read and names the rest."""
-    if not args.audio:
-        raise InputError("no audio files: name one or more after the flags")
-    refuse_overwriting("output", args.output, args.audio)
-    process.start_jax_as_trained(args.workdir)
-    from jfsed_jax.inference.detector import load
-    from jfsed_jax.inference.recordings import detect
-    from jfsed_jax.sed import tables
-
-    detector = load(args.workdir, args.checkpoint, args.model, args.seed, tags=args.tags)
-    decode = detector.decoder(args.postprocess)  # what fails here fails once, and not for each file
-    events, read, refused = [], [], []
-    for name in args.audio:
-        try:
-            events += detect(detector, name, decode=decode)
-            read.append(name)
-        except InputError as error:
-            logging.error("%s", error)
-            refused.append(name)
-    if args.output:
-        tables.write_events(args.output, events, filenames=read)
-    else:
-        print("\t".join(tables.EVENT_COLUMNS))
-        for event in events:
-            print(f"{event.filename}\t{event.onset:.3f}\t{event.offset:.3f}\t{event.event_label}")
-    if refused:
-        raise InputError(f"{len(refused)} of {len(args.audio)} files could not be used, see above")
     return 0
 
 

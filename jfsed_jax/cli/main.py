@@ -13,7 +13,16 @@ from typing import NamedTuple
 from absl import flags
 
 from jfsed_jax import __version__
-from jfsed_jax.cli import data, detection, experiments, exporting, process, scores, training
+from jfsed_jax.cli import (
+    data,
+    detection,
+    experiments,
+    exporting,
+    labelling,
+    process,
+    scores,
+    training,
+)
 from jfsed_jax.cli.arguments import CommandParser, refuse_positional
 from jfsed_jax.errors import InputError
 
@@ -72,8 +81,8 @@ COMMANDS = {
     "predict": Command(
         "Label recordings with a trained system.",
         "--workdir=W --output=events.tsv first.wav second.flac",
-        detection.define_predict,
-        detection.run_predict,
+        labelling.define_predict,
+        labelling.run_predict,
     ),
     "export": Command(
         "Write a trained system for programs without this package.",

@@ -39,10 +39,11 @@ FLAGS = {
         "workdir* checkpoint model tags postprocess data features seed split tune_thresholds "
         "score_files"
     ),
-    "predict": "workdir* checkpoint model tags postprocess seed output",
+    "predict": "workdir* checkpoint model tags postprocess seed output resume threshold classes "
+    "audacity raven save_scores page embed_audio",
     "export": "workdir* output* input checkpoint model tags postprocess seed",
     "score": (
-        "reference* estimates* durations classes json psds scores operating_points compare "
+        "reference* estimates* match durations classes json psds scores operating_points compare "
         "bootstrap seed"
     ),
     "postprocess": "scores* output* strong knee postprocess fixed tags threshold extension",

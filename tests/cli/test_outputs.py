@@ -19,6 +19,10 @@ FILES = {
 CONFIG = f"--config={Path(__file__).parents[2]}/configs/pts.py:tiny"
 FOLDERS = {
     "evaluate": ["--workdir=w", "--score_files"],
+    "predict: audacity": ["--workdir=w", "a.wav", "--audacity"],
+    "predict: raven": ["--workdir=w", "a.wav", "--raven"],
+    "predict: scores": ["--workdir=w", "a.wav", "--save_scores"],
+    "predict: pages": ["--workdir=w", "a.wav", "--page"],
     "openmix": ["--esc10=a", "--fsdd=b", "--out"],
     # A command with several such flags has a line for each.
     "evaluate: workdir": ["--workdir"],
