@@ -5,8 +5,7 @@ Axis letters: ``T`` frames, ``F`` mel bands, ``C`` event classes, ``N`` events o
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import astuple
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from jfsed_jax.audio.front_end import FrontEnd
-from jfsed_jax.datasets.extraction import AudioInfo
+from jfsed_jax.datasets.extraction import AudioInfo, clip_start
 from jfsed_jax.datasets.features_folder import PREPARED, Reader
 from jfsed_jax.datasets.shards import damage
 from jfsed_jax.errors import InputError
@@ -27,11 +26,12 @@ class Clip(NamedTuple):
     """One clip of a split: its name in the metadata, its record, its labels.
 
     Attributes:
-      filename: as the metadata names it.
+      filename: as the metadata names it; clips of one recording share it.
       record: position in the split's shards.
       info: what the audio file is like.
       labels: the classes that occur in it; empty if unlabelled.
       origins: the recordings that it was mixed from; empty where ``sources.tsv`` names none.
+      start: seconds at which it begins in its recording.
     """
 
     filename: str
@@ -39,6 +39,7 @@ class Clip(NamedTuple):
     info: AudioInfo
     labels: tuple[str, ...]
     origins: tuple[str, ...] = ()
+    start: float = 0.0
 
 
 class ClipSet:
@@ -48,12 +49,13 @@ class ClipSet:
       filename: str, as the metadata names the clip.
       mel: <float16>[T, F] log-mel.
       clip_labels: <float32>[C], 1 where the class occurs; zeros if unlabelled.
-      onsets, offsets: <float64>[N] seconds; labels: <int32>[N] class indices. N is 0 for clips
-        that are weakly labelled or not at all.
+      onsets, offsets: <float64>[N] seconds in the clip; labels: <int32>[N] class indices. N is 0
+        for clips that are weakly labelled or not at all.
 
     Attributes:
       filenames: of the clips, in order.
-      events: strong labels as cleaned for training: cut to the clip, overlaps of a class merged.
+      events: strong labels as cleaned for training: cut to the audio, overlaps of a class merged.
+        Times are those of the recording, also where it has several clips.
       reference: strong labels as published, for scoring.
       durations: seconds of each clip's audio file, by file name.
       clips: what is known of each clip.
@@ -75,6 +77,7 @@ class ClipSet:
         self.reference = list(reference)
         self.filenames = [clip.filename for clip in clips]
         self.durations = {clip.filename: clip.info.duration for clip in clips}
+        self._seconds = clip_start(1, front_end)
         self._shape = (front_end.num_frames, front_end.n_mels)
         self._index = {label: i for i, label in enumerate(classes)}
         self._events = _by_clip(events)
@@ -98,7 +101,9 @@ class ClipSet:
         except RuntimeError as error:
             raise damage(self._shards, clip.record, error) from error
         mel = np.frombuffer(record, np.float16).reshape(self._shape)
-        return make_item(clip, self._events.get(clip.filename, ()), mel, self._index)
+        events = self._events.get(clip.filename, ())
+        own = cut_events(events, clip.start, clip.start + self._seconds)
+        return make_item(clip, own, mel, self._index)
 
     def digest(self) -> str:
         """SHA-256 of what the clips are, in hex; see `Prepared.digests`."""
@@ -107,7 +112,7 @@ class ClipSet:
         for clip in self.clips:
             name = clip.filename
             # Of audio that an earlier version decoded, and that is gone, its length and level.
-            audio = clip.info.digest or astuple(clip.info)
+            audio = clip.info.digest or list(clip.info.saved().values())
             labels = sorted(clip.labels), sorted(events.get(name, ()))
             saved = json.dumps([name, audio, *labels, sorted(clip.origins)])
             whole.update(saved.encode() + b"\n")
@@ -123,6 +128,15 @@ def _by_clip(events: Sequence[Event]) -> dict[str, list[Event]]:
     for event in events:
         found.setdefault(event.filename, []).append(event)
     return found
+
+
+def cut_events(events: Iterable[Event], start: float, end: float) -> list[Event]:
+    """What happens from `start` to `end` seconds; its times are counted from `start`."""
+    return [
+        event._replace(onset=max(event.onset - start, 0.0), offset=min(event.offset, end) - start)
+        for event in events
+        if event.onset < end and event.offset > start
+    ]
 
 
 def make_item(
@@ -213,14 +227,16 @@ def _clip_set(
     """A split as ``prepared.json`` has it."""
     return ClipSet(
         [directory / shard for shard in split["shards"]],
-        [
-            # A folder of version 0.2 names no origins.
-            Clip(filename, record, AudioInfo(*info), tuple(labels), *map(tuple, origins))
-            for filename, record, info, labels, *origins in split["clips"]
-        ],
+        [_clip(*row) for row in split["clips"]],
         events=[Event(*event) for event in split["events"]],
         reference=[Event(*event) for event in split["reference"]],
         classes=classes,
         front_end=front_end,
         reader=reader,
     )
+
+
+def _clip(filename: str, record: int, info, labels, origins=(), start: float = 0.0) -> Clip:
+    """A row of ``clips``; a folder of version 0.2 names no origins, a recording of one clip no
+    start."""
+    return Clip(filename, record, AudioInfo(*info), tuple(labels), tuple(origins), start)

@@ -12,7 +12,8 @@ workers of any runner:
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(
         manual_dir="/mnt/dcase2019", beam_runner="DataflowRunner", beam_options=options))
 
-Every worker must see `manual_dir` at that path.
+Every worker must see `manual_dir` at that path. Through Beam a set is built by itself: the clips of
+a long weak recording whose labels do not say when are in none, and not unlabelled ones.
 
 Axis letters: ``T`` frames, ``F`` mel bands, ``C`` event classes, ``N`` events of a clip.
 """
@@ -28,8 +29,9 @@ import tensorflow_datasets as tfds
 from jfsed_jax.audio.front_end import FrontEnd
 from jfsed_jax.configs import base, guided_learning, mean_teacher
 from jfsed_jax.datasets import folder, preparation
-from jfsed_jax.datasets.clips import Clip, make_item
-from jfsed_jax.datasets.extraction import AudioInfo, extract_clip
+from jfsed_jax.datasets.clips import Clip, cut_events, make_item
+from jfsed_jax.datasets.extraction import AudioInfo, clip_start, extract_clips
+from jfsed_jax.datasets.joining import join
 from jfsed_jax.datasets.listing import ListedSplit
 from jfsed_jax.datasets.store import Extracted
 from jfsed_jax.errors import InputError
@@ -107,8 +109,7 @@ class Dcase2019Task4(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, clips) -> Iterator[tuple[str, dict[str, Any]]]:
         for i in range(len(clips)):
-            item = clips[i]
-            yield item["filename"], item
+            yield _key(clips.clips[i]), clips[i]
 
     def _transform(self, data_dir: Path, split: ListedSplit):
         import apache_beam as beam
@@ -130,27 +131,32 @@ class Dcase2019Task4(tfds.core.GeneratorBasedBuilder):
         )
 
 
+def _key(clip: Clip) -> str:
+    return f"{clip.filename}@{clip.start:g}" if clip.start else clip.filename
+
+
 def _example(
     part: ListedSplit, data_dir: Path, front_end: FrontEnd
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The example of a split of one clip; none, counted, if the clip cannot be used."""
+    """The examples of a split of one recording; none, counted, if it cannot be used."""
     import apache_beam as beam
 
     (listed,) = part.clips
     assert listed.audio is not None
     extracted = Extracted([], {listed.audio: 0}, {}, {})
-    mel = np.zeros(0)
+    mels = np.zeros(0)
     try:
-        mel, extracted.info[listed.audio] = extract_clip(data_dir / listed.audio.path, front_end)
+        mels, extracted.info[listed.audio] = extract_clips(data_dir / listed.audio.path, front_end)
     except InputError as error:
         extracted.errors[listed.audio] = str(error)
-    saved, counts = preparation.join(part, extracted, front_end)
+    saved, counts = join(part, extracted, front_end)
     for name, count in counts.items():
         beam.metrics.Metrics.counter(part.name, name).inc(count)
-    for filename, record, info, labels, _ in saved["clips"]:
-        clip = Clip(filename, record, AudioInfo(*info), tuple(labels))
+    for filename, record, info, labels, _, *start in saved["clips"]:
+        clip = Clip(filename, record, AudioInfo(*info), tuple(labels), (), *start)
+        events = cut_events(saved["events"], clip.start, clip.start + clip_start(1, front_end))
         index = {label: i for i, label in enumerate(DCASE2019_CLASSES)}
-        yield filename, make_item(clip, saved["events"], mel, index)
+        yield _key(clip), make_item(clip, events, mels[record], index)
 
 
 _CITATION = """\

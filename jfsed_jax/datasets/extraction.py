@@ -9,18 +9,20 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jfsed_jax.audio.front_end import FrontEnd
 from jfsed_jax.audio.host import fit_length, log_mel
-from jfsed_jax.audio.reading import read_audio
+from jfsed_jax.audio.reading import Recording, read_audio
 from jfsed_jax.errors import InputError
 
 FEW = 32  # as many clips are decoded here sooner than a pool of processes starts
+# A clip is as long as it should be if it is so within this; encoders add and drop a little.
+TOLERANCE = 0.1
 
 
 class AudioFile(NamedTuple):
@@ -38,9 +40,10 @@ class AudioInfo:
     Attributes:
       duration: seconds of the whole file.
       sample_rate, channels, encoding: of the file.
-      peak, rms: dBFS of the clip's mono signal; None for digital silence.
+      peak, rms: dBFS of the mono signal; None for digital silence.
       digest: SHA-256 of the file's bytes; empty in features of an earlier version whose audio
         could not be read again.
+      clips: how many it was cut into, and so how many records it has.
     """
 
     duration: float
@@ -50,19 +53,72 @@ class AudioInfo:
     peak: float | None
     rms: float | None
     digest: str = ""
+    clips: int = 1
+
+    def saved(self) -> dict[str, Any]:
+        """As features keep it: of a file of one clip as they did before there were others."""
+        fields = asdict(self)
+        return {name: fields[name] for name in fields if name != "clips" or self.clips > 1}
 
 
-Outcome = tuple[bytes, AudioInfo] | str  # the record and what was learnt, or why there is none
+Outcome = tuple[bytes, AudioInfo] | str  # the records and what was learnt, or why there are none
+
+
+def clip_start(number: int, front_end: FrontEnd) -> float:
+    """Seconds at which clip `number` of a recording begins: a whole number of frames."""
+    return number * front_end.num_frames * front_end.hop_length / front_end.sample_rate
+
+
+def num_clips(duration: float, front_end: FrontEnd) -> int:
+    """How many clips a recording of so many seconds is cut into.
+
+    What is left over is a clip of its own, padded with silence, if it is longer than `TOLERANCE`.
+    """
+    if duration - front_end.clip_seconds <= TOLERANCE:
+        return 1
+    whole = int(duration / clip_start(1, front_end))
+    return max(whole + (duration - clip_start(whole, front_end) > TOLERANCE), 1)
 
 
 def extract_clip(path: Path, front_end: FrontEnd) -> tuple[np.ndarray, AudioInfo]:
     """Log-mel <float16>[T, F] of the first clip of a file; raises what `read_audio` raises."""
     recording = read_audio(path, front_end.sample_rate, max_seconds=front_end.clip_seconds)
+    mel = log_mel(fit_length(recording.waveform, front_end), front_end)
+    return mel.astype(np.float16), _describe(path, recording)
+
+
+def extract_clips(path: Path, front_end: FrontEnd) -> tuple[np.ndarray, AudioInfo]:
+    """Log-mel <float16>[N, T, F] of all N clips of a file; raises what `read_audio` raises.
+
+    Those of a recording longer than a clip lie end to end in its log-mel, so none but the first
+    and the last has an edge; the last one is padded with silence.
+    """
+    mel, info = extract_clip(path, front_end)
+    count = num_clips(info.duration, front_end)
+    if count == 1:
+        return mel[None], info
+    recording = read_audio(path, front_end.sample_rate)
+    mels = [_mel_of_clip(recording.waveform, number, front_end) for number in range(count)]
+    return np.stack(mels), replace(_describe(path, recording), clips=count)
+
+
+def _mel_of_clip(waveform: np.ndarray, number: int, front_end: FrontEnd) -> np.ndarray:
+    """Frames <float16>[T, F] of clip `number` in the log-mel of a whole recording."""
+    hop, length = front_end.hop_length, front_end.num_frames * front_end.hop_length
+    reach = -(-front_end.n_fft // 2 // hop) * hop  # a window's half, in whole hops
+    start = max(number * length - reach, 0)
+    before = number * length - start
+    part = waveform[start : (number + 1) * length + reach]
+    part = np.pad(part, (0, max(before + length - len(part), 0)))
+    mel = log_mel(part, front_end)[before // hop :][: front_end.num_frames]
+    return mel.astype(np.float16)
+
+
+def _describe(path: Path, recording: Recording) -> AudioInfo:
     waveform = recording.waveform
-    mel = log_mel(fit_length(waveform, front_end), front_end)
     peak = float(np.abs(waveform).max())
     rms = math.sqrt(np.mean(np.square(waveform, dtype=np.float64)))
-    info = AudioInfo(
+    return AudioInfo(
         duration=recording.duration,
         sample_rate=recording.sample_rate,
         channels=recording.channels,
@@ -71,7 +127,6 @@ def extract_clip(path: Path, front_end: FrontEnd) -> tuple[np.ndarray, AudioInfo
         rms=round(20 * math.log10(rms), 2) if rms else None,
         digest=digest_of(path),
     )
-    return mel.astype(np.float16), info
 
 
 def digest_of(path: Path) -> str:
@@ -84,16 +139,16 @@ def digest_of(path: Path) -> str:
 
 
 def decode(path: Path, front_end: FrontEnd) -> Outcome:
-    """The record of a file and what is known of it, or why it cannot be used."""
+    """The records of a file and what is known of it, or why it cannot be used."""
     try:
-        mel, info = extract_clip(path, front_end)
+        mels, info = extract_clips(path, front_end)
     except InputError as error:
         return str(error).removeprefix(f"{path}: ")
-    return mel.tobytes(), info
+    return mels.tobytes(), info
 
 
 class Decoder:
-    """An iterator over (record, info) or an error's text, in the order of the files."""
+    """An iterator over (records, info) or an error's text, in the order of the files."""
 
     def __init__(
         self, data_dir: Path, front_end: FrontEnd, files: Sequence[AudioFile], workers: int

@@ -23,6 +23,7 @@ from jfsed_jax.sed import tables
 from jfsed_jax.sed.events import DCASE2019_CLASSES, Event
 from jfsed_jax.sed.tables import Problem
 
+THROUGHOUT = "throughout"  # a column of a weak table: whether labels hold in all of a recording
 _TRAINING = ("weak", "unlabel_in_domain", "synthetic")
 
 
@@ -36,6 +37,7 @@ class ListedClip:
       audio: its file, None if there is none.
       missing: whether there should be one.
       labels: weak labels.
+      throughout: whether they hold in every part of the recording.
       origins: the recordings that it was mixed from, where ``sources.tsv`` names them.
       left_out: why it cannot be trained on, None if it can.
     """
@@ -45,6 +47,7 @@ class ListedClip:
     audio: AudioFile | None = None
     missing: bool = False
     labels: tuple[str, ...] = ()
+    throughout: bool = False
     origins: tuple[str, ...] = ()
     left_out: str | None = None
 
@@ -85,9 +88,11 @@ def read_labels(data_dir: Path, split: ListedSplit) -> None:
     path = data_dir / split.metadata
     rows: dict[str, int] = {}
     tags: dict[str, tuple[str, ...]] = {}
+    throughout: set[str] = set()
     if split.name == "weak":
         weak = tables.read_tags(path, strict=False)
-        rows, tags, problems = weak.rows, weak.tags, weak.problems
+        rows, tags, problems = weak.rows, weak.tags, list(weak.problems)
+        throughout = _throughout(path, problems)
     elif split.name == "unlabel_in_domain":
         listed = tables.read_table(path, ("filename",))
         problems = list(listed.problems)
@@ -108,7 +113,26 @@ def read_labels(data_dir: Path, split: ListedSplit) -> None:
             seen[event] = number
             split.events.append((number, event))
     split.problems += [problem._replace(file=split.metadata) for problem in problems]
-    split.clips = [ListedClip(name, rows[name], labels=tags.get(name, ())) for name in sorted(rows)]
+    split.clips = [
+        ListedClip(name, rows[name], labels=tags.get(name, ()), throughout=name in throughout)
+        for name in sorted(rows)
+    ]
+
+
+def _throughout(path: Path, problems: list[Problem]) -> set[str]:
+    """Files of a weak table all of whose rows say that their labels hold throughout the file."""
+    try:
+        rows = tables.read_table(path, (*tables.TAG_COLUMNS, THROUGHOUT)).rows
+    except InputError:
+        return set()  # there is no such column
+    said: dict[str, bool] = {}
+    for number, cells in rows:
+        value = cells[THROUGHOUT].strip().lower()
+        if value not in ("yes", "no", ""):
+            reason = f"{THROUGHOUT} is yes or no; taken for no"
+            problems.append(Problem(str(path), number, value, reason, False))
+        said[cells["filename"]] = said.get(cells["filename"], True) and value == "yes"
+    return {name for name, yes in said.items() if yes}
 
 
 def class_list(

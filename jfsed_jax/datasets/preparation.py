@@ -1,13 +1,8 @@
 """From a folder of audio and labels to clips that can be trained on and scored.
 
-`prepare` reads the folder (`folder`), decodes what is new (`store`) and joins both. Every flaw is a
-line of ``problems.tsv``, every clip without audio one of ``missing.tsv``; the summary counts them.
-
-What happens to flawed events once the audio is known [ours]:
-
-- Events of one class that overlap are one event in training; what lies past the end of the audio
-  is cut or dropped in training. The reference for scoring stays as published.
-- Digital silence cannot have labels: such a clip is left out if it has any.
+`prepare` reads the folder (`folder`), decodes what is new (`store`) and joins both (`joining`).
+Every flaw is a line of ``problems.tsv``, every clip without audio one of ``missing.tsv``; the
+summary counts them.
 """
 
 import contextlib
@@ -15,9 +10,8 @@ import json
 import multiprocessing
 import os
 import sys
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, astuple
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +19,12 @@ from jfsed_jax.atomic import write_whole
 from jfsed_jax.audio.front_end import FrontEnd
 from jfsed_jax.datasets import features_folder
 from jfsed_jax.datasets.clips import Prepared, load
-from jfsed_jax.datasets.extraction import AudioInfo
-from jfsed_jax.datasets.folder import STRONG, Folder, audioset_clip, read_folder
-from jfsed_jax.datasets.listing import ListedClip, ListedSplit
+from jfsed_jax.datasets.folder import Folder, read_folder
+from jfsed_jax.datasets.joining import join
 from jfsed_jax.datasets.store import Extracted, Store
 from jfsed_jax.errors import InputError
 from jfsed_jax.progress import progress_bar
 from jfsed_jax.sed import tables
-from jfsed_jax.sed.events import Event, merge_overlaps
-
-# A clip is as long as it should be if it is so within this; encoders add and drop a little.
-_TOLERANCE = 0.1
 
 
 def prepare(
@@ -122,6 +111,7 @@ def prepare(
             saved["splits"][name]["shards"] = [
                 str(path.relative_to(directory)) for path in extracted[name].shards
             ]
+        _move_unlabelled(saved, extracted)
         _write_problems(directory, folder)
         if strict:
             _refuse_flaws(directory, folder)
@@ -175,122 +165,19 @@ def _bar(shown: bool):
             bar.close()
 
 
-def join(
-    split: ListedSplit, extracted: Extracted, front_end: FrontEnd
-) -> tuple[dict[str, Any], dict[str, int]]:
-    """Labels and audio of one split: clips and events as saved; what the summary says of it."""
-    counts: Counter[str] = Counter(listed=len(split.clips))
-    strong: dict[str, list[tuple[int, Event]]] = {}
-    for row, event in split.events:
-        strong.setdefault(event.filename, []).append((row, event))
-    clips: list[list] = []
-    events: list[Event] = []
-    reference: list[Event] = []
-    formats: list[AudioInfo] = []
-    for clip in split.clips:
-        own = strong.get(clip.filename, [])
-        info = _usable(split, clip, bool(own or clip.labels), extracted, counts)
-        if info is None or clip.audio is None:
-            continue
-        _check_length(split, clip, info, front_end.clip_seconds, counts)
-        short = info.duration < front_end.clip_seconds - _TOLERANCE
-        cleaned = _clean(split, own, info.duration if short else front_end.clip_seconds, counts)
-        counts["clips"] += 1
-        counts["events"] += len(own)
-        counts["without_events"] += split.name in STRONG and not own
-        labels = clip.labels or tuple(sorted({event.event_label for event in cleaned}))
-        record = extracted.positions[clip.audio]
-        clips.append([clip.filename, record, astuple(info), labels, clip.origins])
-        events += cleaned
-        reference += [event for _, event in own]
-        formats.append(info)
-    _note_formats(split, formats, front_end)
-    return {"clips": clips, "events": events, "reference": reference}, dict(counts)
-
-
-def _usable(
-    split: ListedSplit, clip: ListedClip, labelled: bool, extracted: Extracted, counts: Counter[str]
-) -> AudioInfo | None:
-    """What is known of a clip's audio; None, counted and noted, if the clip is not used."""
-    if clip.audio is None:
-        counts["missing" if clip.missing else "left_out"] += 1
-        return None
-    counts["found"] += 1
-    if reason := extracted.errors.get(clip.audio):
-        counts["unusable"] += 1
-        split.note(0, clip.filename, reason, file=clip.audio.path, skipped=True)
-        return None
-    info = extracted.info[clip.audio]
-    if info.peak is None:
-        reason = "digital silence" + (", so its labels cannot be right" if labelled else "")
-        split.note(0, clip.filename, reason, file=clip.audio.path, skipped=labelled)
-        if labelled:
-            clip.left_out = reason
-    if clip.left_out:
-        counts["left_out"] += 1
-        return None
-    return info
-
-
-def _check_length(
-    split: ListedSplit, clip: ListedClip, info: AudioInfo, length: float, counts: Counter[str]
-) -> None:
-    assert clip.audio is not None
-    if abs(info.duration - length) > _TOLERANCE:
-        short = info.duration < length
-        counts["short" if short else "long"] += 1
-        reason = f"a clip has {length:g} s; " + ("padded with silence" if short else "cut")
-        split.note(0, f"{info.duration:.2f} s", reason, file=clip.audio.path)
-    recording = audioset_clip(clip.filename)
-    if recording and abs(recording[2] - recording[1] - length) > _TOLERANCE:
-        counts["other_span"] += 1
-        reason = f"the name spans {recording[2] - recording[1]:g} s where a clip has {length:g} s"
-        split.note(clip.row, clip.filename, f"{reason}; the audio has {info.duration:.2f} s")
-
-
-def _note_formats(split: ListedSplit, found: Sequence[AudioInfo], front_end: FrontEnd) -> None:
-    """One line for each sample rate, number of channels and encoding that is not as expected."""
-    usual = Counter(info.encoding for info in found).most_common(1)
-    kinds: Counter[tuple[str, str]] = Counter()
-    for info in found:
-        if info.sample_rate != front_end.sample_rate:
-            reason = f"resampled to {front_end.sample_rate} Hz"
-            if info.sample_rate / 2 < front_end.fmax:
-                reason += f"; nothing above {info.sample_rate / 2:g} Hz"
-            kinds[f"{info.sample_rate} Hz", reason] += 1
-        if info.channels > 1:
-            kinds[f"{info.channels} channels", "mixed to mono"] += 1
-        if info.encoding != usual[0][0]:
-            kinds[info.encoding, f"most of the set is {usual[0][0]}"] += 1
-    for (what, reason), count in sorted(kinds.items()):
-        clips = "1 clip" if count == 1 else f"{count} clips"
-        split.note(0, what, f"{clips}: {reason}", file=split.audio)
-
-
-def _clean(
-    split: ListedSplit, own: Iterable[tuple[int, Event]], end: float, counts: Counter[str]
-) -> list[Event]:
-    """One clip's events as training sees them."""
-    kept: list[tuple[int, Event]] = []
-    for row, event in sorted(own, key=lambda item: item[1]):
-        if event.onset >= end:
-            counts["dropped"] += 1
-            reason = f"begins after the end of the audio at {end:g} s; dropped in training"
-            split.note(row, f"{event.onset} {event.offset}", reason)
-            continue
-        if event.offset > end:
-            counts["shortened"] += 1
-            reason = f"ends after the end of the audio at {end:g} s; cut there in training"
-            split.note(row, f"{event.onset} {event.offset}", reason)
-            event = event._replace(offset=end)
-        for other_row, other in kept:
-            if other.event_label == event.event_label and event.onset <= other.offset:
-                counts["merged"] += 1
-                reason = f"overlaps or touches row {other_row}, of the same class; "
-                split.note(row, event.event_label, reason + "one event in training")
-                break
-        kept.append((row, event))
-    return merge_overlaps(event for _, event in kept)
+def _move_unlabelled(saved: dict[str, Any], extracted: dict[str, Extracted]) -> None:
+    """Makes unlabelled clips of those of long weak recordings."""
+    moved = [clip for split in saved["splits"].values() for clip in split.pop("unlabelled")]
+    if not moved:
+        return
+    name = "unlabel_in_domain"
+    nothing: dict[str, list] = {"clips": [], "events": [], "reference": [], "shards": []}
+    split = saved["splits"].setdefault(name, nothing)
+    own = extracted[name].num_records if name in extracted else 0
+    split["clips"] += [[filename, own + record, *rest] for filename, record, *rest in moved]
+    split["shards"] += saved["splits"]["weak"]["shards"]
+    summary = saved["summary"].setdefault(name, {"listed": 0})
+    summary["clips"] = summary.get("clips", 0) + len(moved)
 
 
 SUMMARY_COLUMNS = {

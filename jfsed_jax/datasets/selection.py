@@ -1,5 +1,6 @@
 """Which clips a run trains on, and which it holds out to select by."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -73,15 +74,15 @@ class TrainingData:
 def holdout_split(source: Clips, share: float, seed: int) -> tuple[Subset, Subset]:
     """(train, held out): `share` of the clips, drawn with `seed`, at least one of several.
 
-    Where the clips name their origins, those that share a recording, directly or through others,
-    stay together: whole groups are held out, as many as come nearest to `share`.
+    Clips of one recording stay together, and where clips name their origins, those that share one,
+    directly or through others: whole groups are held out, as many as come nearest to `share`.
     """
     count = len(source)
     groups = _sharing(source) if share > 0 else []
     if len(groups) == 1:
         logging.warning(
-            "all %d clips of a training set share recordings with others of them (sources.tsv): "
-            "clips are held out one by one",
+            "all %d clips of a training set share recordings with others of them (as a long one is "
+            "cut, or as sources.tsv says): clips are held out one by one",
             count,
         )
     if len(groups) <= 1:
@@ -98,9 +99,12 @@ def holdout_split(source: Clips, share: float, seed: int) -> tuple[Subset, Subse
 
 
 def _sharing(source: Clips) -> list[list[int]]:
-    """The clips of a source in groups that share no origin; none if no clip names any."""
+    """The clips of a source in groups that share no recording; none if no clip shares any."""
     # Sources that come from elsewhere, not from a data folder, name none.
-    origins = [clip.origins for clip in getattr(source, "clips", ())]
+    clips = getattr(source, "clips", ())
+    parts = Counter(clip.filename for clip in clips)
+    cut = {name for name, count in parts.items() if count > 1}
+    origins = [(*clip.origins, *cut.intersection([clip.filename])) for clip in clips]
     if not any(origins):
         return []
     groups: list[tuple[set[str], list[int]]] = []

@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -29,14 +29,16 @@ _OPTIONS = "group_size:1,uncompressed"  # reads four times as fast as zstd, 8 % 
 NAMES = r"\.?\d{5}-[0-9a-f]+\.(array_record|tmp|json(\.\d+\.tmp)?)"
 
 
-def shard_path(folder: Path, number: int, files: Iterable[AudioFile]) -> Path:
-    """Where the shard of exactly these files is."""
-    digest = hashlib.sha256(json.dumps([list(file) for file in files]).encode()).hexdigest()
+def shard_path(folder: Path, number: int, files: Mapping[AudioFile, AudioInfo]) -> Path:
+    """Where the shard of exactly these files is, each cut into so many clips."""
+    # Of a file of one clip nothing more is said, as before there were others.
+    parts = [[*file, info.clips] if info.clips > 1 else [*file] for file, info in files.items()]
+    digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     return folder / f"{number:05d}-{digest[:16]}.array_record"
 
 
 def write_shard(path: Path, records: Iterable[bytes], files: Mapping[AudioFile, AudioInfo]) -> None:
-    """Writes a shard and its manifest; `files` in the order of the records.
+    """Writes a shard and its manifest; `files` in the order of the records, as many as each has.
 
     Raises:
       OSError, RuntimeError: it cannot be written; nothing of it is left.
@@ -65,7 +67,7 @@ def write_manifest(shard: Path, files: Mapping[AudioFile, AudioInfo], size: int)
     """Writes what is in a shard of `size` bytes."""
     manifest = {
         "bytes": size,
-        "files": [[*file, asdict(info)] for file, info in files.items()],
+        "files": [[*file, info.saved()] for file, info in files.items()],
     }
     write_whole(manifest_path(shard), json.dumps(manifest) + "\n")
 
@@ -95,19 +97,24 @@ def _audio_info(saved: Mapping[str, Any]) -> AudioInfo:
 
 @dataclass(frozen=True)
 class StoredClip:
-    """Where the record of an audio file is, and what is known of the file."""
+    """Where the records of an audio file begin, and what is known of the file."""
 
     shard: Path
     position: int
     info: AudioInfo
 
+    @property
+    def records(self) -> range:
+        """Their positions in the shard."""
+        return range(self.position, self.position + self.info.clips)
+
     def read(self) -> bytes | None:
-        """The record; None, and a warning, if it is damaged."""
-        found = _read(self.shard, [self.position])
+        """The records, joined; None, and a warning, if one is damaged."""
+        found = _read(self.shard, self.records)
         if found is None:
             logging.warning("%s: damaged; what cannot be read is decoded again", self.shard)
             return None
-        return found[0]
+        return b"".join(found)
 
 
 def damaged_records(shard: Path, count: int, size: int) -> set[int]:

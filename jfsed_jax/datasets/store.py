@@ -31,7 +31,7 @@ class Extracted:
 
     Attributes:
       shards: shard paths in order.
-      positions: per decoded file its record, counted through all shards.
+      positions: per decoded file its first record, counted through all shards.
       info: per decoded file what is known of it.
       errors: per file that could not be used, why.
     """
@@ -40,6 +40,11 @@ class Extracted:
     positions: dict[AudioFile, int]
     info: dict[AudioFile, AudioInfo]
     errors: dict[AudioFile, str]
+
+    @property
+    def num_records(self) -> int:
+        """Of all shards."""
+        return sum(info.clips for info in self.info.values())
 
 
 class Store:
@@ -95,16 +100,23 @@ class Store:
         """What is stored of a split. With `verify`, a damaged shard loses its manifest."""
         found: dict[AudioFile, StoredClip] = {}
         for shard in sorted((self.directory / split).glob("*.array_record")):
-            files = shards.read_manifest(shard)
+            stored, count = {}, 0
+            for file, info in shards.read_manifest(shard).items():
+                stored[file] = StoredClip(shard, count, info)
+                count += info.clips
             damaged = set()
             if verify:
-                damaged = shards.damaged_records(shard, len(files), self.record_bytes)
+                damaged = shards.damaged_records(shard, count, self.record_bytes)
             if damaged:
                 logging.warning("%s: damaged clips, made anew: %d", shard, len(damaged))
                 shards.manifest_path(shard).unlink()
-            for position, (file, info) in enumerate(files.items()):
-                if position not in damaged:
-                    found[file] = StoredClip(shard, position, info)
+            for file, known in stored.items():
+                # Earlier versions kept the first clip of a longer recording alone.
+                whole = known.info.clips == extraction.num_clips(
+                    known.info.duration, self.front_end
+                )
+                if whole and damaged.isdisjoint(known.records):
+                    found[file] = known
         return found
 
     def _bring(
@@ -156,14 +168,23 @@ class Store:
         try:
             if not found:
                 folder.mkdir(parents=True, exist_ok=True)
-                shards.write_shard(path, [fresh[file] for file in info], info)
+                shards.write_shard(path, self._records(fresh[file] for file in info), info)
             elif found != info:
                 shards.write_manifest(path, info, path.stat().st_size)
         except (OSError, RuntimeError) as error:
             raise self._cannot_write(error) from error
-        extracted.positions.update({f: i for i, f in enumerate(info, len(extracted.positions))})
+        first = extracted.num_records
+        for file in info:
+            extracted.positions[file] = first
+            first += info[file].clips
         extracted.info.update(info)
         extracted.shards.append(path)
+
+    def _records(self, joined: Iterable[bytes]) -> Iterator[bytes]:
+        """The records of files, one by one."""
+        for records in joined:
+            for first in range(0, len(records), self.record_bytes):
+                yield records[first : first + self.record_bytes]
 
     def _complete(self, info: dict[AudioFile, AudioInfo], threads: int) -> None:
         """Fills in the digests of files whose features an earlier version made, which kept none."""
