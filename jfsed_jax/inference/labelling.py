@@ -71,6 +71,8 @@ def parse_thresholds(text: str, classes: Sequence[str], default: float) -> float
                     f"--threshold: no class {name.strip()!r}; expected {', '.join(classes)}"
                 )
             values[name.strip()] = _checked(part, float(value))
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(
             f"--threshold={text}: expected a number, CLASS=NUMBER,... or a scores.json of "
@@ -88,7 +90,7 @@ def _checked(text: str, value: float) -> float:
 def _tuned(path: Path, classes: Sequence[str]) -> np.ndarray:
     try:
         info = json.loads(path.read_text())["info"]
-        values = np.array(info["thresholds"], np.float64)
+        values = np.array([float(value) for value in info["thresholds"]])
         named = list(info.get("classes", classes))
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = getattr(error, "strerror", None) or "it has no tuned thresholds"
@@ -141,7 +143,7 @@ class Journal:
             self._append({"made by": made_by})
 
     def _read(self, content: bytes, made_by: dict[str, Any]) -> bytes:
-        kept = b""
+        kept, then = b"", {}
         for number, line in enumerate(content.splitlines(keepends=True), 1):
             if not line.endswith(b"\n"):
                 break
@@ -150,7 +152,7 @@ class Journal:
             try:
                 row = json.loads(line)
                 if number == 1:
-                    self._compare(row["made by"], json.loads(json.dumps(made_by)))
+                    then = dict(row["made by"])
                 else:
                     events = [Event(row["path"], *event[:3]) for event in row["events"]]
                     sure = [Confidence(*event[3:]) for event in row["events"]]
@@ -160,6 +162,8 @@ class Journal:
                 raise InputError(
                     f"{self.path}, row {number}: damaged; delete the file to label all anew"
                 ) from error
+            if number == 1:
+                self._compare(then, json.loads(json.dumps(made_by)))
             kept += line
         return kept
 

@@ -48,7 +48,7 @@ def test_a_recording_whose_posteriors_are_not_finite_is_named(tmp_path):
     detector = make_detector(tmp_path, by_number([0.6, np.nan]), num_frames=8, stride=2)
     path = tmp_path / "a.wav"
     soundfile.write(path, silence(12 * HOP), 44100)
-    with pytest.raises(InputError, match=r"a.wav: .* the clip from 0.067 s are not finite: the mod"):
+    with pytest.raises(InputError, match=r"a.wav: .* from 0.067 s are not finite: the mod"):
         detect(detector, path)
 
 
