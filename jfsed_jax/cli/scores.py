@@ -14,14 +14,26 @@ if TYPE_CHECKING:
     from jfsed_jax.sed.score_files import ScoreFiles
     from jfsed_jax.sed.tables import EventTable
 
+    Files = list[tuple[str, EventTable]]  # of one system, each with its path
+
 
 def define_score(parser: CommandParser) -> None:
     """Adds the flags of `run_score`."""
-    meaning = "TSV or CSV of reference events; clips without events count."
-    parser.require("--reference", meaning, metavar="FILE")
-    parser.require("--estimates", "TSV or CSV of a system's events.", metavar="FILE")
+    meaning = (
+        "Reference events, clips without events count: TSV or CSV, a label file of Audacity or "
+        "Raven, or a folder of such files."
+    )
+    parser.require("--reference", meaning, metavar="PATH")
+    parser.require("--estimates", "A system's events, likewise.", metavar="PATH")
     meaning = "TSV of clip durations; clips that only it names are scored too."
     parser.add("--durations", meaning, metavar="FILE")
+    parser.add(
+        "--match",
+        "How clips of different tables are the same: by name, or by base name without folders and "
+        "the suffix of an audio file; default: %(default)s.",
+        choices=["name", "stem"],
+        default="name",
+    )
     meaning = "Labels to score; default: those of the reference."
     parser.add("--classes", meaning, type=names(), metavar="LABEL,LABEL")
     meaning = "Write all scores to this file."
@@ -36,7 +48,7 @@ def define_score(parser: CommandParser) -> None:
     meaning = "Folder of event lists, one per threshold: PSDS 1 and 2."
     parser.add("--operating_points", meaning, metavar="DIR")
     meaning = "Events of a second system: is it better, or is that noise?"
-    parser.add("--compare", meaning, metavar="FILE")
+    parser.add("--compare", meaning, metavar="PATH")
     parser.add(
         "--bootstrap",
         "Number of resamples of the clips for 95 %% intervals; with --compare at least 1000; "
@@ -76,24 +88,31 @@ class ScoreInputs:
 
 def _read_inputs(args: argparse.Namespace) -> ScoreInputs:
     """Reads all before anything is scored; InputError says what cannot be."""
-    from jfsed_jax.sed import psds, score_checks, score_files, scoring, tables
+    from jfsed_jax.sed import label_files, psds, score_checks, score_files, scoring, tables
 
-    inputs = (args.reference, args.estimates, args.compare, args.durations)
-    refuse_overwriting("json", args.json, (*inputs, args.scores, args.operating_points))
+    roles = [role for role in ("reference", "estimates", "compare") if getattr(args, role)]
+    inputs: list[str | Path] = [args.durations, args.scores, args.operating_points]
+    for given in [Path(getattr(args, role)) for role in roles]:
+        inputs += label_files.label_files(given) if given.is_dir() else [given]
+    refuse_overwriting("json", args.json, inputs)
     for flag in ("scores", "operating_points"):
         if getattr(args, flag) and not args.psds:
             raise InputError(f"--{flag} is for --psds, which is missing; see --help")
     if args.psds and not args.durations:
         raise InputError("--durations is missing, which --psds needs; see --help")
-    reference = tables.read_events(args.reference)
+    read = {role: label_files.read_label_files(getattr(args, role)) for role in roles}
     durations = tables.read_durations(args.durations) if args.durations else {}
+    if args.match == "stem":
+        read = {role: _by_stem(getattr(args, role), files) for role, files in read.items()}
+        stems = label_files.by_stem(args.durations, durations)
+        durations = {stems[name]: seconds for name, seconds in durations.items()}
+    systems = {role: label_files.joined(files) for role, files in read.items()}
+    reference = systems.pop("reference")
     filenames = list(dict.fromkeys([*reference.filenames, *durations]))
     classes = args.classes or sorted({event.event_label for event in reference.events})
     if not classes:
         raise InputError(f"{args.reference} has no events; name the labels with --classes")
     score_checks.check_classes(classes)
-    roles = ["estimates", "compare"] if args.compare else ["estimates"]
-    systems = {role: tables.read_events(getattr(args, role)) for role in roles}
     files, points = None, []
     if args.psds:
         score_checks.check_durations(args.durations, durations, filenames, "--psds")
@@ -107,15 +126,15 @@ def _read_inputs(args: argparse.Namespace) -> ScoreInputs:
                     f"{args.operating_points} holds no .tsv file; expected a list of events each"
                 )
             points = [(str(path), tables.read_events(path)) for path in paths]
-    kinds = [
-        [(args.reference, reference)],
-        *([(getattr(args, role), table)] for role, table in systems.items()),
-        points,
-    ]
-    notes = score_checks.unit_notes(
-        {path: table.events for kind in kinds[:-1] for path, table in kind}
-    )
+            if args.match == "stem":
+                points = [pair for point in points for pair in _by_stem(point[0], [point])]
+    kinds = [*read.values(), points]
+    events = {args.reference: reference.events}
+    events |= {getattr(args, role): table.events for role, table in systems.items()}
+    notes = score_checks.unit_notes(events) + _column_notes(kinds)
     for kind in kinds:
+        if args.match == "name":
+            _refuse_other_names(kind, filenames)
         for path, table in kind:
             scoring.check_events(table.events, filenames, classes, path, table.rows)
         score_checks.check_times(kind, durations)
@@ -138,6 +157,41 @@ def _read_inputs(args: argparse.Namespace) -> ScoreInputs:
         [table.events for _, table in points],
         notes,
     )
+
+
+def _by_stem(path: str, files: "Files") -> "Files":
+    """The tables of one system with base names; see `label_files.by_stem`."""
+    from jfsed_jax.sed import label_files
+
+    names = label_files.by_stem(path, [name for _, table in files for name in table.filenames])
+    return [(file, label_files.renamed(table, names)) for file, table in files]
+
+
+def _refuse_other_names(files: "Files", filenames: list[str]) -> None:
+    """InputError for events of a clip that is scored under another folder or suffix."""
+    from jfsed_jax.sed import label_files
+
+    names = set(filenames)
+    known = {label_files.stem_of(name): name for name in filenames}
+    for path, table in files:
+        for event, row in zip(table.events, table.rows, strict=True):
+            name = event.filename
+            scored = known.get(label_files.stem_of(name))
+            if scored is not None and name not in names:
+                raise InputError(
+                    f"{path}, row {row}: the clip {name!r} is not scored, {scored!r} is; "
+                    "--match=stem passes over folders and the suffixes of audio files"
+                )
+
+
+def _column_notes(kinds: list["Files"]) -> list[str]:
+    """A note on label files with several columns that may be the label's, or nothing."""
+    from jfsed_jax.sed import label_files
+
+    problems = [p for kind in kinds for _, table in kind for p in table.problems]
+    found = [str(p) for p in problems if p.reason.startswith(label_files.SEVERAL_COLUMNS)]
+    others = f"; {len(found) - 1} more files so" if len(found) > 1 else ""
+    return [found[0] + others] if found else []
 
 
 def run_score(args: argparse.Namespace) -> int:

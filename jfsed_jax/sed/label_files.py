@@ -36,6 +36,7 @@ RAVEN_LABELS = (
     *("annotation", "annotations", "event_label", "label", "class", "species", "common name"),
     *("call type", "call", "type", "sound type", "species code", "code", "tags"),
 )
+SEVERAL_COLUMNS = "several columns may hold labels"  # how the reason of such a problem begins
 _BEGIN, _END, _OFFSET = "begin time (s)", "end time (s)", "file offset (s)"
 # What programs put between a recording's name and .txt.
 _ENDING = re.compile(
@@ -86,8 +87,13 @@ def label_files(folder: str | Path) -> list[Path]:
 def read_labels(
     path: str | Path, *, classes: Sequence[str] | None = None, strict: bool = True
 ) -> EventTable:
-    """`read_label_files` as one table; its rows are lines of each event's own file."""
-    parts = [table for _, table in read_label_files(path, classes=classes, strict=strict)]
+    """`read_label_files`, `joined`."""
+    return joined(read_label_files(path, classes=classes, strict=strict))
+
+
+def joined(files: Iterable[tuple[str, EventTable]]) -> EventTable:
+    """What `read_label_files` gives as one table; its rows are lines of each event's own file."""
+    parts = [table for _, table in files]
     return EventTable(
         [event for part in parts for event in part.events],
         [row for part in parts for row in part.rows],
@@ -139,8 +145,13 @@ def read_label_files(
     return _refuse_twice(parts, strict)
 
 
+def stem_of(name: str) -> str:
+    """A recording's base name, without folders and the suffix of an audio file."""
+    return recording_stem(_base(name))
+
+
 def by_stem(path: str | Path, names: Iterable[str]) -> dict[str, str]:
-    """Each recording's base name, without folders and the suffix of an audio file.
+    """`stem_of` each recording.
 
     Args:
       path: where the names are from, for the message.
@@ -150,7 +161,7 @@ def by_stem(path: str | Path, names: Iterable[str]) -> dict[str, str]:
     """
     owners: dict[str, str] = {}
     for name in names:
-        stem = recording_stem(_base(name))
+        stem = stem_of(name)
         if owners.setdefault(stem, name) != name:
             raise InputError(
                 f"{path}: {owners[stem]!r} and {name!r} have the same base name {stem!r}; "
@@ -270,7 +281,7 @@ def _read_raven(
         )
     problems = _Problems(path)
     if len(labels) > 1:
-        reason = f"several columns may hold labels; those of {labels[0]!r} are taken"
+        reason = f"{SEVERAL_COLUMNS}; those of {labels[0]!r} are taken"
         problems.note(1, ", ".join(labels), reason)
     table = []
     for number, line in lines:

@@ -1,0 +1,95 @@
+"""What `score` reads: tables, label files, folders of label files, and how their clips match."""
+
+import json
+
+import pytest
+
+from jfsed_jax.cli import main as cli
+from jfsed_jax.sed import predictions
+from jfsed_jax.sed.events import Event
+
+EVENTS = [
+    Event("in/a.wav", 0.5, 2.0, "Dog"),
+    Event("in/a.wav", 3.0, 4.0, "Cat"),
+    Event("b.flac", 1.0, 5.5, "Dog"),
+]
+NAMES = ["in/a.wav", "b.flac", "silent.wav"]
+
+
+@pytest.fixture
+def forms(tmp_path, monkeypatch):
+    """The same events as a table, and as a folder of label files of either program."""
+    monkeypatch.chdir(tmp_path)
+    predictions.write_predictions("table.tsv", EVENTS, filenames=NAMES)
+    for form in ("audacity", "raven"):
+        predictions.write_label_files(form, EVENTS, form=form, filenames=NAMES)
+    return ["table.tsv", "audacity", "raven"]
+
+
+def score(*flags):
+    assert cli.main(["score", *flags, "--json=scores.json"]) == 0
+    with open("scores.json", encoding="utf-8") as file:
+        return json.load(file)
+
+
+def test_whatever_the_form_the_scores_are_the_same(forms):
+    for reference in forms:
+        for estimates in forms:
+            found = score(f"--reference={reference}", f"--estimates={estimates}", "--match=stem")
+            assert found["event_f1"]["micro"] == 100.0
+            assert found["info"]["num_clips"] == 3
+
+
+def test_durations_and_compared_events_are_matched_too(forms):
+    with open("durations.tsv", "w", encoding="utf-8") as file:
+        file.write("filename\tduration\nx/a.mp3\t10\ny/b.mp3\t10\nsilent\t10\nmore.wav\t10\n")
+    flags = ["--reference=audacity", "--estimates=table.tsv", "--compare=raven"]
+    found = score(*flags, "--durations=durations.tsv", "--match=stem")
+    assert found["info"]["num_clips"] == 4
+    assert found["compare"]["event_f1"]["micro"] == 100.0
+
+
+def refused(capsys, *flags):
+    assert cli.main(["score", *flags]) == 2
+    return capsys.readouterr().err
+
+
+def test_clips_are_told_apart_unless_asked(forms, capsys):
+    error = refused(capsys, "--reference=audacity", "--estimates=table.tsv")
+    assert "table.tsv, row 2: the clip 'in/a.wav' is not scored, 'in/a' is; --match=stem" in error
+    # Names that agree need no flag.
+    assert score("--reference=audacity", "--estimates=audacity")["event_f1"]["micro"] == 100.0
+
+
+def test_clips_that_would_become_one_are_refused(forms, capsys):
+    predictions.write_predictions("two.tsv", [Event("x/a.wav", 0, 1, "Dog"), EVENTS[0]])
+    for reference, estimates in (("two.tsv", "table.tsv"), ("table.tsv", "two.tsv")):
+        flags = [f"--reference={reference}", f"--estimates={estimates}"]
+        error = refused(capsys, *flags, "--match=stem")
+        assert "two.tsv: 'x/a.wav' and 'in/a.wav' have the same base name 'a'" in error
+
+
+def test_a_flaw_names_the_file_of_the_folder_and_its_row(forms, capsys):
+    with open("audacity/b.txt", "a", encoding="utf-8") as file:
+        file.write("7.5\t7.5\tDog\n")
+    error = refused(capsys, "--reference=raven", "--estimates=audacity", "--match=stem")
+    assert "audacity/b.txt, row 2: a point label" in error
+    with open("audacity/b.txt", "w", encoding="utf-8") as file:
+        file.write("1\t2\tDog\n3\t4\tBird\n")
+    error = refused(capsys, "--reference=raven", "--estimates=audacity", "--match=stem")
+    assert "audacity/b.txt, row 2: the label 'Bird' is not one of Cat, Dog" in error
+
+
+def test_a_label_file_is_not_written_over(forms, capsys):
+    flags = ["--reference=raven", "--estimates=audacity", "--json=audacity/in/a.txt"]
+    assert "--json=audacity/in/a.txt is a file to be read" in refused(capsys, *flags)
+
+
+def test_the_column_that_labels_are_taken_from_is_noted(forms):
+    row = "1\tSpectrogram 1\t1\t0\t1\t0\t9\tDog\tbark\n"
+    with open("a.txt", "w", encoding="utf-8") as file:
+        columns = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)"
+        file.write(f"{columns}\tHigh Freq (Hz)\tSpecies\tCall type\n{row}")
+    found = score("--reference=a.txt", "--estimates=a.txt")
+    assert len(found["info"]["notes"]) == 1
+    assert "those of 'species' are taken" in found["info"]["notes"][0]
