@@ -1,0 +1,399 @@
+"""The page of a recording in Chromium, from a file: it plays, seeks, filters, and stays at home.
+
+Runs where playwright (the extra `browser`) and a Chromium of the system are; axe-core comes with
+axe-playwright-python.
+"""
+
+import importlib.util
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from test_recording_page import FRAME_RATE, HOSTILE, embedded, make_recording
+
+from jfsed_jax.report.recording_page import (
+    EmbeddedAudio,
+    clock,
+    pool_maxima,
+    write_recording_page,
+)
+from jfsed_jax.sed.events import Event
+from jfsed_jax.sed.postprocessing import detect_events
+from jfsed_jax.sed.tables import read_events
+
+playwright = pytest.importorskip("playwright.sync_api", reason="the extra [browser] is missing")
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+
+SECONDS = 1200.0
+AUDIO = "garden.flac"
+
+
+@pytest.fixture(scope="module")
+def heard():
+    return make_recording(SECONDS, bursts=150, audio=AUDIO)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, heard) -> Path:
+    """A folder with the page and, beside it, 20 minutes of a tone."""
+    folder = tmp_path_factory.mktemp("page")
+    write_recording_page(folder / "page.html", heard)
+    time = np.arange(round(SECONDS * 8000)) / 8000
+    tone = 0.1 * np.sin(2 * np.pi * 440 * time)
+    soundfile.write(folder / AUDIO, tone.astype(np.float32), 8000, subtype="PCM_16")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=CHROMIUM)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Opens a page; at the end nothing was asked from elsewhere, nothing failed or was refused."""
+    contexts, problems, requests = [], [], []
+
+    def opened(path: Path, *, ready=True, before="", **options):
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("console", lambda message: problems.append(message.text))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("dialog", lambda dialog: (problems.append(dialog.message), dialog.dismiss()))
+        if before:
+            page.add_init_script(before)
+        page.goto(path.as_uri())
+        if ready:
+            page.wait_for_selector("#app:not([hidden])")
+        page.problems, page.requests = problems, requests
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not problems
+    assert all(
+        url.startswith(("file:", "data:image/png", "blob:", "data:audio")) for url in requests
+    )
+    files = {url for url in requests if url.startswith("file:")}
+    assert all(url.endswith((".html", ".flac", ".wav")) for url in files)
+
+
+def wait(page, expression: str) -> None:
+    """Until it is true; playwright's own waiting evaluates text, which the policy refuses."""
+    for _ in range(400):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(expression)
+
+
+def at(page) -> float:
+    return page.evaluate("document.querySelector('audio').currentTime")
+
+
+def cursor(page) -> float:
+    """Where the cursor of the window is, in percent."""
+    return float(page.eval_on_selector("#window", "e => e.style.getPropertyValue('--at')")[:-1])
+
+
+def test_it_plays_and_the_cursor_moves(place, visit):
+    page = visit(place / "page.html")
+    page.click("#play")
+    wait(page, "document.querySelector('audio').currentTime > 0.5")
+    first = cursor(page)
+    wait(page, "document.querySelector('audio').currentTime > 1.2")
+    assert 0 < first < cursor(page)
+    assert page.inner_text("#play") == "Pause"
+    page.focus("#position")
+    page.keyboard.press("Space")
+    wait(page, "document.querySelector('audio').paused")
+    assert page.inner_text("#play") == "Play"
+    # The window is of 30 s, and both stand where the sound stands.
+    assert cursor(page) == pytest.approx(100 * at(page) / 30, abs=0.5)
+    assert page.inner_text("#time") == f"{clock(at(page))} of {clock(SECONDS)}"
+
+
+def test_the_window_follows_the_sound(place, visit):
+    page = visit(place / "page.html")
+    page.evaluate("document.querySelector('audio').currentTime = 29.7")
+    page.click("#play")
+    wait(page, "document.querySelector('audio').currentTime > 30.2")
+    assert 0 <= cursor(page) < 30
+
+
+def test_events_are_buttons_that_seek(place, heard, visit):
+    page = visit(place / "page.html")
+    by_time = sorted(heard.events, key=lambda e: e[1:])
+    buttons = page.locator("#list button")
+    assert buttons.count() == min(len(by_time), 100)
+    for i in (40, 3):
+        buttons.nth(i).focus()
+        page.keyboard.press("Enter")
+        assert at(page) == pytest.approx(by_time[i].onset, abs=2e-3)
+        assert 0 <= cursor(page) <= 100
+        assert page.locator("#list [aria-current]").count() == 1
+        assert buttons.nth(i).get_attribute("aria-current") == "true"
+        assert buttons.nth(i).inner_text().split("\n")[0].startswith(clock(by_time[i].onset))
+
+
+def test_keys_and_next_and_previous(place, heard, visit):
+    page = visit(place / "page.html")
+    onsets = sorted(event.onset for event in heard.events)
+    page.focus("#position")
+    for key, time in (
+        *(("n", onsets[0]), ("n", onsets[1]), ("p", onsets[0])),
+        *(("End", SECONDS), ("p", onsets[-1]), ("Home", 0.0)),
+        *(("ArrowRight", 1.0), ("Shift+ArrowRight", 11.0), ("ArrowLeft", 10.0)),
+    ):
+        page.keyboard.press(key)
+        assert at(page) == pytest.approx(time, abs=2e-3), key
+    pressed = page.locator("#zoom [aria-pressed=true]")
+    for key, text in (
+        ("+", "10 s"),
+        ("-", "30 s"),
+        ("-", "2 min"),
+        ("-", "10 min"),
+        ("-", "10 min"),
+    ):
+        page.keyboard.press(key)
+        assert pressed.inner_text() == text
+    page.click("#next")
+    assert at(page) == pytest.approx(next(t for t in onsets if t > 10), abs=2e-3)
+
+
+def test_a_click_on_a_track_seeks_there(place, visit):
+    page = visit(place / "page.html")
+    # A quarter of a window of 30 s; half of the whole.
+    for selector, part, time in (("#window .track", 0.25, 7.5), ("#overview .track", 0.5, 600)):
+        track = page.locator(selector).first
+        width = track.bounding_box()["width"]
+        track.click(position={"x": part * width, "y": 5})
+        assert at(page) == pytest.approx(time, abs=2 * SECONDS * part / width)
+
+
+def test_a_class_without_its_tick_is_left_out(place, heard, visit):
+    page = visit(place / "page.html")
+    dogs = [e for e in heard.events if e.event_label == "Dog"]
+    assert dogs
+    page.get_by_role("checkbox", name="Dog").uncheck()
+    listed = page.locator("#list button")
+    assert "Dog" not in [text.split("\n")[1] for text in listed.all_inner_texts()]
+    assert f"of {len(heard.events) - len(dogs)}" in page.inner_text("#range")
+    assert page.locator("#window .lane", has_text="Dog").is_hidden()
+    page.click("#none")
+    assert listed.count() == 0 and page.locator("#next").is_disabled()
+    page.get_by_role("checkbox", name="Dog").check()
+    assert listed.count() == len(dogs)
+    page.click("#all")
+    assert f"of {len(heard.events)}" in page.inner_text("#range")
+
+
+def test_the_list_is_sorted_by_confidence(place, visit):
+    page = visit(place / "page.html")
+    page.select_option("#order", "doubtful")
+    sure = [float(t.split("\n")[2]) for t in page.locator("#list button").all_inner_texts()]
+    assert sure == sorted(sure) and sure[0] == 0.5
+    page.select_option("#order", "confident")
+    assert page.locator("#list button").first.inner_text().endswith("0.75")
+
+
+def saved(page, button: str, path: Path) -> Path:
+    with page.expect_download() as download:
+        page.click(button)
+    download.value.save_as(path)
+    return path
+
+
+def by_time(events) -> list[Event]:
+    return sorted(
+        Event(e.filename, round(e.onset, 3), round(e.offset, 3), e.event_label) for e in events
+    )
+
+
+def test_downloads_are_the_events(place, heard, visit, tmp_path):
+    page = visit(place / "page.html", accept_downloads=True)
+    table = saved(page, "#tsv", tmp_path / "events.tsv")
+    assert by_time(read_events(table).events) == by_time(heard.events)
+    header, first, *_ = table.read_text().splitlines()
+    assert header.split("\t")[4:] == ["confidence_mean", "confidence_max"]
+    assert first.split("\t")[5] == "0.900"
+    labels = saved(page, "#audacity", tmp_path / "labels.txt").read_text()
+    rows = [line.split("\t") for line in labels.splitlines()]
+    assert sorted((float(a), float(b), c) for a, b, c in rows) == [
+        e[1:] for e in by_time(heard.events)
+    ]
+
+
+def test_another_threshold_gives_the_events_of_the_median_filters(place, heard, visit, tmp_path):
+    page = visit(place / "page.html", accept_downloads=True)
+    data = embedded((place / "page.html").read_text(encoding="utf-8"))
+    # As the page holds them: bytes.
+    pooled = np.round(pool_maxima(heard.posteriors, FRAME_RATE) * 255) / 255
+
+    def expected(thresholds):
+        return by_time(
+            detect_events(
+                None, pooled[None], np.array(data["windows"]), filenames=[heard.name],
+                classes=heard.classes, frame_rate=10.0, threshold=np.array(thresholds),
+            )
+        )  # fmt: skip
+
+    page.fill("#threshold", "0.75")
+    page.wait_for_selector("#back:not([disabled])")
+    assert page.locator("#legend-explored").is_visible()
+    table = saved(page, "#tsv", tmp_path / "all.tsv")
+    assert by_time(read_events(table).events) == expected([0.75] * 10)
+    page.select_option("#tried", label="Dog")
+    page.fill("#threshold", "0.15")
+    wait(page, "document.getElementById('value').textContent === '0.15'")
+    page.wait_for_timeout(100)  # the frame in which it is replayed
+    table = saved(page, "#tsv", tmp_path / "dog.tsv")
+    thresholds = np.where(np.array(heard.classes) == "Dog", 0.15, 0.75)
+    assert by_time(read_events(table).events) == expected(thresholds)
+    page.click("#back")
+    table = saved(page, "#tsv", tmp_path / "back.tsv")
+    assert by_time(read_events(table).events) == by_time(heard.events)
+
+
+def test_ten_thousand_events_are_a_hundred_buttons(visit, tmp_path):
+    classes = ("a", "b")
+    events = [Event("day.wav", 8.0 * i, 8.0 * i + 2, classes[i % 2]) for i in range(10_000)]
+    day = replace(
+        make_recording(1.0, classes, name="day.wav"),
+        seconds=80_000.0,
+        events=events,
+        confidences=[(0.5, 0.5)] * len(events),
+    )
+    page = visit(write_recording_page(tmp_path / "day.html", day))
+    assert page.locator("#list button").count() == 100
+    assert page.inner_text("#range") == "1 to 100 of 10000"
+    page.click("#after")
+    assert page.inner_text("#range") == "101 to 200 of 10000"
+    page.focus("#position")
+    page.keyboard.press("End")
+    page.keyboard.press("p")
+    assert page.inner_text("#range") == "9901 to 10000 of 10000"
+    assert page.locator("#list [aria-current]").inner_text().startswith(clock(79_992.0))
+    assert page.evaluate("document.querySelectorAll('*').length") < 1000
+
+
+@pytest.mark.parametrize("attack", HOSTILE)
+def test_hostile_names_execute_nothing(attack, visit, tmp_path):
+    hostile = make_recording(
+        60.0, (f"{attack}1", f"{attack}2"), name=attack, facts=[(attack, attack)]
+    )
+    page = visit(write_recording_page(tmp_path / "page.html", hostile))
+    page.click("#next")
+    page.wait_for_timeout(200)
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("img, svg, script:not(#data) ~ script ~ script").count() == 0
+    shown = attack.replace("\udcff", "\ufffd").replace("_", " ")
+    assert shown.split()[0] in page.inner_text("#list")
+
+
+def test_the_policy_refuses_what_is_not_of_the_page(place, visit):
+    page = visit(place / "page.html")
+    refused = page.evaluate("""async () => {
+        const refused = [];
+        document.addEventListener("securitypolicyviolation", (event) => {
+            refused.push(event.effectiveDirective);
+        });
+        const add = (tag, values) => {
+            document.body.append(Object.assign(document.createElement(tag), values));
+        };
+        add("script", { textContent: "window.hacked = 1" });
+        add("img", { src: "https://example.org/a.png" });
+        add("audio", { src: "https://example.org/a.mp3" });
+        add("style", { textContent: "body { color: red }" });
+        await fetch("https://example.org/").catch(() => {});
+        await new Promise((done) => setTimeout(done, 300));
+        return refused;
+    }""")
+    assert sorted(refused) == [
+        "connect-src",
+        "img-src",
+        "media-src",
+        "script-src-elem",
+        "style-src-elem",
+    ]
+    assert page.evaluate("window.hacked") is None
+    # The browser tells of each on the console, and lists what it then did not ask for.
+    page.problems.clear()
+    page.requests.clear()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 390])
+def test_axe_finds_nothing_serious(place, visit, width, scheme):
+    found = importlib.util.find_spec("axe_playwright_python")
+    if found is None:
+        pytest.skip("axe-playwright-python (the extra [browser]) is missing")
+    axe = Path(found.submodule_search_locations[0]) / "axe.min.js"
+    size = {"width": width, "height": 900}
+    page = visit(place / "page.html", viewport=size, color_scheme=scheme)
+    page.click("#next")
+    page.evaluate(axe.read_text(encoding="utf-8"))
+    violations = page.evaluate("axe.run()")["violations"]
+    serious = [v for v in violations if v["impact"] in ("serious", "critical")]
+    assert not [(v["id"], [node["html"] for node in v["nodes"]]) for v in serious]
+    # Nothing is wider than the screen.
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_without_a_script_there_is_a_list(place, heard, visit):
+    page = visit(place / "page.html", ready=False, java_script_enabled=False)
+    assert page.locator("#app").is_hidden() and page.locator("audio").is_visible()
+    assert page.locator("#static tbody tr").count() == len(heard.events)
+
+
+def test_embedded_audio_plays_and_seeks(visit, tmp_path):
+    path = tmp_path / "tone.wav"
+    soundfile.write(path, np.zeros(20 * 8000, np.float32), 8000)
+    audio = EmbeddedAudio(path.read_bytes(), "audio/wav")
+    page = visit(write_recording_page(tmp_path / "page.html", make_recording(20.0, audio=audio)))
+    page.focus("#position")
+    page.keyboard.press("Shift+ArrowRight")
+    page.keyboard.press("Space")
+    wait(page, "document.querySelector('audio').currentTime > 10.3")
+
+
+def test_audio_that_is_gone_is_told(visit, tmp_path, browser):
+    page = visit(
+        write_recording_page(tmp_path / "page.html", make_recording(20.0, audio="gone.wav"))
+    )
+    wait(page, "document.getElementById('status').textContent.includes('cannot')")
+    page.problems.clear()
+
+
+def test_a_browser_that_cannot_inflate_shows_the_events(place, heard, visit):
+    page = visit(place / "page.html", before="delete window.DecompressionStream")
+    assert page.locator("#list button").count() == min(len(heard.events), 100)
+    assert page.locator("#explore").is_hidden()
+
+
+def test_pictures_are_decoded_where_one_looks(place, visit):
+    count = """(() => { window.decoded = 0;
+        const decode = HTMLImageElement.prototype.decode;
+        HTMLImageElement.prototype.decode = function () {
+            window.decoded++;
+            return decode.call(this);
+        };
+    })()"""
+    page = visit(place / "page.html", before=count)
+    assert page.evaluate("window.decoded") == 1
+    page.focus("#position")
+    page.keyboard.press("End")
+    assert page.evaluate("window.decoded") == 2
