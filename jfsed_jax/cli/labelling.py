@@ -65,6 +65,7 @@ def define_predict(parser: CommandParser) -> None:
 def run_predict(args: argparse.Namespace) -> int:
     """Labels what can be heard and names the rest."""
     from jfsed_jax.audio.finding import find_recordings
+    from jfsed_jax.sed import predictions
 
     if not args.audio:
         raise InputError("no audio files: name one or more after the flags")
@@ -72,6 +73,7 @@ def run_predict(args: argparse.Namespace) -> int:
         raise InputError("--resume goes on with an --output: name it too")
     if args.embed_audio and not args.page:
         raise InputError("--embed_audio is for a --page: name it too")
+    form = predictions.table_form(args.output or "")
     found = find_recordings(args.audio)
     refuse_overwriting("output", args.output, found.paths)
     if found.others:
@@ -93,7 +95,6 @@ def run_predict(args: argparse.Namespace) -> int:
     from jfsed_jax.inference.labelling import Journal, label, parse_thresholds
     from jfsed_jax.inference.recordings import hear
     from jfsed_jax.progress import progress_bar
-    from jfsed_jax.sed import predictions
     from jfsed_jax.training.interrupt import Interrupted, stop_on_signals
 
     detector = load(args.workdir, args.checkpoint, args.model, args.seed, tags=args.tags)
@@ -147,7 +148,6 @@ def run_predict(args: argparse.Namespace) -> int:
         def write_table() -> None:
             if args.output:
                 in_order = [done[path] for path in found.paths if path in done]
-                form = predictions.table_form(args.output)
                 write_whole(Path(args.output), _rows(in_order, form=form))
 
         on_mel = add_mel if files.wants_mel else None

@@ -1,0 +1,173 @@
+"""The command that labels recordings, with a stored run that has learnt: see `learning_problem`."""
+
+import json
+import os
+import tarfile
+
+import learning_problem as problem
+import numpy as np
+import pytest
+import soundfile
+
+import jfsed_jax as jf
+from jfsed_jax.cli import main as cli
+from jfsed_jax.inference.labelling import Journal
+from jfsed_jax.sed import label_files
+from jfsed_jax.training import interrupt
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stored")
+    with tarfile.open(problem.STORED) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with four recordings in it, which is where the command runs."""
+    monkeypatch.chdir(tmp_path)
+    whole = problem.recording()
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    half = len(whole) // 2
+    parts = {"a.wav": whole, "b.flac": whole[:half], "sub/c.wav": whole[half:], "d.wav": whole}
+    for name, waveform in parts.items():
+        soundfile.write(tmp_path / "in" / name, waveform, problem.RATE)
+    return tmp_path
+
+
+NAMES = ["in/a.wav", "in/b.flac", "in/d.wav", "in/sub/c.wav"]
+
+
+def predict(stored, *arguments):
+    return cli.main(["predict", f"--workdir={stored}", *map(str, arguments)])
+
+
+def expected_events(stored, names):
+    """By the library, one file at a time; as the table has them, to a millisecond and by time."""
+    detector = jf.load(stored)
+    events = [event for name in names for event in sorted(jf.detect(detector, name))]
+    return [event._replace(onset=round(event.onset, 3), offset=round(event.offset, 3))
+            for event in events]  # fmt: skip
+
+
+def test_a_folder_is_labelled_in_every_form(stored, place, capsys):
+    forms = ["--audacity=aud", "--raven=rav", "--save_scores=scores", "--page=pages"]
+    assert predict(stored, "--output=events.tsv", *forms, "in") == 0
+    table = jf.read_events("events.tsv")
+    expected = expected_events(stored, NAMES)
+    assert table.filenames == NAMES and len(expected) > 30
+    assert table.events == expected
+    stems = {name: name.rpartition(".")[0] for name in NAMES}
+    for folder in ("aud", "rav"):
+        found = label_files.read_labels(folder).events
+        assert {event.filename.rpartition(".")[0] or event.filename for event in found} == {
+            stem for stem in stems.values()
+        }
+        assert [event[1:] for event in found] == [event[1:] for event in expected]
+    for name, stem in stems.items():
+        scores = np.loadtxt(f"scores/{stem}.tsv", skiprows=1)
+        assert scores[-1, 1] == pytest.approx(soundfile.info(name).duration)
+        page = (place / "pages" / f"{stem}.html").read_text()
+        assert os.path.basename(name) in page
+    assert not (place / "events.tsv.journal").exists()
+
+    capsys.readouterr()
+    assert predict(stored, "--output=events.jsonl", "--classes=Hum", "in/a.wav") == 0
+    rows = [json.loads(line) for line in (place / "events.jsonl").read_text().splitlines()]
+    hums = [event for event in expected if event[0] == "in/a.wav" and event.event_label == "Hum"]
+    assert [(row["onset"], row["event_label"]) for row in rows] == [(e.onset, "Hum") for e in hums]
+    assert predict(stored, "in/a.wav", "--threshold=1") == 0
+    assert capsys.readouterr().out.splitlines()[1:] == ["in/a.wav" + "\t" * 5]
+
+
+def test_nine_bad_files_among_good_ones_are_nine_lines(stored, place, capsys):
+    """What each of them once did: bombs ended the command, a FIFO would wait for ever."""
+    good = place / "in" / "a.wav"
+    data = good.read_bytes()
+    bad = place / "bad"
+    bad.mkdir()
+    soundfile.write(bad / "flac.flac", problem.recording(), problem.RATE)
+    flac = bytearray((bad / "flac.flac").read_bytes())
+    flac[21:26] = bytes([flac[21] | 0x0F, 255, 255, 255, 255])  # 2 ** 36 - 1 samples
+    (bad / "flac.flac").write_bytes(flac)
+    (bad / "cut.wav").write_bytes(data[: len(data) // 2])
+    (bad / "rate.wav").write_bytes(data[:24] + bytes([1, 0, 0, 0]) + data[28:])
+    (bad / "text.wav").write_text("hello")
+    (bad / "empty.wav").touch()
+    soundfile.write(bad / "nan.wav", np.full(8000, np.nan, np.float32), 8000, subtype="FLOAT")
+    os.mkfifo(bad / "fifo.wav")
+    (bad / "loop.wav").symlink_to("loop.wav")
+    names = [f"bad/{name}" for name in sorted(os.listdir(bad))] + ["bad/gone.wav"]
+    assert len(names) == 9
+    mixed = [*names[:4], *NAMES[:2], *names[4:], *NAMES[2:]]
+    assert predict(stored, "--output=events.tsv", *mixed) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    told = [line.split("\t")[0] for line in error.splitlines() if "\t" in line]
+    assert told == names
+    assert error.splitlines()[-1].endswith("9 of 13 files could not be used, see above")
+    assert jf.read_events("events.tsv").filenames == NAMES
+
+    # Once they are mended, only they are labelled.
+    for name in names:
+        (place / name).unlink(missing_ok=True)
+        (place / name).write_bytes(data)
+    heard = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Journal, "add", lambda self, labelled: heard.append(labelled.path))
+        # flac.flac is a wav now, which libsndfile does not mind
+        assert predict(stored, "--output=events.tsv", "--resume", *mixed) == 0
+    assert heard == names
+    assert jf.read_events("events.tsv").filenames == mixed
+
+
+def test_an_interrupt_costs_nothing_that_was_done(stored, place, capsys, monkeypatch):
+    """A signal that comes while the second recording is read, then the same command again."""
+    stop = interrupt.Stop()
+    add = Journal.add
+
+    def add_and_signal(self, labelled):
+        add(self, labelled)
+        stop.signum = 15
+
+    class Signalled:
+        def __enter__(self):
+            return stop
+
+        def __exit__(self, *_):
+            pass
+
+    # Of a batch a clip, so that the first recording is done before the last one is read.
+    monkeypatch.setattr("jfsed_jax.inference.prediction._BATCH", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(interrupt, "stop_on_signals", Signalled)
+        patch.setattr(Journal, "add", add_and_signal)
+        assert predict(stored, "--output=events.tsv", "in") == 128 + 15
+    error = capsys.readouterr().err
+    assert "stopped, 2 of 4 recordings are labelled; the same command with --resume" in error
+    assert jf.read_events("events.tsv").filenames == NAMES[:2]
+    assert predict(stored, "--output=events.tsv", "in") == 2
+    assert "--resume, or delete it" in capsys.readouterr().err
+    assert predict(stored, "--output=events.tsv", "--threshold=0.4", "--resume", "in") == 2
+    assert "was begun with threshold None, now it is 0.4" in capsys.readouterr().err
+    assert predict(stored, "--output=events.tsv", "--resume", "in") == 0
+    assert jf.read_events("events.tsv").events == expected_events(stored, NAMES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--resume", "a.wav"], "--resume goes on with an --output"),
+        (["--embed_audio", "a.wav"], "--embed_audio is for a --page"),
+        (["--page=page.html", "in"], "one page, and there are 4 recordings: name a folder"),
+        (["--audacity=aud", "in/a.wav", "in/a.flac"], "would both have the file aud/in/a.txt"),
+        (["--classes=Cow", "in"], "no class Cow; expected some of Beep, Hiss, Hum"),
+        (["--output=events.xls", "in"], "expected a name that ends in .tsv, .csv, .jsonl"),
+    ],
+)
+def test_what_cannot_be_done_is_told_before_the_work(stored, place, capsys, arguments, reason):
+    assert predict(stored, *arguments) == 2
+    assert reason in capsys.readouterr().err
+    assert os.listdir(place) == ["in"]
