@@ -73,9 +73,9 @@ def run_predict(args: argparse.Namespace) -> int:
         raise InputError("--resume goes on with an --output: name it too")
     if args.embed_audio and not args.page:
         raise InputError("--embed_audio is for a --page: name it too")
-    form = predictions.table_form(args.output or "")
     found = find_recordings(args.audio)
     refuse_overwriting("output", args.output, found.paths)
+    form = predictions.table_form(args.output or "")
     if found.others:
         logging.info("%d files of these folders are called like no recording", found.others)
     import numpy as np
@@ -118,6 +118,7 @@ def run_predict(args: argparse.Namespace) -> int:
         "postprocess": args.postprocess or page.rule,
         "threshold": args.threshold,
         "classes": list(classes),
+        "other outputs": [args.audacity, args.raven, args.save_scores, args.page],
     }
     failures, low_rates = dict(found.problems), []
     with ExitStack() as stack:
