@@ -25,7 +25,7 @@ from jfsed_jax.datasets.listing import (
     read_labels,
 )
 from jfsed_jax.errors import InputError
-from jfsed_jax.sed import tables
+from jfsed_jax.sed import label_files, tables
 from jfsed_jax.sed.tables import Problem
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg")
@@ -38,7 +38,8 @@ DIR/
   metadata/train/synthetic.tsv            filename  onset  offset  event_label
   metadata/validation/validation.tsv      filename  onset  offset  event_label
   metadata/eval/public.tsv                filename  onset  offset  event_label
-(any of the five may be absent; classes.txt, one class a line, is optional)"""
+(strong labels may also be label files of Audacity or Raven, as metadata/train/synthetic/a.txt;
+any of the five may be absent; classes.txt, one class a line, is optional)"""
 
 SOURCES = "sources.tsv"  # optional: what the clips were mixed from
 
@@ -158,6 +159,12 @@ def _find_split(data_dir: Path, name: str, conventions: list[str]) -> ListedSpli
     ]
     for path in found:
         check_file(path)
+    if name in STRONG:
+        # A folder may be there for other reasons, as those of DESED's soundscapes are.
+        for path in [data_dir / "metadata" / pattern for pattern in tables_at]:
+            inside = any(path in table.parents for table in found)
+            if path.is_dir() and not inside and label_files.label_files(path):
+                found.append(path)
     folders = [
         path
         for pattern in audio_at
@@ -171,6 +178,8 @@ def _find_split(data_dir: Path, name: str, conventions: list[str]) -> ListedSpli
         conventions.append(f"{name}: DESED soundscapes, {found[0].relative_to(data_dir)}")
     if found and found[0].suffix == ".csv":
         conventions.append(f"{name}: commas, {found[0].relative_to(data_dir)}")
+    if found and found[0].is_dir():
+        conventions.append(f"{name}: label files, {found[0].relative_to(data_dir)}")
     if len(found) > 1:
         others = ", ".join(str(path.relative_to(data_dir)) for path in found[1:])
         conventions.append(f"{name}: uses {found[0].relative_to(data_dir)}, not {others}")
@@ -212,6 +221,7 @@ def _match_audio(
         name = Path(file.path).name
         by_name.setdefault(str(Path(file.path).relative_to(base)), file)
         by_name.setdefault(name, file)
+        by_stem.setdefault(_stem(str(Path(file.path).relative_to(base))), file)
         by_stem.setdefault(_stem(name), file)
         if recording := audioset_clip(name):
             by_recording.setdefault(recording, file)
@@ -234,7 +244,7 @@ def _match_audio(
             file = by_name[name]
         elif _stem(name) in by_stem:
             file = by_stem[_stem(name)]
-            other_suffix += 1
+            other_suffix += name not in split.files  # a label file is called after a stem
         elif (recording := audioset_clip(name)) in by_recording:
             file = by_recording[recording]
             other_form += 1

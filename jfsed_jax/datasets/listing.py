@@ -19,7 +19,7 @@ from pathlib import Path
 from jfsed_jax.audio.decoding import check_file
 from jfsed_jax.datasets.extraction import AudioFile
 from jfsed_jax.errors import InputError
-from jfsed_jax.sed import tables
+from jfsed_jax.sed import label_files, tables
 from jfsed_jax.sed.events import DCASE2019_CLASSES, Event
 from jfsed_jax.sed.tables import Problem
 
@@ -58,11 +58,13 @@ class ListedSplit:
 
     Attributes:
       name: one of `SPLITS`.
-      metadata: path of the table relative to the data folder; None for a bare folder of audio.
+      metadata: path of the table, or of a folder of label files, relative to the data folder; None
+        for a bare folder of audio.
       audio: path of the audio folder relative to the data folder; None if there is none.
       clips: every clip listed, by file name.
       events: strong labels as published and usable, with their rows.
       problems: flaws of this split.
+      files: of clips whose labels are in label files, that file's path relative to the data folder.
       unreadable: which folder of audio cannot be listed, why, and what to do; None if all can.
     """
 
@@ -72,13 +74,15 @@ class ListedSplit:
     clips: list[ListedClip] = field(default_factory=list)
     events: list[tuple[int, Event]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
     unreadable: str | None = None
 
     def note(
         self, row: int, found: str, reason: str, *, file: str | None = None, skipped: bool = False
     ) -> None:
-        """Adds a problem at a row of the table, or of another file."""
-        self.problems.append(Problem(file or self.metadata or "", row, found, reason, skipped))
+        """Adds a problem at a row of the table, of another file, or of the clip `found`."""
+        file = file or self.files.get(found) or self.metadata or ""
+        self.problems.append(Problem(file, row, found, reason, skipped))
 
 
 def read_labels(data_dir: Path, split: ListedSplit) -> None:
@@ -101,22 +105,35 @@ def read_labels(data_dir: Path, split: ListedSplit) -> None:
                 problems.append(_again(path, number, cells["filename"], rows[cells["filename"]]))
             rows.setdefault(cells["filename"], number)
     else:
-        strong = tables.read_events(path, strict=False)
+        strong = _read_strong(data_dir, path, split)
         problems = list(strong.problems)
         rows = dict.fromkeys(strong.filenames, 0)
         seen: dict[Event, int] = {}
         for number, event in zip(strong.rows, strong.events, strict=True):
             rows[event.filename] = rows[event.filename] or number
             if event in seen:
-                problems.append(_again(path, number, " ".join(map(str, event)), seen[event]))
+                file = data_dir / split.files.get(event.filename, split.metadata)
+                problems.append(_again(file, number, " ".join(map(str, event)), seen[event]))
                 continue
             seen[event] = number
             split.events.append((number, event))
-    split.problems += [problem._replace(file=split.metadata) for problem in problems]
+    split.problems += [
+        problem._replace(file=str(Path(problem.file).relative_to(data_dir))) for problem in problems
+    ]
     split.clips = [
         ListedClip(name, rows[name], labels=tags.get(name, ()), throughout=name in throughout)
         for name in sorted(rows)
     ]
+
+
+def _read_strong(data_dir: Path, path: Path, split: ListedSplit) -> tables.EventTable:
+    """The strong labels of a table, or of a folder of label files."""
+    if not path.is_dir():
+        return tables.read_events(path, strict=False)
+    files = label_files.read_label_files(path, strict=False)
+    for file, table in files:
+        split.files |= dict.fromkeys(table.filenames, str(Path(file).relative_to(data_dir)))
+    return label_files.joined(files)
 
 
 def _throughout(path: Path, problems: list[Problem]) -> set[str]:
@@ -151,15 +168,18 @@ def class_list(
             _refuse_comma(label, str(path), splits)
         return tuple(listed)
     rows: Counter[str] = Counter()
-    first: dict[str, tuple[ListedSplit, int]] = {}
+    first: dict[str, tuple[ListedSplit, str | None, int]] = {}
     for name in ("weak", "synthetic"):
         if name in splits:
             split = splits[name]
-            labelled = [(clip.row, label) for clip in split.clips for label in clip.labels]
-            labelled += [(row, event.event_label) for row, event in split.events]
-            for row, label in labelled:
+            table = split.metadata
+            labelled = [(table, clip.row, label) for clip in split.clips for label in clip.labels]
+            for row, event in split.events:
+                file = split.files.get(event.filename, table)
+                labelled.append((file, row, event.event_label))
+            for file, row, label in labelled:
                 rows[label] += 1
-                first.setdefault(label, (split, row))
+                first.setdefault(label, (split, file, row))
     if set(DCASE2019_CLASSES) <= set(rows):
         return DCASE2019_CLASSES
     if not rows:
@@ -168,11 +188,11 @@ def class_list(
             f"to {path}"
         )
     for label, count in rows.items():
-        split, row = first[label]
-        _refuse_comma(label, f"{data_dir / (split.metadata or '')}, row {row}", splits)
+        split, file, row = first[label]
+        _refuse_comma(label, f"{data_dir / (file or '')}, row {row}", splits)
         if count == 1:
             reason = "this class occurs in one row; if that is a misspelling, correct it or write "
-            split.note(row, label, reason + "the class list to classes.txt")
+            split.note(row, label, reason + "the class list to classes.txt", file=file)
     return tuple(sorted(rows))
 
 
@@ -195,14 +215,16 @@ def check_labels(split: ListedSplit, classes: tuple[str, ...]) -> None:
             name for name in classes if name.lower() == label.lower()
         ]
         reason = f"not one of the {len(classes)} classes"
+        file = split.files.get(clip.filename)
         if close:
             reason += f" (did you mean {close[0]!r}?)"
         if close and split.name in _TRAINING:
             clip.left_out = f"row {row} has the unknown label {label!r}"
-            split.note(row, label, f"{reason}; the clip is left out until it is", skipped=True)
+            reason += "; the clip is left out until it is"
+            split.note(row, label, reason, file=file, skipped=True)
             return True
         what = "label" if split.name == "weak" else "event"
-        split.note(row, label, f"{reason}; the {what} is left out", skipped=True)
+        split.note(row, label, f"{reason}; the {what} is left out", file=file, skipped=True)
         return False
 
     for clip in split.clips:

@@ -196,7 +196,11 @@ def _refuse_twice(
         twice = {name for name in table.filenames if len(owners[recording_stem(name)]) > 1}
         problems = list(table.problems)
         for name in sorted(twice):
-            others = " and ".join(f for f in owners[recording_stem(name)] if f != file)
+            others = " and ".join(
+                os.path.relpath(other, Path(file).parent)
+                for other in owners[recording_stem(name)]
+                if other != file
+            )
             reason = f"{others} has labels of this recording too; expected them in one file"
             problems.append(Problem(file, 0, name, reason))
         if strict:
