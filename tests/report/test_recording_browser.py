@@ -254,6 +254,7 @@ def test_another_threshold_gives_the_events_of_the_median_filters(place, heard, 
     page.fill("#threshold", "0.75")
     page.wait_for_selector("#back:not([disabled])")
     assert page.locator("#legend-explored").is_visible()
+    assert page.inner_text("#range").endswith("at the threshold tried")
     table = saved(page, "#tsv", tmp_path / "all.tsv")
     assert by_time(read_events(table).events) == expected([0.75] * 10)
     page.select_option("#tried", label="Dog")
@@ -279,13 +280,13 @@ def test_ten_thousand_events_are_a_hundred_buttons(visit, tmp_path):
     )
     page = visit(write_recording_page(tmp_path / "day.html", day))
     assert page.locator("#list button").count() == 100
-    assert page.inner_text("#range") == "1 to 100 of 10000"
+    assert page.inner_text("#range") == "1 to 100 of 10\u202f000"
     page.click("#after")
-    assert page.inner_text("#range") == "101 to 200 of 10000"
+    assert page.inner_text("#range") == "101 to 200 of 10\u202f000"
     page.focus("#position")
     page.keyboard.press("End")
     page.keyboard.press("p")
-    assert page.inner_text("#range") == "9901 to 10000 of 10000"
+    assert page.inner_text("#range") == "9\u202f901 to 10\u202f000 of 10\u202f000"
     assert page.locator("#list [aria-current]").inner_text().startswith(clock(79_992.0))
     assert page.evaluate("document.querySelectorAll('*').length") < 1000
 

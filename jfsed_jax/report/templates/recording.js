@@ -52,6 +52,7 @@
   }
 
   const clamp = (value, low, high) => Math.max(low, Math.min(value, high));
+  const figure = (value) => value.toLocaleString("en").replaceAll(",", "\u202f");
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
   // A canvas as sharp as the screen, empty: its context and its size in CSS pixels.
@@ -214,7 +215,7 @@
   }
 
   function drawAxis() {
-    const fit = Math.max(2, Math.floor(axis.clientWidth / 80));
+    const fit = Math.max(2, Math.floor(axis.clientWidth / 100));
     const step = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600].find((s) => span / s <= fit) || 7200;
     const end = start + span, labels = [];
     for (let t = Math.ceil(start / step) * step; t <= end - 0.9 * step; t += step) labels.push(t);
@@ -229,28 +230,29 @@
     }));
   }
 
-  // How much of the time that a pixel stands for each class is heard.
+  // How much of the time that two pixels stand for each class is heard; the most is darkest.
   function drawOverview() {
-    const totals = titles.map(() => 0);
-    for (const { label } of events) totals[label] += 1;
-    rows.forEach(({ number, canvas, row }, c) => {
-      number.textContent = totals[c].toLocaleString("en");
-      const { context, width, height } = clear(canvas);
-      const bins = new Float64Array(Math.max(1, Math.floor(width)));
-      const scale = bins.length / seconds;
-      for (const { onset, offset } of shown[c] ? events.filter((e) => e.label === c) : []) {
-        const from = clamp(onset * scale, 0, bins.length), to = clamp(offset * scale, from, bins.length);
-        for (let bin = Math.floor(from); bin < Math.min(to, bins.length); bin++) {
-          bins[bin] += Math.min(to, bin + 1) - Math.max(from, bin);
-        }
+    const wide = 2, length = Math.max(1, Math.floor(rows[0].row.clientWidth / wide));
+    const scale = length / seconds;
+    const totals = titles.map(() => 0), bins = titles.map(() => new Float64Array(length));
+    for (const { label, onset, offset } of events) {
+      totals[label] += 1;
+      const from = clamp(onset * scale, 0, length), to = clamp(offset * scale, from, length);
+      for (let bin = Math.floor(from); bin < to; bin++) {
+        bins[label][bin] += Math.min(to, bin + 1) - Math.max(from, bin);
       }
+    }
+    const most = bins.reduce((m, row, c) => (shown[c] ? row.reduce((a, b) => Math.max(a, b), m) : m), 1e-9);
+    rows.forEach(({ number, canvas, row }, c) => {
+      number.textContent = figure(totals[c]);
+      const { context, height } = clear(canvas);
       context.fillStyle = colour(tried ? "--green" : "--orange");
-      bins.forEach((part, bin) => {
-        if (!part) return;
-        context.globalAlpha = 0.3 + 0.7 * Math.min(1, part);
-        context.fillRect(bin, 0, 1, height);
+      bins[c].forEach((part, bin) => {
+        if (!part || !shown[c]) return;
+        context.globalAlpha = 0.2 + 0.8 * Math.min(1, part / most);
+        context.fillRect(wide * bin, 0, wide, height);
       });
-      row.style.setProperty("opacity", shown[c] ? 1 : 0.4);
+      row.classList.toggle("left-out", !shown[c]);
     });
   }
 
@@ -283,6 +285,7 @@
   function seek(time, event = null) {
     now = clamp(time, 0, seconds);
     if (audio) audio.currentTime = now;
+    $("status").textContent = "";
     if (selected !== event) {
       selected = event;
       drawWindow();
@@ -374,11 +377,12 @@
       return make("li", {}, button);
     }));
     const last = Math.min(first + PER_PAGE, listed.length);
-    $("range").textContent = listed.length ? `${first + 1} to ${last} of ${listed.length}` : "no event";
+    $("range").textContent = listed.length ? `${figure(first + 1)} to ${figure(last)} of ${figure(listed.length)}` : "no event";
+    if (tried) $("range").textContent += ", at the threshold tried";
     $("before").disabled = page <= 0;
     $("after").disabled = page >= pages - 1;
     $("previous").disabled = $("next").disabled = !listed.length;
-    $("taken").textContent = `${listed.length} event${listed.length === 1 ? "" : "s"}, as listed`;
+    $("taken").textContent = `${figure(listed.length)} event${listed.length === 1 ? "" : "s"}, as listed`;
     mark();
   }
 
@@ -412,18 +416,20 @@
     const event = listed[at];
     if (event) seek(event.onset, event);
     $("status").textContent = event
-      ? `Event ${at + 1} of ${listed.length}: ${titles[event.label]}, ${clock(event.onset)}`
+      ? `Event ${figure(at + 1)} of ${figure(listed.length)}: ${titles[event.label]}, ${clock(event.onset)}`
       : `No ${by > 0 ? "later" : "earlier"} event.`;
   }
 
   $("next").addEventListener("click", () => step(1));
   $("previous").addEventListener("click", () => step(-1));
   $("order").addEventListener("change", refresh);
-  $("before").addEventListener("click", () => { page -= 1; selected = null; fill(); });
-  $("after").addEventListener("click", () => { page += 1; selected = null; fill(); });
-  for (const [id, value] of [["all", true], ["none", false]]) {
+  for (const [id, by] of [["before", -1], ["after", 1]]) {
+    $(id).addEventListener("click", () => { page += by; selected = null; drawWindow(); fill(); });
+  }
+  const CHOICES = { all: () => true, some: (c) => events.some((e) => e.label === c), none: () => false };
+  for (const [id, choose] of Object.entries(CHOICES)) {
     $(id).addEventListener("click", () => {
-      rows.forEach(({ tick: box }, c) => { box.checked = shown[c] = value; });
+      rows.forEach(({ tick: box }, c) => { box.checked = shown[c] = choose(c); });
       refresh();
     });
   }
