@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from jfsed_jax.cli import process
+from jfsed_jax.cli import labelling, process
 from jfsed_jax.cli.arguments import CommandParser, output_folder
 
 CONFIG = "configs/NAME.py[:size], size one of paper, small, tiny; --config.key=value changes it"
@@ -21,6 +21,8 @@ def define_train(parser: CommandParser) -> None:
     parser.require("--workdir", "Folder of this run.", type=output_folder(), metavar="DIR")
     parser.add("--features", "Folder of the features.", type=output_folder(), metavar="DIR")
     parser.switch("strict", "Refuse a folder with missing clips or flawed labels.")
+    meaning = "Folder of a run whose weights a new one starts from; default: random weights."
+    parser.add("--init_from", meaning, metavar="DIR")
 
 
 def run_train(args: argparse.Namespace) -> int:
@@ -29,7 +31,12 @@ def run_train(args: argparse.Namespace) -> int:
     from jfsed_jax.training.loop import fit
 
     fit(
-        args.config, args.data, args.workdir, features_dir=args.features or None, strict=args.strict
+        args.config,
+        args.data,
+        args.workdir,
+        features_dir=args.features or None,
+        strict=args.strict,
+        init_from=args.init_from or None,
     )
     return 0
 
@@ -47,6 +54,7 @@ def run_demo(args: argparse.Namespace) -> int:
     config = demo.get_config()
     process.start_training(config.cpu_devices)
     from jfsed_jax.datasets.demo import render
+    from jfsed_jax.datasets.demo_recording import render_recording
     from jfsed_jax.datasets.preparation import prepare
     from jfsed_jax.inference.detector import load
     from jfsed_jax.inference.evaluation import evaluate
@@ -66,4 +74,11 @@ def run_demo(args: argparse.Namespace) -> int:
     scores.pop("info")
     print(f"\nRendered validation clips:\n{format_scores(scores)}")
     print(f"\nThe report: {write_report(workdir)}")
-    return 0
+    # Three minutes that no clip of training shares a sound with.
+    recording, page = render_recording(workdir / "recording.flac"), workdir / "recording.html"
+    predict = CommandParser(prog="predict")
+    labelling.define_predict(predict)
+    flags = [f"--workdir={workdir}", f"--output={workdir / 'recording.tsv'}", f"--page={page}"]
+    status = labelling.run_predict(predict.parse_args([*flags, "--embed_audio", str(recording)]))
+    print(f"A recording, labelled: {page}")
+    return status

@@ -56,7 +56,7 @@ def check_meta(where: Path, meta: Mapping[str, Any]) -> None:
     classes = meta.get("classes", [])
     if not isinstance(classes, list) or not all(isinstance(label, str) for label in classes):
         _refuse(where, "classes", "a list of labels", classes)
-    for name in ("front_end", "config", "windows", "durations"):
+    for name in ("front_end", "config", "windows", "durations", "init_from"):
         if not isinstance(page := meta.get(name, {}), dict):
             _refuse(where, name, "an object", page)
     numbers = {name: meta.get(name) for name in ("frame_rate", "steps_per_epoch")}

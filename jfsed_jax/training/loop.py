@@ -8,7 +8,7 @@ run to the bit.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
@@ -42,6 +42,13 @@ from jfsed_jax.training.interrupt import Interrupted, Stop, stop_on_signals
 from jfsed_jax.training.log import RunLog, StepMetrics, mean_values, open_log
 from jfsed_jax.training.memory import release_freed_memory
 from jfsed_jax.training.not_finite import checked, where_it_began
+from jfsed_jax.training.origin import (
+    Origin,
+    check_origin,
+    read_origin,
+    remembered,
+    started_from,
+)
 from jfsed_jax.training.plan import Plan, check_resume, check_values, make_plan
 from jfsed_jax.training.validation import validate
 
@@ -55,6 +62,7 @@ def fit(
     *,
     features_dir: str | Path | None = None,
     strict: bool = False,
+    init_from: str | Path | None = None,
     decode: Decode | None = None,
     **handed: Unpack[Handed],
 ) -> None:
@@ -65,13 +73,15 @@ def fit(
       data_dir: a folder in the DCASE 2019 layout.
       workdir: of this run.
       features_dir, strict: see `preparation.prepare`.
+      init_from: the workdir of a run whose weights a new one starts from, see `origin`. One that
+        goes on does so as it was begun, with this or without.
       decode: in place of the config's decoder, for the scores that select.
       handed: values in place of those that the config names, see `system.Handed`. A workdir
         remembers their names and no more: to go on, hand in the same.
 
     Raises:
-      InputError: data, config or workdir do not fit; another process trains there; a loss is not
-        finite; the disk is full.
+      InputError: data, config, workdir or `init_from` do not fit; another process trains there; a
+        loss is not finite; the disk is full.
       Interrupted: Ctrl-C or SIGTERM; the state is saved.
     """
     files = Workdir(Path(workdir))
@@ -81,10 +91,14 @@ def fit(
     alone = not jax.distributed.is_initialized() or jax.process_index() == 0
     with lock.hold(files) if alone else nullcontext():
         check_config(files, config)
+        source = Path(init_from) if init_from is not None else None
+        origin = None
+        if source is not None and checkpoints.newest_on_disk(files) is None:
+            origin = read_origin(source, front_end)
         prepared = prepare(Path(data_dir), front_end, features_dir=features_dir, strict=strict)
         plan = make_plan(config, prepared, Path(data_dir), files, **handed)
         try:
-            _train(plan, files, decode)
+            _train(plan, files, decode, source, origin)
         except NotWritten as error:
             raise InputError(f"{error}; {_what_is_safe(files, plan.total_steps)}") from error
 
@@ -99,14 +113,18 @@ def _what_is_safe(files: Workdir, total_steps: int) -> str:
     )
 
 
-def _train(plan: Plan, files: Workdir, decode: Decode | None) -> None:
+def _train(
+    plan: Plan, files: Workdir, decode: Decode | None, source: Path | None, origin: Origin | None
+) -> None:
     config = plan.config
     mesh = parallel.make_mesh()
     with (
         stop_on_signals() as stop,
         checkpoints.open_manager(files, training=True) as manager,
     ):
-        state, start = _first_state(plan, files, manager, mesh)
+        state, start, begun = _first_state(plan, files, manager, mesh, source, origin)
+        if begun is not None:
+            plan = replace(plan, meta=plan.meta | {"init_from": begun})
         release_freed_memory()  # what compiling the initial state has used
         _write_meta(plan, files)
         if start >= plan.total_steps:
@@ -142,24 +160,47 @@ def _train(plan: Plan, files: Workdir, decode: Decode | None) -> None:
         )
 
 
-def _first_state(plan: Plan, files: Workdir, manager, mesh) -> tuple[TrainState, int]:
-    """The state to start from, on the mesh, and its step: the newest checkpoint's, or a new one."""
+def _first_state(
+    plan: Plan, files: Workdir, manager, mesh, source: Path | None, origin: Origin | None
+) -> tuple[TrainState, int, dict[str, Any] | None]:
+    """The state to start from, on the mesh, its step, and what its weights first came from.
+
+    It is the newest checkpoint's, or a new one.
+    """
     init = partial(initial_state, plan.system, input_shape=plan.input_shape)
     key = run_keys(plan.config.seed, plan.config.num_seeds)
 
-    def restore(step: int) -> TrainState:
+    def restore(step: int) -> tuple[TrainState, dict[str, Any] | None]:
         meta = checkpoints.read_meta(manager, step)
         found = check_format(meta, files.path)
         check_resume(meta, plan.meta, files)
+        check_origin(meta, source, files)
         abstract = jax.eval_shape(init, key)
-        return checkpoints.restore_state(manager, step, abstract, mesh, found)
+        state = checkpoints.restore_state(manager, step, abstract, mesh, found)
+        return state, meta.get("init_from")
 
     restored = restore_newest(manager, files, restore)
-    if restored is None:
-        everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-        return jax.device_put(jax.jit(init)(key), everywhere), 0
-    logging.info("resumed %s at step %d of %d", files.path, restored[1], plan.total_steps)
-    return restored
+    if restored is not None:
+        (state, begun), step = restored
+        logging.info("resumed %s at step %d of %d", files.path, step, plan.total_steps)
+        return state, step, begun
+    state, begun = jax.jit(init)(key), None
+    if origin is not None:
+        classes = plan.prepared.classes
+        state = started_from(
+            state, origin, plan.system, classes=classes, input_shape=plan.input_shape
+        )
+        begun = remembered(origin, files)
+        new = [label for label in classes if label not in origin.classes]
+        logging.info(
+            "%s starts from the weights of %s, step %d; at random begin the outputs of %s",
+            files.path,
+            origin.path,
+            origin.step,
+            ", ".join(new) or "no class",
+        )
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    return jax.device_put(state, everywhere), 0, begun
 
 
 def _write_meta(plan: Plan, files: Workdir) -> None:

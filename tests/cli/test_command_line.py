@@ -34,7 +34,7 @@ FLAGS = {
     "prepare": "data* config features strict verify workers",
     "inspect": "data* config features strict workers output",
     "openmix": "esc10* fsdd* out* rehearsal workers",
-    "train": "config* data* workdir* features strict",
+    "train": "config* data* workdir* features strict init_from",
     "evaluate": (
         "workdir* checkpoint model tags postprocess data features seed split tune_thresholds "
         "score_files"
