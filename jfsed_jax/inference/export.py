@@ -189,9 +189,12 @@ def _program(detector: Detector, input: str) -> Callable[[jax.Array], tuple[jax.
     teacher = None if models.teacher is None else _portable(models.teacher)
     models = replace(models, teacher=teacher, student=_portable(models.student))
     posteriors = make_posteriors(models, detector.model, detector.tags)
+    variables = detector.variables
+    if {detector.model, detector.tags} == {"student"}:  # the teacher's weights stay out of the file
+        variables = {"student": variables["student"]}
 
     def of_mel(mel):
-        return tuple(posteriors(detector.variables, mel))
+        return tuple(posteriors(variables, mel))
 
     def of_waveform(waveform):
         # The margin is whole frames, so that those of the clip are where they are in the recording.

@@ -72,13 +72,17 @@ json.dump(list(events(found, about)), open("events.json", "w"))
 
 
 def test_a_program_from_log_mel_takes_any_number_of_clips(detector):
-    program = jax.export.deserialize(export.export_program(detector, "mel").serialize())
+    stored = export.export_program(detector, "mel").serialize()
+    program = jax.export.deserialize(stored)
     mel = mels(detector, 3)
     for count in 1, 3:
         clip, frames = program.call(mel[:count])
         expected = detector.posteriors(list(mel[:count]))
         np.testing.assert_allclose(clip, expected.clip, atol=1e-6)
         np.testing.assert_allclose(frames, expected.frames, atol=1e-6)
+    with_teacher = export.export_program(replace(detector, tags="teacher"), "mel").serialize()
+    weights = sum(leaf.nbytes for leaf in jax.tree.leaves(detector.variables["teacher"]))
+    assert len(stored) < len(with_teacher) - weights
 
 
 def test_no_platform_needs_a_call_that_another_jax_may_lack(detector, tmp_path):
