@@ -92,8 +92,7 @@ def run_predict(args: argparse.Namespace) -> int:
     )
     process.start_jax_as_trained(args.workdir)
     from jfsed_jax.inference.detector import load
-    from jfsed_jax.inference.labelling import Journal, label, parse_thresholds
-    from jfsed_jax.inference.recordings import hear
+    from jfsed_jax.inference.labelling import Journal, label_recordings, parse_thresholds
     from jfsed_jax.progress import progress_bar
     from jfsed_jax.training.interrupt import Interrupted, stop_on_signals
 
@@ -153,19 +152,14 @@ def run_predict(args: argparse.Namespace) -> int:
 
         on_mel = add_mel if files.wants_mel else None
         try:
-            for heard in hear(detector, todo, on_mel=on_mel, on_seconds=advance):
-                if heard.failure:
+            listeners = {"on_mel": on_mel, "on_seconds": advance}
+            for heard, labelled in label_recordings(detector, todo, decode, classes, **listeners):
+                if labelled is None:
+                    failures[heard.path] = str(heard.failure).removeprefix(f"{heard.path}: ")
                     logging.error("%s", heard.failure)
-                    failures[heard.path] = heard.failure.removeprefix(f"{heard.path}: ")
                     continue
                 if (heard.sample_rate or 0) < 2 * front_end.fmax:
                     low_rates.append(heard.path)
-                try:
-                    labelled = label(detector, heard, decode, classes)
-                except InputError as error:  # of a decoder of one's own
-                    logging.error("%s: %s", heard.path, error)
-                    failures[heard.path] = str(error)
-                    continue
                 files.write(detector, heard, labelled, windows, thresholds)
                 done[heard.path] = labelled
                 if journal:

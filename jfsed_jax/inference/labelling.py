@@ -6,8 +6,8 @@ labels, then one for each recording that is done. A line that was cut by a crash
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from jfsed_jax.errors import InputError
 from jfsed_jax.inference.detector import Detector
-from jfsed_jax.inference.recordings import Heard
+from jfsed_jax.inference.recordings import Heard, hear
 from jfsed_jax.sed.confidence import Confidence, confidences
 from jfsed_jax.sed.events import Event
 from jfsed_jax.sed.postprocessing import Decode
@@ -33,17 +33,36 @@ class Labelled:
     confidences: list[Confidence]
 
 
-def label(detector: Detector, heard: Heard, decode: Decode, classes: Sequence[str]) -> Labelled:
-    """The events of `classes` in what was heard; of a recording that could be heard.
+def label_recordings(
+    detector: Detector,
+    paths: Iterable[str | Path],
+    decode: Decode,
+    classes: Sequence[str],
+    **listeners: Any,
+) -> Iterator[tuple[Heard, Labelled | None]]:
+    """What is heard in each recording and what it is labelled with; None where `failure` says why.
 
     Args:
       decode: it gets None for the clip posteriors, since the frames are gated already.
+      classes: whose events are wanted.
+      listeners: ``on_mel`` and ``on_seconds`` of `recordings.hear`.
     """
-    frames = heard.frames
-    assert frames is not None
-    events = [e for e in decode(None, frames[None], [heard.path]) if e.event_label in classes]
+    for heard in hear(detector, paths, **listeners):
+        labelled = None
+        if heard.frames is not None:
+            try:
+                labelled = _label(
+                    detector, heard.path, heard.seconds, heard.frames, decode, classes
+                )
+            except InputError as error:  # of a decoder of one's own
+                heard = replace(heard, frames=None, failure=f"{heard.path}: {error}")
+        yield heard, labelled
+
+
+def _label(detector, path: str, seconds: float, frames: np.ndarray, decode, classes) -> Labelled:
+    events = [e for e in decode(None, frames[None], [path]) if e.event_label in classes]
     sure = confidences(events, frames, detector.classes, detector.frame_rate)
-    return Labelled(heard.path, heard.seconds, events, sure)
+    return Labelled(path, seconds, events, sure)
 
 
 def parse_thresholds(text: str, classes: Sequence[str], default: float) -> float | np.ndarray:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tarfile
 
 import learning_problem as problem
@@ -146,8 +147,11 @@ def test_an_interrupt_costs_nothing_that_was_done(stored, place, capsys, monkeyp
         patch.setattr(Journal, "add", add_and_signal)
         assert predict(stored, "--output=events.tsv", "in") == 128 + 15
     error = capsys.readouterr().err
-    assert "stopped, 2 of 4 recordings are labelled; the same command with --resume" in error
-    assert jf.read_events("events.tsv").filenames == NAMES[:2]
+    # How many depends on the devices, each of which gets a clip of a batch.
+    told = re.search(r"stopped, (\d) of 4 recordings are labelled; .* with --resume goes on", error)
+    done = int(told[1])
+    assert 1 <= done < 4
+    assert jf.read_events("events.tsv").filenames == NAMES[:done]
     assert predict(stored, "--output=events.tsv", "in") == 2
     assert "--resume, or delete it" in capsys.readouterr().err
     assert predict(stored, "--output=events.tsv", "--threshold=0.4", "--resume", "in") == 2

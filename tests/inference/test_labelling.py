@@ -7,13 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import soundfile
-from stub_detector import CLASSES, make_detector
+from stub_detector import CLASSES, constant, make_detector
 
 from jfsed_jax.audio.host import log_mel
 from jfsed_jax.errors import InputError
-from jfsed_jax.inference.labelling import Journal, Labelled, label, parse_thresholds
+from jfsed_jax.inference.labelling import (
+    Journal,
+    Labelled,
+    label_recordings,
+    parse_thresholds,
+)
 from jfsed_jax.inference.prediction import Posteriors
-from jfsed_jax.inference.recordings import Heard, hear, recording_posteriors
+from jfsed_jax.inference.recordings import hear, recording_posteriors
 from jfsed_jax.sed.confidence import Confidence
 from jfsed_jax.sed.events import Event
 
@@ -96,15 +101,29 @@ def test_who_asks_gets_the_log_mel_and_the_seconds(recordings):
 
 
 def test_only_the_classes_that_are_wanted_and_how_sure(tmp_path):
-    detector = make_detector(tmp_path)
     frames = np.zeros((6, 2), np.float32)
     frames[1:3, 0], frames[2:6, 1] = [0.6, 0.8], 0.9
-    heard = Heard("a.wav", 0.1, 44100, frames)
-    dog = Event("a.wav", 2 / 60, 6 / 60, "Dog"), Confidence(pytest.approx(0.9), pytest.approx(0.9))
-    cat = Event("a.wav", 1 / 60, 3 / 60, "Cat"), Confidence(pytest.approx(0.7), pytest.approx(0.8))
+    detector = make_detector(tmp_path, constant([0.9, 0.9], frames), num_frames=6)
+    path = str(tmp_path / "a.wav")
+    soundfile.write(path, np.zeros(6 * HOP), 44100)
+    dog = Event(path, 2 / 60, 6 / 60, "Dog"), Confidence(pytest.approx(0.9), pytest.approx(0.9))
+    cat = Event(path, 1 / 60, 3 / 60, "Cat"), Confidence(pytest.approx(0.7), pytest.approx(0.8))
     for classes, expected in ((CLASSES, [cat, dog]), (["Dog"], [dog])):
-        found = label(detector, heard, detector.decoder(), classes)
+        [(_, found)] = label_recordings(detector, [path], detector.decoder(), classes)
         assert list(zip(found.events, found.confidences, strict=True)) == expected
+
+
+def test_a_decoder_that_refuses_a_recording_costs_no_other(recordings):
+    detector, paths, _ = recordings
+
+    def decode(clip, frames, filenames):
+        if filenames == paths[1:2]:
+            raise InputError("too short for me")
+        return []
+
+    found = list(label_recordings(detector, paths, decode, CLASSES))
+    assert [labelled is None for _, labelled in found] == [False, True, False, False, False]
+    assert found[1][0].failure == f"{paths[1]}: too short for me"
 
 
 def test_thresholds_as_a_command_line_has_them(tmp_path):
