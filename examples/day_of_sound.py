@@ -18,19 +18,19 @@ SECONDS = 10  # made at a time
 def block(number: int, rate: int, channels: int) -> np.ndarray:
     """Ten seconds of the recording: <float32>[N, channels]."""
     rng = np.random.default_rng(number)
-    time = np.arange(SECONDS * rate) / rate
-    sound = rng.normal(0, 0.003, (len(time), 1)).astype(np.float32)
+    sound = rng.standard_normal((SECONDS * rate, 1), np.float32) * np.float32(0.003)
     for _ in range(rng.integers(0, 4)):
         onset, length = rng.uniform(0, 9), rng.uniform(0.2, 3)
-        here = (time >= onset) & (time < onset + length)
         low, high = rng.uniform(200, 6000, 2)
-        phase = low * time + (high - low) * (time - onset) ** 2 / (2 * length)
-        kinds = (
-            np.sin(2 * np.pi * low * time),
-            np.sin(2 * np.pi * phase),
-            rng.normal(size=len(time)),
-        )
-        sound[:, 0] += rng.uniform(0.01, 0.2) * here * kinds[rng.integers(3)]
+        level, kind = rng.uniform(0.01, 0.2), rng.integers(3)
+        here = sound[round(onset * rate) : round((onset + length) * rate), 0]
+        time = np.arange(len(here)) / rate
+        if kind == 0:
+            here += level * np.sin(2 * np.pi * low * time)
+        elif kind == 1:
+            here += level * np.sin(2 * np.pi * (low + (high - low) * time / (2 * length)) * time)
+        else:
+            here += np.float32(level) * rng.standard_normal(len(here), np.float32)
     return np.repeat(np.clip(sound, -1, 1), channels, axis=1)
 
 
