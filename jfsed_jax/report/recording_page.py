@@ -42,9 +42,10 @@ _LOWEST, _STEP = -12.0, 0.1
 
 
 class MelMinute(NamedTuple):
-    """A log-mel of up to `PICTURE_SECONDS`: columns, bands and <uint8>[bands, columns], deflated;
-    a row is a band, the lowest first."""
+    """A log-mel of about `PICTURE_SECONDS`: how long it lasts, columns, bands and
+    <uint8>[bands, columns], deflated; a row is a band, the lowest first."""
 
+    seconds: float
     columns: int
     bands: int
     packed: bytes
@@ -79,7 +80,7 @@ class HeardRecording:
       events: of this recording, in any order.
       confidences: of each event, the mean and the maximum of its posteriors.
       filters: None where another decoder made the events; then no threshold is shown.
-      mel: its minutes, one after the other, each but the last whole; empty for no picture.
+      mel: its minutes, one after the other, all but the last of one length; empty for no picture.
       band_hz: <float>[F] centres of the mel bands.
       audio: a path from the page's folder, with "/" and not quoted; or the file itself; or None.
       facts: (name, value) to stand under the title.
@@ -119,11 +120,11 @@ def pool_maxima(values: np.ndarray, frame_rate: float) -> np.ndarray:
 
 
 def pack_mel(mel: np.ndarray, frame_rate: float) -> MelMinute:
-    """Up to a minute of log-mel <float>[T, F] (natural logarithm), small enough to be kept."""
+    """About a minute of log-mel <float>[T, F] (natural logarithm), small enough to be kept."""
     levels = np.round((pool_maxima(mel, frame_rate) - _LOWEST) / _STEP)
     levels = np.clip(np.nan_to_num(levels), 0, 255).astype(np.uint8)
     columns, bands = levels.shape
-    return MelMinute(columns, bands, zlib.compress(levels.T.tobytes()))
+    return MelMinute(len(mel) / frame_rate, columns, bands, zlib.compress(levels.T.tobytes()))
 
 
 def mel_pictures(minutes: Sequence[MelMinute]) -> list[bytes]:
@@ -235,7 +236,9 @@ def _data(
         "labels": [index[e.event_label] for e, _ in heard_events],
         "means": [round(float(mean), 3) for _, (mean, _) in heard_events],
         "maxima": [round(float(maximum), 3) for _, (_, maximum) in heard_events],
-        "pictureSeconds": PICTURE_SECONDS,
+        # A minute that is no whole number of frames is a little less or more.
+        "pictureSeconds": heard.mel[0].seconds if heard.mel else PICTURE_SECONDS,
+        "lastSeconds": heard.mel[-1].seconds if heard.mel else PICTURE_SECONDS,
         "pictures": [_base64(picture) for picture in mel_pictures(heard.mel)],
         "bandHz": [round(float(hz), 1) for hz in heard.band_hz],
     }

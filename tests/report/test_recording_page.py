@@ -89,6 +89,8 @@ def test_a_value_is_the_maximum_of_its_tenth_of_a_second():
     np.testing.assert_array_equal(pool_maxima(values, 25.0), [[1, 9], [4, 7]])
     np.testing.assert_array_equal(pool_maxima(values, 5.0), values)
     assert len(pool_maxima(values[:0], 60.0)) == 0
+    # 119 values of 8.647 frames, which rounding makes a little more.
+    assert len(pool_maxima(np.ones((1029, 1)), 22050 / 255)) == 119
 
 
 @pytest.mark.parametrize("frame_rate", [10.0, 15.0, 43.2, 50.0, 60.0, 86.4])
@@ -123,6 +125,13 @@ def test_a_low_tone_is_at_the_bottom_and_ten_columns_are_a_second():
     assert image.shape == (8, 30)
     rows, columns = np.nonzero(image > image.min())
     assert set(rows) == {6} and set(columns) == set(range(10, 20))
+
+
+def test_pictures_do_not_drift_where_a_minute_is_no_whole_number_of_frames():
+    # 5178 frames, the whole number nearest to a minute of one every 511 samples at 44.1 kHz.
+    mel = [pack_mel(np.zeros((5178, 4)), 44100 / 511)] * 3
+    data = embedded(render_recording(make_recording(20.0, mel=mel)))
+    assert data["pictureSeconds"] == pytest.approx(5178 * 511 / 44100)
 
 
 def test_one_contrast_for_all_minutes_whatever_the_level():
@@ -163,6 +172,7 @@ def test_the_page_holds_posteriors_and_events(tmp_path):
     # 0.05 s is half a value: a filter of one is none; 0.5 s is five values.
     assert data["windows"][0] == 1 and data["windows"][-1] == 5
     assert len(data["pictures"]) == 2
+    assert (data["pictureSeconds"], data["lastSeconds"]) == (60.0, 5.0)
 
 
 def test_pooled_posteriors_make_the_same_page():

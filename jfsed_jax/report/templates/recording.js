@@ -139,7 +139,8 @@
       const image = picture(minute);
       if (!image.complete || !image.naturalWidth) continue;
       const left = ((minute * each - start) / span) * width;
-      const wide = (image.naturalWidth / rate / span) * width;
+      const lasts = minute < data.pictures.length - 1 ? each : data.lastSeconds;
+      const wide = (lasts / span) * width;
       context.drawImage(image, left, 0, wide + 0.5, height);
     }
     const bands = data.bandHz.length;
