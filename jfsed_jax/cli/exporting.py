@@ -5,6 +5,7 @@ import logging
 
 from jfsed_jax.cli import process
 from jfsed_jax.cli.arguments import CommandParser, number, output_file
+from jfsed_jax.cli.detection import define_detector
 
 
 def define_export(parser: CommandParser) -> None:
@@ -14,14 +15,12 @@ def define_export(parser: CommandParser) -> None:
     parser.require("--output", meaning, type=output_file(), metavar="FILE")
     meaning = "What the program takes; default: %(default)s."
     parser.add("--input", meaning, choices=["waveform", "mel"], default="waveform")
-    meaning = "Which checkpoint; default: %(default)s."
-    parser.add("--checkpoint", meaning, choices=["best", "latest"], default="best")
-    meaning = "Whose posteriors; default: the config's."
-    parser.add("--model", meaning, choices=["student", "teacher", "mean"])
-    meaning = "Whose clip posteriors gate the student's frames; default: the config's."
-    parser.add("--tags", meaning, choices=["student", "teacher", "mean"])
-    meaning = "Windows of the median filters, as of evaluate; default: the config's."
-    parser.add("--postprocess", meaning, metavar="RULE")
+    define_detector(parser)
+    meaning = (
+        "Of the frame posteriors, for the JSON: a number, CLASS=NUMBER,... or a scores.json of "
+        "evaluate --tune_thresholds; default: the config's."
+    )
+    parser.add("--threshold", meaning, metavar="T")
     meaning = "Which of a run's config.num_seeds, counted from 0; default: %(default)s."
     parser.add("--seed", meaning, type=number(int, 0), metavar="K", default=0)
 
@@ -31,10 +30,17 @@ def run_export(args: argparse.Namespace) -> int:
     process.start_jax_as_trained(args.workdir)
     from jfsed_jax.inference.detector import load
     from jfsed_jax.inference.export import write_export
+    from jfsed_jax.inference.labelling import parse_thresholds
 
     for talker in ("jax2onnx", "onnx_ir"):  # of parts that are not needed, with tracebacks
         logging.getLogger(talker).setLevel(logging.ERROR)
     detector = load(args.workdir, args.checkpoint, args.model, args.seed, tags=args.tags)
-    beside = write_export(detector, args.output, args.input, rule=args.postprocess)
+    threshold = None
+    if args.threshold:
+        default = detector.config.postprocess.threshold
+        threshold = parse_thresholds(args.threshold, detector.classes, default)
+    beside = write_export(
+        detector, args.output, args.input, rule=args.postprocess, threshold=threshold
+    )
     print(f"{args.output}\n{beside}")
     return 0

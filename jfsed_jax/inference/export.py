@@ -92,12 +92,15 @@ def export_onnx(detector: Detector) -> bytes:
     return model.SerializeToString()
 
 
-def describe(detector: Detector, rule: str | None = None) -> dict[str, Any]:
+def describe(
+    detector: Detector, rule: str | None = None, threshold: float | np.ndarray | None = None
+) -> dict[str, Any]:
     """What another program needs beside the posteriors, fit for JSON; docs/export.md explains it.
 
     Args:
       detector: a trained system.
       rule: of the median windows, see `Detector.windows`; the config's if None.
+      threshold: of the frame posteriors, one or <float>[C]; the config's if None.
     """
     front_end, page = detector.front_end, detector.config.postprocess
     hop, stride = front_end.hop_length, detector.time_stride
@@ -128,7 +131,8 @@ def describe(detector: Detector, rule: str | None = None) -> dict[str, Any]:
         "windows": odd_windows(detector.windows(rule)).tolist(),
     }
     if page.decoder in DECODERS:  # one's own has values of its own
-        thresholds = np.broadcast_to(np.asarray(page.threshold, float), len(detector.classes))
+        value = page.threshold if threshold is None else threshold
+        thresholds = np.broadcast_to(np.asarray(value, float), len(detector.classes))
         about |= {"thresholds": thresholds.tolist(), "medians": page.medians}
     return about
 
@@ -140,6 +144,7 @@ def write_export(
     platforms: Sequence[str] = PLATFORMS,
     *,
     rule: str | None = None,
+    threshold: float | np.ndarray | None = None,
 ) -> Path:
     """Writes the program to `path`, and what `describe` tells to ``PATH.json``.
 
@@ -150,7 +155,7 @@ def write_export(
     Args:
       detector, input, platforms: see `export_program`.
       path: the file of the program.
-      rule: see `describe`.
+      rule, threshold: see `describe`.
 
     Returns:
       The path of the JSON file.
@@ -163,7 +168,7 @@ def write_export(
     onnx = path.suffix == ".onnx"
     if onnx and input != "mel":
         raise InputError(f"{path}: ONNX takes log-mel and no {input}; ask for --input=mel")
-    about = describe(detector, rule)
+    about = describe(detector, rule, threshold)
     clips, classes = about["clips"], len(about["classes"])
     program = {
         "file": path.name,

@@ -41,7 +41,7 @@ FLAGS = {
     ),
     "predict": "workdir* checkpoint model tags postprocess seed output resume threshold classes "
     "audacity raven save_scores page embed_audio",
-    "export": "workdir* output* input checkpoint model tags postprocess seed",
+    "export": "workdir* output* input checkpoint model tags postprocess threshold seed",
     "score": (
         "reference* estimates* match durations classes json psds scores operating_points compare "
         "bootstrap seed"
