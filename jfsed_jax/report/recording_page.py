@@ -112,8 +112,8 @@ def pool_maxima(values: np.ndarray, frame_rate: float) -> np.ndarray:
     frames.
     """
     every = frame_rate / page_rate(frame_rate)
-    # What rounding leaves above or below a whole number is no frame.
-    starts = np.floor(np.arange(math.ceil(len(values) / every - 1e-6)) * every + 1e-6)
+    # What rounding leaves above a whole number is no frame.
+    starts = np.floor(np.arange(math.ceil(len(values) / every - 1e-6)) * every)
     if not len(starts):
         return values[:0]
     return np.maximum.reduceat(values, starts.astype(np.int64), axis=0)

@@ -136,14 +136,14 @@ def test_pictures_do_not_drift_where_a_minute_is_no_whole_number_of_frames():
 
 def test_one_contrast_for_all_minutes_whatever_the_level():
     mel = np.random.default_rng(3).normal(-5, 1, (1200, 8)).astype(np.float32)
-    mel[600:] += 1.0
+    mel[600:] += 3.0
 
     def pictures(level):
         return mel_pictures([pack_mel(part + level, FRAME_RATE) for part in (mel[:600], mel[600:])])
 
     assert pictures(0.0) == pictures(-3.0)
-    quiet, loud = pictures(0.0)
-    assert bright(loud).mean() > bright(quiet).mean() + 0.1
+    quiet, loud = map(bright, pictures(0.0))
+    assert quiet.min() < loud.min() and quiet.max() < loud.max()
     # Silence is 2^-52 in some front ends, and a log of 0 in others: as dark as it gets.
     (silent,) = mel_pictures([pack_mel(np.full((60, 8), -np.inf), FRAME_RATE)])
     assert bright(silent).shape == (8, 10)
@@ -169,8 +169,8 @@ def test_the_page_holds_posteriors_and_events(tmp_path):
     assert data["means"] == [shuffled[k] / 100 for k in by_time]
     labels = [data["classes"][c] for c in data["labels"]]
     assert labels == [heard.events[k].event_label for k in by_time]
-    # 0.05 s is half a value: a filter of one is none; 0.5 s is five values.
-    assert data["windows"][0] == 1 and data["windows"][-1] == 5
+    # 0.05 s is half a value: a filter of one is none; 0.2 s is two, and even, 0.5 s five values.
+    assert [data["windows"][i] for i in (0, 3, 9)] == [1, 3, 5]
     assert len(data["pictures"]) == 2
     assert (data["pictureSeconds"], data["lastSeconds"]) == (60.0, 5.0)
 
