@@ -86,6 +86,16 @@ def test_a_program_from_log_mel_takes_any_number_of_clips(detector):
     assert len(stored) < len(with_teacher) - weights
 
 
+@pytest.mark.parametrize(("model", "tags"), [("student", "teacher"), ("mean", None)])
+def test_posteriors_are_those_of_the_model_and_the_tags_asked_for(run, model, tags):
+    detector = jf.load(run / "run", model=model, tags=tags)
+    mel = mels(detector, 1)
+    clip, frames = export.export_program(detector, "mel").call(mel)
+    expected = detector.posteriors(list(mel))
+    np.testing.assert_allclose(clip, expected.clip, atol=1e-6)
+    np.testing.assert_allclose(frames, expected.frames, atol=1e-6)
+
+
 def test_no_platform_needs_a_call_that_another_jax_may_lack(detector, tmp_path):
     """Nor that of kernels that a system was trained with; they are made for 16 hidden units."""
     student = detector.models.student.clone(gru_hidden=16, gru_loop="pallas")
