@@ -120,6 +120,11 @@ def config():
     return config
 
 
+def get_config(size: str = ""):
+    """`config`, for ``--config tests/learning_problem.py``."""
+    return config()
+
+
 def train(folder: Path) -> Path:
     """Renders, prepares and trains in an empty folder; the workdir."""
     write_data(folder / "data")
