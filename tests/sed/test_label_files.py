@@ -230,9 +230,16 @@ def test_a_table_is_read_as_before(tmp_path):
     for content in (DCASE, DCASE.replace("\t", ","), DCASE.partition("\n")[2]):
         path = write(tmp_path, content)
         assert label_files.read_labels(path) == tables.read_events(path)
-    # Names that are numbers, and confidences behind: no labels of Audacity.
-    numbers = "filename\tonset\toffset\tevent_label\tmean\n5\t0.5\t2\tDog\t0.9\n"
-    assert label_files.read_labels(write(tmp_path, numbers)).events == [Event("5", 0.5, 2.0, "Dog")]
+    # What begins with a number is no label of Audacity for that: an index, a time, a name.
+    header = "filename\tonset\toffset\tevent_label"
+    for content in (
+        f"\t{header}\n0\t5\t0.5\t2\tDog\n",
+        "onset\toffset\tevent_label\tfilename\n0.5\t2\tDog\t5\n",
+        f"{header}\tmean\n5\t0.5\t2\tDog\t0.9\n",
+        "5\t0.5\t2\tDog\n",
+    ):
+        table = label_files.read_labels(write(tmp_path, content))
+        assert table.events == [Event("5", 0.5, 2.0, "Dog")]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
