@@ -136,7 +136,7 @@ class RecordingFiles:
                 confidences=labelled.confidences,
                 filters=filters,
                 mel=minutes,
-                band_hz=band_centres(detector.front_end),
+                band_hz=band_centres(detector.front_end).tolist(),
                 audio=self._sound(heard, path),
             ),
         )

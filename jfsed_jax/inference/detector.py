@@ -75,6 +75,11 @@ class Detector:
         """Frames of the front end that one frame of the posteriors lasts."""
         return round(self.front_end.frame_rate / self.frame_rate)
 
+    @property
+    def clip_hop(self) -> int:
+        """Frames of the posteriors from one clip of a long recording to the next: half a clip."""
+        return max(self.front_end.num_frames // 2 // self.time_stride, 1)
+
     def posteriors(self, mels: ClipMels, progress: bool = False) -> Posteriors:
         """Posteriors of B log-mel clips; see `prediction.clip_posteriors`."""
         return clip_posteriors(self.posteriors_of, self.variables, mels, progress=progress)

@@ -125,6 +125,7 @@ def clip_posteriors(
     ) as bar:
         numbers = range(len(mels))
         for i, output in batches(posteriors, variables, numbers, lambda i: mels[i]):
+            assert output is not None  # each has a clip
             clip.append(output.clip)
             frames.append(output.frames)
             if (i + 1) % size == 0 or i + 1 == len(mels):

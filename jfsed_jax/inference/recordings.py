@@ -186,7 +186,7 @@ def _clips(
     """The clips of a waveform in blocks, which overlap by half, and its length."""
     front_end = detector.front_end
     clip_frames = front_end.num_frames
-    hop = _hop(detector)
+    hop = detector.clip_hop * detector.time_stride
     samples = num_frames = 0
 
     def counted() -> Iterator[np.ndarray]:
@@ -217,12 +217,6 @@ def _clips(
     yield _Clip(number, None, Heard(path, samples / front_end.sample_rate), num_frames)
 
 
-def _hop(detector: Detector) -> int:
-    """Frames of the front end from one clip of a recording to the next."""
-    pooled = detector.time_stride
-    return max(detector.front_end.num_frames // 2 // pooled, 1) * pooled
-
-
 def _ahead(pool: ThreadPoolExecutor, function, items: Iterable[Any]) -> Iterator[Any]:
     """`map` in threads, in order, a few items ahead of who asks."""
     waiting: deque = deque()
@@ -244,7 +238,7 @@ def _faded(detector: Detector, clips: Iterable[_Clip]) -> Iterator[Heard]:
 def _joined(detector: Detector, answered: Iterable[tuple[_Clip, Posteriors | None]]) -> Heard:
     """One recording: its clips gated, cross-faded and put end to end."""
     classes, gate = len(detector.classes), detector.config.postprocess.gate
-    step = _hop(detector) // detector.time_stride
+    step = detector.clip_hop
     total = weight = fade = np.zeros((0, 1))
     heard, num_frames, failure = None, 0, None
     with tempfile.TemporaryFile() as file:
