@@ -93,7 +93,7 @@ def _read_inputs(args: argparse.Namespace) -> ScoreInputs:
     roles = [role for role in ("reference", "estimates", "compare") if getattr(args, role)]
     inputs: list[str | Path] = [args.durations, args.scores, args.operating_points]
     for given in [Path(getattr(args, role)) for role in roles]:
-        inputs += label_files.label_files(given) if given.is_dir() else [given]
+        inputs += label_files.files_in(given) if given.is_dir() else [given]
     refuse_overwriting("json", args.json, inputs)
     for flag in ("scores", "operating_points"):
         if getattr(args, flag) and not args.psds:

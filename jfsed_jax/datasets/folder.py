@@ -163,7 +163,7 @@ def _find_split(data_dir: Path, name: str, conventions: list[str]) -> ListedSpli
         # A folder may be there for other reasons, as those of DESED's soundscapes are.
         for path in [data_dir / "metadata" / pattern for pattern in tables_at]:
             inside = any(path in table.parents for table in found)
-            if path.is_dir() and not inside and label_files.label_files(path):
+            if path.is_dir() and not inside and label_files.files_in(path):
                 found.append(path)
     folders = [
         path

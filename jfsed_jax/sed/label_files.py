@@ -60,7 +60,7 @@ def recording_of(path: str | Path) -> str:
     return stem[: endings[0]] if endings and endings[0] else stem
 
 
-def label_files(folder: str | Path) -> list[Path]:
+def files_in(folder: str | Path) -> list[Path]:
     """What of a folder is read, sorted: names in `SUFFIXES`, in folders below too, none hidden.
 
     Raises:
@@ -124,7 +124,7 @@ def read_label_files(
         if pipe or (path.suffix.lower() != ".txt" and not tables.read_lines(path)[0]):
             return [(str(path), tables.read_events(path, classes=classes, strict=strict))]
         return [(str(path), _read(path, "", classes, strict))]
-    files = label_files(path)
+    files = files_in(path)
     if not files:
         raise InputError(
             f"{path} holds no label file; expected a file of each recording that ends in "

@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path, PurePath
 
 from jfsed_jax.atomic import write_whole
+from jfsed_jax.audio.finding import SUFFIXES
 from jfsed_jax.errors import InputError
 from jfsed_jax.sed.confidence import Confidence
 from jfsed_jax.sed.events import Event
@@ -27,13 +28,6 @@ FORMS = ("tsv", "csv", "jsonl", "parquet")
 _FORM_OF_SUFFIX = {"": "tsv", ".txt": "tsv", ".ndjson": "jsonl"} | {f".{f}": f for f in FORMS}
 # What the file of a recording is called behind the recording's stem.
 LABEL_SUFFIXES = {"audacity": ".txt", "raven": ".selections.txt"}
-AUDIO_SUFFIXES = frozenset(
-    f".{kind}"
-    for kind in (
-        *("wav", "flac", "ogg", "oga", "opus", "mp3", "m4a", "mp4", "aac", "webm", "wma", "aif"),
-        *("aiff", "aifc", "au", "caf", "w64", "rf64", "amr", "mkv", "mka", "mov"),
-    )
-)
 _RAVEN_COLUMNS = (
     "Selection",
     "View",
@@ -126,7 +120,7 @@ def format_predictions(
 def recording_stem(name: str) -> str:
     """A recording's name without the suffix of an audio file, with its folders."""
     suffix = PurePath(name).suffix
-    return name[: -len(suffix)] if suffix.lower() in AUDIO_SUFFIXES else name
+    return name[: -len(suffix)] if suffix.lower() in SUFFIXES else name
 
 
 def label_paths(folder: str | Path, filenames: Collection[str], form: str) -> dict[str, Path]:
