@@ -5,7 +5,7 @@ Axis letters: ``T`` frames, ``F`` mel bands, ``C`` event classes, ``N`` events o
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from jfsed_jax.datasets.extraction import AudioInfo, clip_start
 from jfsed_jax.datasets.features_folder import PREPARED, Reader
 from jfsed_jax.datasets.shards import damage
 from jfsed_jax.errors import InputError
-from jfsed_jax.sed.events import Event
+from jfsed_jax.sed.events import Event, cut_events
 
 SPLITS = ("weak", "unlabel_in_domain", "synthetic", "validation", "eval")
 
@@ -59,6 +59,7 @@ class ClipSet:
       reference: strong labels as published, for scoring.
       durations: seconds of each clip's audio file, by file name.
       clips: what is known of each clip.
+      front_end: what the features were made with.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class ClipSet:
         self.reference = list(reference)
         self.filenames = [clip.filename for clip in clips]
         self.durations = {clip.filename: clip.info.duration for clip in clips}
-        self._seconds = clip_start(1, front_end)
+        self.front_end = front_end
         self._shape = (front_end.num_frames, front_end.n_mels)
         self._index = {label: i for i, label in enumerate(classes)}
         self._events = _by_clip(events)
@@ -102,7 +103,7 @@ class ClipSet:
             raise damage(self._shards, clip.record, error) from error
         mel = np.frombuffer(record, np.float16).reshape(self._shape)
         events = self._events.get(clip.filename, ())
-        own = cut_events(events, clip.start, clip.start + self._seconds)
+        own = cut_events(events, clip.start, clip.start + clip_start(1, self.front_end))
         return make_item(clip, own, mel, self._index)
 
     def digest(self) -> str:
@@ -128,15 +129,6 @@ def _by_clip(events: Sequence[Event]) -> dict[str, list[Event]]:
     for event in events:
         found.setdefault(event.filename, []).append(event)
     return found
-
-
-def cut_events(events: Iterable[Event], start: float, end: float) -> list[Event]:
-    """What happens from `start` to `end` seconds; its times are counted from `start`."""
-    return [
-        event._replace(onset=max(event.onset - start, 0.0), offset=min(event.offset, end) - start)
-        for event in events
-        if event.onset < end and event.offset > start
-    ]
 
 
 def make_item(

@@ -29,13 +29,13 @@ import tensorflow_datasets as tfds
 from jfsed_jax.audio.front_end import FrontEnd
 from jfsed_jax.configs import base, guided_learning, mean_teacher
 from jfsed_jax.datasets import folder, preparation
-from jfsed_jax.datasets.clips import Clip, cut_events, make_item
+from jfsed_jax.datasets.clips import Clip, make_item
 from jfsed_jax.datasets.extraction import AudioInfo, clip_start, extract_clips
 from jfsed_jax.datasets.joining import join
 from jfsed_jax.datasets.listing import ListedSplit
 from jfsed_jax.datasets.store import Extracted
 from jfsed_jax.errors import InputError
-from jfsed_jax.sed.events import DCASE2019_CLASSES, Event
+from jfsed_jax.sed.events import DCASE2019_CLASSES, Event, cut_events
 
 
 @dataclasses.dataclass(kw_only=True)

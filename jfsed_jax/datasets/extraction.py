@@ -8,16 +8,17 @@ import math
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jfsed_jax.audio.decoding import open_audio
 from jfsed_jax.audio.front_end import FrontEnd
-from jfsed_jax.audio.host import fit_length, log_mel
-from jfsed_jax.audio.reading import Recording, read_audio
+from jfsed_jax.audio.host import fit_length, framed, log_mel, mel_frames
+from jfsed_jax.audio.reading import read_audio, resampled
 from jfsed_jax.errors import InputError
 
 FEW = 32  # as many clips are decoded here sooner than a pool of processes starts
@@ -83,8 +84,18 @@ def num_clips(duration: float, front_end: FrontEnd) -> int:
 def extract_clip(path: Path, front_end: FrontEnd) -> tuple[np.ndarray, AudioInfo]:
     """Log-mel <float16>[T, F] of the first clip of a file; raises what `read_audio` raises."""
     recording = read_audio(path, front_end.sample_rate, max_seconds=front_end.clip_seconds)
-    mel = log_mel(fit_length(recording.waveform, front_end), front_end)
-    return mel.astype(np.float16), _describe(path, recording)
+    waveform = recording.waveform
+    mel = log_mel(fit_length(waveform, front_end), front_end)
+    info = AudioInfo(
+        duration=recording.duration,
+        sample_rate=recording.sample_rate,
+        channels=recording.channels,
+        encoding=recording.encoding,
+        peak=_decibels(float(np.abs(waveform).max())),
+        rms=_decibels(math.sqrt(np.mean(np.square(waveform, dtype=np.float64)))),
+        digest=digest_of(path),
+    )
+    return mel.astype(np.float16), info
 
 
 def extract_clips(path: Path, front_end: FrontEnd) -> tuple[np.ndarray, AudioInfo]:
@@ -97,36 +108,27 @@ def extract_clips(path: Path, front_end: FrontEnd) -> tuple[np.ndarray, AudioInf
     count = num_clips(info.duration, front_end)
     if count == 1:
         return mel[None], info
-    recording = read_audio(path, front_end.sample_rate)
-    mels = [_mel_of_clip(recording.waveform, number, front_end) for number in range(count)]
-    return np.stack(mels), replace(_describe(path, recording), clips=count)
+    levels = []  # of each block: greatest magnitude, sum of squares, samples
+
+    def measured(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        for block in blocks:
+            power = np.square(block, dtype=np.float64).sum()
+            levels.append((np.abs(block).max(initial=0.0), power, len(block)))
+            yield block
+
+    with open_audio(path) as source:
+        blocks = resampled(source.blocks, source.sample_rate, front_end.sample_rate)
+        frames = front_end.num_frames
+        parts = framed(measured(blocks), front_end, frames, lambda heard: count * frames)
+        mels = [mel_frames(part, front_end).astype(np.float16) for part in parts]
+    peaks, powers, lengths = zip(*levels, strict=True)
+    peak, rms = _decibels(max(peaks)), _decibels(math.sqrt(sum(powers) / sum(lengths)))
+    return np.stack(mels[:count]), replace(info, peak=peak, rms=rms, clips=count)
 
 
-def _mel_of_clip(waveform: np.ndarray, number: int, front_end: FrontEnd) -> np.ndarray:
-    """Frames <float16>[T, F] of clip `number` in the log-mel of a whole recording."""
-    hop, length = front_end.hop_length, front_end.num_frames * front_end.hop_length
-    reach = -(-front_end.n_fft // 2 // hop) * hop  # a window's half, in whole hops
-    start = max(number * length - reach, 0)
-    before = number * length - start
-    part = waveform[start : (number + 1) * length + reach]
-    part = np.pad(part, (0, max(before + length - len(part), 0)))
-    mel = log_mel(part, front_end)[before // hop :][: front_end.num_frames]
-    return mel.astype(np.float16)
-
-
-def _describe(path: Path, recording: Recording) -> AudioInfo:
-    waveform = recording.waveform
-    peak = float(np.abs(waveform).max())
-    rms = math.sqrt(np.mean(np.square(waveform, dtype=np.float64)))
-    return AudioInfo(
-        duration=recording.duration,
-        sample_rate=recording.sample_rate,
-        channels=recording.channels,
-        encoding=recording.encoding,
-        peak=round(20 * math.log10(peak), 2) if peak else None,
-        rms=round(20 * math.log10(rms), 2) if rms else None,
-        digest=digest_of(path),
-    )
+def _decibels(level: float) -> float | None:
+    """Of full scale; None for silence."""
+    return round(20 * math.log10(level), 2) if level else None
 
 
 def digest_of(path: Path) -> str:

@@ -17,12 +17,11 @@ from typing import Any
 from absl import logging
 
 from jfsed_jax.audio.front_end import FrontEnd
-from jfsed_jax.datasets.clips import cut_events
 from jfsed_jax.datasets.extraction import TOLERANCE, AudioInfo, clip_start
 from jfsed_jax.datasets.folder import STRONG, audioset_clip
 from jfsed_jax.datasets.listing import THROUGHOUT, ListedClip, ListedSplit
 from jfsed_jax.datasets.store import Extracted
-from jfsed_jax.sed.events import Event, merge_overlaps
+from jfsed_jax.sed.events import Event, cut_events, merge_overlaps
 
 
 def join(

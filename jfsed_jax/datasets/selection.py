@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from absl import logging
 
-from jfsed_jax.datasets.clips import Prepared
+from jfsed_jax.datasets.clips import Clip, Prepared
 
 # The training sets of a data folder and what a batch calls them.
 KINDS = {"weak": "weak", "unlabelled": "unlabel_in_domain", "strong": "synthetic"}
@@ -31,6 +31,10 @@ class Subset:
         self._source = source
         self.indices = list(map(int, indices))
         self.filenames = [source.filenames[i] for i in self.indices]
+        # Sources that come from elsewhere, not from a data folder, know no more of their clips.
+        clips = getattr(source, "clips", ())
+        self.clips: list[Clip] = [clips[i] for i in self.indices] if clips else []
+        self.front_end = getattr(source, "front_end", None)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -100,7 +104,6 @@ def holdout_split(source: Clips, share: float, seed: int) -> tuple[Subset, Subse
 
 def _sharing(source: Clips) -> list[list[int]]:
     """The clips of a source in groups that share no recording; none if no clip shares any."""
-    # Sources that come from elsewhere, not from a data folder, name none.
     clips = getattr(source, "clips", ())
     parts = Counter(clip.filename for clip in clips)
     cut = {name for name, count in parts.items() if count > 1}

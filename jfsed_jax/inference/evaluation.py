@@ -1,12 +1,13 @@
 """From a checkpoint and labelled clips to scores: ``W/eval/SPLIT``.
 
 Of several seeds, those of seed k go into ``W/seeds/k`` likewise. Everything after the posteriors is
-NumPy.
+NumPy. A recording that was cut into clips is scored as one, see `whole_recordings`.
 
 Axis letters: ``B`` clips, ``T`` frames, ``F`` mel bands, ``C`` event classes.
 """
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from jfsed_jax.datasets.selection import KINDS, Mels, split_data
 from jfsed_jax.errors import InputError
 from jfsed_jax.inference.detector import Detector
 from jfsed_jax.inference.prediction import Posteriors
+from jfsed_jax.inference.whole_recordings import WholeRecordings, each_clip
 from jfsed_jax.runs.workdir import Workdir, write_json
 from jfsed_jax.sed import scoring, tables
+from jfsed_jax.sed.events import Event, cut_events
 from jfsed_jax.sed.postprocessing import Decode
 from jfsed_jax.sed.score_files import write_score_files
 from jfsed_jax.sed.thresholds import tune_thresholds
@@ -83,7 +86,8 @@ def evaluate(
       tune: take the thresholds of the frame posteriors, class by class, from the strong clips that
         training held out, and not the config's; never from the split that is scored.
       score_files: also write one TSV of posteriors a clip into this folder.
-      output: the posteriors of the split's clips where they are known; computed if None.
+      output: the posteriors of what the models hear of the split (`WholeRecordings`: its clips)
+        where they are known; computed if None.
       decode: in place of the config's decoder.
       scored: the report shows what is in ``eval``; others keep a second rule's scores apart.
 
@@ -107,46 +111,51 @@ def evaluate(
         )
     thresholds = _tuned_thresholds(detector, prepared, rule) if tune else None
     handed, decode = decode, decode or detector.decoder(rule, thresholds)
+    whole = WholeRecordings(clips, detector.time_stride)
     if output is None:
-        output = detector.posteriors(Mels(clips), progress=True)
-    events = decode(output.clip, output.frames, clips.filenames)
+        output = detector.posteriors(whole, progress=True)
+    events = whole.events(output, decode, detector.config.postprocess.gate)
     scores = scoring.score(
         clips.reference,
         events,
-        filenames=clips.filenames,
+        filenames=whole.recordings,
         classes=detector.classes,
-        tags=output.clip > 0.5,
+        tags=whole.tags(output) > 0.5,
     )
     own = None if handed is None else "handed in"
     scores["info"] = describe_scores(detector, prepared, split, rule, thresholds, own)
     folder = workdir.split(split, scored)
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.scores.unlink(missing_ok=True)  # of an earlier time: below its files are written over
-    tables.write_events(folder.events, events, filenames=clips.filenames)
-    tables.write_events(folder.reference, clips.reference, filenames=clips.filenames)
+    tables.write_events(folder.events, events, filenames=whole.recordings)
+    tables.write_events(folder.reference, clips.reference, filenames=whole.recordings)
+    heard = _heard_references(whole, clips.reference)
     np.savez_compressed(
         folder.posteriors,
-        filenames=np.array(clips.filenames),
+        filenames=np.array(whole.filenames),
         clip=output.clip.astype(np.float32),
         frames=output.frames.astype(np.float32),
         classes=np.array(detector.classes),
         frame_rate=detector.frame_rate,
-        clip_reference=scoring.clip_tags(clips.reference, clips.filenames, detector.classes),
+        clip_reference=scoring.clip_tags(heard, whole.filenames, detector.classes),
     )
-    labels: dict[str, set[str]] = {name: set() for name in clips.filenames}
-    for event in clips.reference:
+    labels: dict[str, set[str]] = {name: set() for name in whole.filenames}
+    for event in heard:
         labels[event.filename].add(event.event_label)
     chosen = example_clips(list(labels.values()), _EXAMPLES)
+    spans = [whole.span(i) for i in chosen]
     np.savez_compressed(
         folder.examples,
-        filenames=np.array([clips.filenames[i] for i in chosen]),
-        mel=np.stack([clips[i]["mel"] for i in chosen]),
+        filenames=np.array([whole.filenames[i] for i in chosen]),
+        mel=np.stack([whole[i] for i in chosen]),
+        recordings=np.array([name for name, _, _ in spans]),
+        starts=np.array([start for _, start, _ in spans]),
     )
     if score_files is not None:
         write_score_files(
             score_files,
-            output.frames,
-            filenames=clips.filenames,
+            [whole.frames(output, own, gate=False) for own in whole.stretches],
+            filenames=whole.recordings,
             classes=detector.classes,
             frame_rate=detector.frame_rate,
         )
@@ -183,7 +192,7 @@ def describe_scores(
         "windows": detector.windows(rule).tolist(),
         "thresholds": None if thresholds is None else thresholds.tolist(),
         "checkpoint_step": detector.step,
-        "num_clips": len(clips),
+        "num_clips": len(set(clips.filenames)),
         "clips_listed": prepared.summary[split]["listed"],
     }
 
@@ -197,16 +206,32 @@ def _tuned_thresholds(detector: Detector, prepared: Prepared, rule: str) -> np.n
             "--config.evaluation.holdout=0.2, or evaluate without --tune_thresholds"
         )
     output = detector.posteriors(Mels(held))
-    names = set(held.filenames)
+    # Clip by clip, also of longer recordings.
+    names, reference = each_clip(held, prepared.splits[KINDS["strong"]].reference)
     page = detector.config.postprocess
     thresholds, _ = tune_thresholds(
         output.clip if page.gate else None,
         output.frames,
         detector.windows(rule),
-        [e for e in prepared.splits[KINDS["strong"]].reference if e.filename in names],
-        filenames=held.filenames,
+        reference,
+        filenames=names,
         classes=detector.classes,
         frame_rate=detector.frame_rate,
         medians=page.medians,
     )
     return thresholds
+
+
+def _heard_references(whole: WholeRecordings, reference: Sequence[Event]) -> list[Event]:
+    """Events by the names of the clips that the models hear."""
+    by_name: dict[str, list[Event]] = {}
+    for event in reference:
+        by_name.setdefault(event.filename, []).append(event)
+    found = []
+    for i, name in enumerate(whole.filenames):
+        recording, start, end = whole.span(i)
+        own = by_name.get(recording, [])
+        if name != recording:
+            own = [event._replace(filename=name) for event in cut_events(own, start, end)]
+        found += own
+    return found

@@ -21,6 +21,7 @@ from jfsed_jax.report.formatting import label_text, number
 from jfsed_jax.report.heat_maps import HeatMap, heat_map
 from jfsed_jax.report.listings import Bar, Listing
 from jfsed_jax.report.rendering import render_template, save_page
+from jfsed_jax.sed.events import cut_events
 
 TITLES = {
     "weak": "Weak",
@@ -326,14 +327,17 @@ def _clips(prepared: Prepared) -> list[tuple[str, list[ClipPicture]]]:
 def _clip(prepared: Prepared, clips: ClipSet, index: int) -> ClipPicture:
     clip = clips.clips[index]
     events = [event for event in clips.reference if event.filename == clip.filename]
+    if clip.info.clips > 1:
+        events = cut_events(events, clip.start, clip.start + prepared.front_end.clip_seconds)
     lanes = [
         Lane(label, [(e.onset, e.offset) for e in events if e.event_label == label])
         for label in prepared.classes
         if any(e.event_label == label for e in events)
     ]
     note = "" if events else ", ".join(map(label_text, clip.labels)) or "no labels"
+    begins = f", from {clip.start:g} s" if clip.info.clips > 1 else ""
     return clip_picture(
-        clip.filename,
+        clip.filename + begins,
         clips[index]["mel"].astype(np.float32),
         lanes,
         seconds=prepared.front_end.clip_seconds,

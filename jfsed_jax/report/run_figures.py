@@ -17,7 +17,7 @@ from jfsed_jax.report.listings import Bar, Listing, Noted
 from jfsed_jax.runs.saved_run import SavedRun, SavedSplit, is_number
 from jfsed_jax.runs.workdir import Workdir
 from jfsed_jax.sed import scoring
-from jfsed_jax.sed.events import Event
+from jfsed_jax.sed.events import Event, cut_events
 from jfsed_jax.sed.window_rules import ClassWindow
 
 # Of more than this many charts in a row, the rest is folded away.
@@ -256,9 +256,14 @@ def _clip(run: SavedRun, split: SavedSplit, index: int) -> ClipPicture:
     assert split.examples is not None
     name = str(split.examples["filenames"][index])
     mel = split.examples["mel"][index]
+    # Of a recording that was cut, a clip of it.
+    recording, begin = name, 0.0
+    if "starts" in split.examples:
+        recording = str(split.examples["recordings"][index])
+        begin = float(split.examples["starts"][index])
     tables_ = (split.reference, split.estimates)
     reference, estimates = (
-        [event for event in (found.events if found else []) if event.filename == name]
+        [event for event in (found.events if found else []) if event.filename == recording]
         for found in tables_
     )
     frames = None
@@ -270,6 +275,10 @@ def _clip(run: SavedRun, split: SavedSplit, index: int) -> ClipPicture:
     seconds = front_end.get("clip_seconds")
     if not is_number(seconds):
         seconds = len(mel) / float(run.meta.get("frame_rate") or 60.0)
+    if name != recording:
+        reference, estimates = (
+            cut_events(events, begin, begin + seconds) for events in (reference, estimates)
+        )
     heard = [e.event_label for e in [*reference, *estimates]]
     order = [label for label in run.classes if label in heard]
     order += [label for label in dict.fromkeys(heard) if label not in order]

@@ -34,6 +34,15 @@ class Event(NamedTuple):
     event_label: str
 
 
+def cut_events(events: Iterable[Event], start: float, end: float) -> list[Event]:
+    """What happens from `start` to `end` seconds; its times are counted from `start`."""
+    return [
+        event._replace(onset=max(event.onset - start, 0.0), offset=min(event.offset, end) - start)
+        for event in events
+        if event.onset < end and event.offset > start
+    ]
+
+
 def seconds_to_frames(seconds, frame_rate: float):
     """The frame boundary nearest to a time (halves round up): <int64>, same shape as `seconds`."""
     return np.floor(np.asarray(seconds, np.float64) * frame_rate + 0.5).astype(np.int64)

@@ -238,6 +238,10 @@ def _validation(plan: Plan, decode: Decode | None) -> Callable[[TrainState], lis
     page = plan.config.evaluation
     posteriors = make_posteriors(plan.models, page.model, page.tags)
     decode = decode or plan.decoder()
+    options = {
+        "gate": plan.config.postprocess.gate,
+        "stride": round(plan.prepared.front_end.frame_rate / plan.meta["frame_rate"]),
+    }
 
     def scores_of(state: TrainState) -> list[dict]:
         scores = []
@@ -250,7 +254,9 @@ def _validation(plan: Plan, decode: Decode | None) -> Callable[[TrainState], lis
                 use_average=page.average,
             )
             scores.append(
-                validate(posteriors, variables, own, plan.prepared, decode, page.select_by)
+                validate(
+                    posteriors, variables, own, plan.prepared, decode, page.select_by, **options
+                )
             )
         return scores
 

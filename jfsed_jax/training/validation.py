@@ -5,6 +5,7 @@ import numpy as np
 from jfsed_jax.datasets.clips import Prepared
 from jfsed_jax.datasets.selection import KINDS, Mels, TrainingData
 from jfsed_jax.inference.prediction import PosteriorsOf, clip_posteriors
+from jfsed_jax.inference.whole_recordings import WholeRecordings
 from jfsed_jax.method.state import Variables
 from jfsed_jax.sed import scoring
 from jfsed_jax.sed.postprocessing import Decode
@@ -20,6 +21,9 @@ def validate(
     prepared: Prepared,
     decode: Decode,
     select_by: str = "event_f1+at_f1",
+    *,
+    gate: bool = True,
+    stride: int = 1,
 ) -> dict[str, float | None]:
     """Scores on the held-out clips in percent; on the development set where there is one.
 
@@ -30,31 +34,34 @@ def validate(
       decode: posteriors to events.
       select_by: the scores whose sum is ``selection``, a key of `SELECTIONS`. AT-F1 is of the clip
         posteriors; of held-out clips Event-F1 is of the strong and AT-F1 of the weak ones.
+      gate: whether tags gate the frames, of recordings that were cut into clips; `decode` knows
+        for itself.
+      stride: frames of the front end in one of the student's.
     """
     classes = prepared.classes
     scores: dict[str, float | None] = {}
     if data.development is not None:
-        clips = data.development
-        output = clip_posteriors(posteriors, variables, Mels(clips))
-        events = decode(output.clip, output.frames, clips.filenames)
+        whole = WholeRecordings(data.development, stride)
+        output = clip_posteriors(posteriors, variables, whole)
         found = scoring.score(
             prepared.splits["validation"].reference,
-            events,
-            filenames=clips.filenames,
+            whole.events(output, decode, gate),
+            filenames=whole.recordings,
             classes=classes,
-            tags=output.clip > 0.5,
+            tags=whole.tags(output) > 0.5,
         )
         scores["event_f1"] = found["event_f1"]["macro"]
         scores["segment_f1"] = found["segment_f1"]["macro"]
         scores["at_f1"] = found["at_f1"]["macro"]
     if strong := data.held.get("strong"):
-        output = clip_posteriors(posteriors, variables, Mels(strong))
-        names = strong.filenames
-        events = decode(output.clip, output.frames, names)
-        chosen = set(names)
-        labels = prepared.splits[KINDS["strong"]].reference
-        reference = [event for event in labels if event.filename in chosen]
-        found = scoring.score(reference, events, filenames=names, classes=classes)
+        whole = WholeRecordings(strong, stride)
+        output = clip_posteriors(posteriors, variables, whole)
+        found = scoring.score(
+            whole.reference(prepared.splits[KINDS["strong"]].reference),
+            whole.events(output, decode, gate),
+            filenames=whole.recordings,
+            classes=classes,
+        )
         scores["event_f1"] = found["event_f1"]["macro"]
         scores["segment_f1"] = found["segment_f1"]["macro"]
     if weak := data.held.get("weak"):

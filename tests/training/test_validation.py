@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from defaults import front_end
 from stub_detector import CLASSES, ByMel, StubClips, active, make_prepared
 
 from jfsed_jax.datasets.selection import Subset, TrainingData
@@ -136,23 +137,25 @@ def two_seeds():
 def test_each_seed_is_validated_with_its_own_variables_and_clips(monkeypatch, average, factor):
     calls = []
 
-    def spy(posteriors, variables, data, prepared, decode, select_by):
-        assert select_by == "at_f1"
+    def spy(posteriors, variables, data, prepared, decode, select_by, **options):
+        assert (select_by, options) == ("at_f1", {"gate": False, "stride": 4})
         calls.append((variables, data, prepared, decode))
         return {"selection": float(len(calls))}
 
     monkeypatch.setattr(loop, "validate", spy)
     page = SimpleNamespace(model="student", tags="mean", average=average, select_by="at_f1")
+    prepared = SimpleNamespace(front_end=front_end())
     plan = SimpleNamespace(
-        config=SimpleNamespace(evaluation=page),
+        config=SimpleNamespace(evaluation=page, postprocess=SimpleNamespace(gate=False)),
         models=Models(ByMel(), ByMel()),
         data=["clips of 0", "clips of 1"],
-        prepared="prepared",
+        prepared=prepared,
+        meta={"frame_rate": 15.0},
         decoder=lambda: "the config's",
     )
     assert loop._validation(plan, None)(two_seeds()) == [{"selection": 1.0}, {"selection": 2.0}]
     for k, (variables, *rest) in enumerate(calls):
-        assert rest == [f"clips of {k}", "prepared", "the config's"]
+        assert rest == [f"clips of {k}", prepared, "the config's"]
         for name, first in (("teacher", 1), ("student", 3)):
             assert float(variables[name]["params"]["w"]) == factor * (first + k)
             assert float(variables[name]["batch_stats"]["w"]) == 100 * (first + k)
