@@ -206,6 +206,7 @@ def _moved(event: Event, stretch: Stretch) -> Event:
 def each_clip(source: Clips, published: Sequence[Event]) -> tuple[list[str], list[Event]]:
     """Names of the clips of a source, each another one, and published events cut to them."""
     clips: Sequence[Any] = getattr(source, "clips", ())
+    front_end: Any = getattr(source, "front_end", None)
     held = Counter(source.filenames)
     own: dict[str, list[Event]] = {name: [] for name in held}
     for event in published:
@@ -216,7 +217,7 @@ def each_clip(source: Clips, published: Sequence[Event]) -> tuple[list[str], lis
         events = own[name]
         if clips and clips[i].info.clips > 1:
             start = clips[i].start
-            end = start + clip_start(1, getattr(source, "front_end", None))
+            end = start + clip_start(1, front_end)
             name = f"{name}@{start:g}"
             events = [event._replace(filename=name) for event in cut_events(events, start, end)]
         names.append(name)

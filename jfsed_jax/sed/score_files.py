@@ -88,7 +88,7 @@ def read_score_files(directory: str | Path) -> ScoreFiles:
 
 def write_score_files(
     directory: str | Path,
-    frames: np.ndarray,
+    frames: np.ndarray | Sequence[np.ndarray],
     *,
     filenames: Sequence[str],
     classes: Sequence[str],
@@ -98,7 +98,7 @@ def write_score_files(
     """Writes frame posteriors, one file per clip.
 
     Args:
-      frames: <float>[B, T, C]; written with float32's precision.
+      frames: <float>[B, T, C], or B of [T, C]; written with float32's precision.
       filenames: B names of audio files.
       frame_rate: frames per second.
       durations: seconds by file name; frames that begin after the end of a clip are left out.
