@@ -122,7 +122,9 @@ def _facts(run: SavedRun) -> list[tuple[str, object]]:
         by = [TITLES[key].short for key in TITLES if key != "segment_f1" and key in best]
         selection += f" by {' + '.join(by)}" if by else ""
     trained = [epochs_done(run), _steps(run) if run.train else None]
+    begun = meta.get("init_from") or {}
     return [
+        ("Began from", f"{begun.get('workdir')}, step {begun.get('step')}" if begun else None),
         ("Data", meta.get("data")),
         ("Clips", clips),
         ("Classes", len(run.classes) or None),

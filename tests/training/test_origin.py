@@ -281,6 +281,8 @@ def test_a_run_starts_from_another_and_goes_on_without_it(demo_set, tmp_path, mo
     assert_equal(second.batch_stats, first.batch_stats)
     meta = jf.load(tmp_path / "second").meta["init_from"]
     assert meta["workdir"] == "../first" and meta["step"] == 1
+    page = jf.write_report(tmp_path / "second").read_text()
+    assert "Began from" in page and "../first, step 1" in page
     # Where it started from may be gone by then, and is not forgotten.
     (tmp_path / "first").rename(tmp_path / "gone")
     start_at, third = fit("second", seed=1)
