@@ -29,12 +29,13 @@ SILENCE = np.log(np.float32(1e-4))
 class Recordings(StubClips):
     """Log-mels of any length, cut into clips of `size` frames as `prepare` cuts them."""
 
-    def __init__(self, mels, reference=(), *, size=20):
+    def __init__(self, mels, reference=(), *, size=20, num_frames=None):
         cut, self.clips, names = [], [], []
         self.front_end = front_end(clip_seconds=size / 60)
         for number, mel in enumerate(mels):
             parts = -(-len(mel) // size)
-            info = AudioInfo(len(mel) / 60, 44100, 1, "PCM_16", -3.0, -9.0, "1f", parts)
+            seconds = (num_frames or len(mel)) / 60
+            info = AudioInfo(seconds, 44100, 1, "PCM_16", -3.0, -9.0, "1f", parts)
             for k in range(parts):
                 part = mel[k * size : (k + 1) * size]
                 padding = ((0, size - len(part)), (0, 0))
@@ -62,7 +63,7 @@ def event(name, start, stop, label="Cat"):
 MELS = [
     sounds(70, (5, 9, 0), (18, 43, 1), (60, 70, 0)),
     sounds(20, (3, 8, 0)),
-    sounds(40, (15, 25, 1)),
+    sounds(40, (15, 25, 1)) + 0.3 * sounds(40, (30, 35, 0)),  # which is below every threshold
 ]
 EVENTS = [
     event("0.wav", 5, 9),
@@ -97,7 +98,8 @@ def test_events_of_recordings_are_whole_and_none_is_a_miss(tmp_path):
     assert scores["info"]["num_clips"] == 3
     files = read_score_files(tmp_path / "files")
     assert [len(values) for values in files.scores] == [70, 20, 40]
-    np.testing.assert_allclose(files.scores[0], MELS[0], atol=1e-3)
+    for found, expected in zip(files.scores, MELS, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-3)
     with np.load(folder.posteriors) as saved:
         # Seven halves of a clip in 70 frames, four in 40.
         assert saved["filenames"].tolist() == [
@@ -118,15 +120,17 @@ def test_what_is_scored_is_what_predict_hears(tmp_path, size, stride, frames):
     """Of clips that lie end to end in a recording's log-mel, to the rounding of float16."""
 
     def says_what_it_hears(variables, mel) -> Posteriors:
-        # Of a clip's own time too, so that it matters where clips begin.
-        frames = np.asarray(mel[:, ::stride, :2], np.float32)
+        # And where in its clip, and in which: so it matters where clips begin and end.
+        mel = np.asarray(mel, np.float32)
+        frames = mel[:, ::stride, :2] + mel.mean(axis=(1, 2), keepdims=True)
         frames = frames + np.arange(frames.shape[1])[:, None]
         return Posteriors(np.ones_like(frames[:, 0]), frames)
 
     detector = make_detector(tmp_path, says_what_it_hears, num_frames=size, stride=stride)
-    noise = np.random.default_rng(0).normal(0, 0.1, frames * HOP - 100).astype(np.float32)
-    mel = log_mel(noise, detector.front_end)
-    whole = WholeRecordings(Recordings([mel], size=size), stride)
+    noise = np.random.default_rng(0).normal(0, 0.1, frames * HOP - 700).astype(np.float32)
+    stored = -(-frames // size) * size
+    mel = log_mel(np.pad(noise, (0, stored * HOP - len(noise))), detector.front_end)
+    whole = WholeRecordings(Recordings([mel], size=size, num_frames=frames), stride)
     (stretch,) = whole.stretches
     found = whole.frames(detector.posteriors(whole), stretch, True)
     np.testing.assert_allclose(found, recording_posteriors(detector, noise), atol=5e-3)
