@@ -24,7 +24,7 @@ def get_config(size: str = "paper") -> ConfigDict:
 
     config.front_end = dict(
         sample_rate=44100,  # [GL] Hz, mono
-        clip_seconds=10.0,  # [paper] shorter clips are padded with silence, longer ones make several
+        clip_seconds=10.0,  # [paper] shorter clips are padded with silence, longer ones are several
         hop_length=735,  # [paper] 600 frames in 10 s: exactly 60 a second
         win_length=1764,  # [GL] 40 ms
         n_fft=2048,  # [GL]
