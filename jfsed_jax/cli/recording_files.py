@@ -138,6 +138,10 @@ class RecordingFiles:
                 mel=minutes,
                 band_hz=band_centres(detector.front_end).tolist(),
                 audio=self._sound(heard, path),
+                facts=[
+                    ("file", heard.path),
+                    ("heard by", f"{detector.config.system}, step {detector.step}"),
+                ],
             ),
         )
 

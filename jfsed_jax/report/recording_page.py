@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -178,7 +178,7 @@ def render_recording(heard: HeardRecording) -> str:
     style = environment().globals["style"]
     return render_template(
         "recording.html",
-        title=heard.name,
+        title=PurePath(heard.name).name,
         description=f"Sound events of {heard.name}",
         policy=_policy(f"\n{script}", f"\n{style}{own_style}", heard.audio),
         own_style=markupsafe.Markup(own_style),
