@@ -577,7 +577,10 @@ def test_the_stored_digests_are_of_all_recordings_that_may_be_copied():
 
 def clips(*origins):
     """A source of clips mixed from recordings that are letters."""
-    own = [SimpleNamespace(origins=tuple(letters)) for letters in origins]
+    own = [
+        SimpleNamespace(filename=f"{i}.flac", origins=tuple(letters))
+        for i, letters in enumerate(origins)
+    ]
 
     class Clips(list):
         filenames = [f"{i}.flac" for i in range(len(own))]
