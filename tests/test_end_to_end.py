@@ -239,7 +239,10 @@ def test_evaluate_report_and_score_agree(place, workdir, capsys):
         assert rescored[name]["classwise"] == scores[name]["classwise"]
 
     assert cli.main(["report", f"--workdir={workdir}"]) == 0
-    assert "Event-F1" in (workdir / "report.html").read_text()
+    page = (workdir / "report.html").read_text()
+    assert "Event-F1" in page
+    # Each of the clips that are shown can be heard.
+    assert page.count('<audio controls preload="none" src="data:audio/ogg;base64,T2dnU') == 4
 
     for model in ("teacher", "mean"):
         assert cli.main(["evaluate", f"--workdir={workdir}", features, f"--model={model}"]) == 0

@@ -65,6 +65,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
             split=args.split,
             rule=args.postprocess,
             tune=args.tune_thresholds,
+            data_dir=args.data or workdir.remembered(detector.meta["data_dir"]),
             score_files=score_files / f"seed{k}" if score_files and len(seeds) > 1 else score_files,
         )
         write_adaptive_weights(detector, prepared, own)

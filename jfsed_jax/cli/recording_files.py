@@ -1,6 +1,5 @@
 """The files that each recording gets when it has been labelled: labels, scores, a page."""
 
-import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,15 +8,14 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from jfsed_jax.audio import encoding
 from jfsed_jax.audio.front_end import band_centres
-from jfsed_jax.audio.reading import load_audio
 from jfsed_jax.errors import InputError
 from jfsed_jax.report import recording_page
 from jfsed_jax.sed import predictions
 from jfsed_jax.sed.score_files import write_score_files
 
 _EMBEDDED_SECONDS = 600  # of the longest recording whose sound a page holds: 4 MB of Opus
-_OPUS_RATE = 48000
 
 
 class RecordingFiles:
@@ -148,17 +146,7 @@ class RecordingFiles:
     def _sound(self, heard, page: Path) -> Any:
         """The sound in a page, or the way to it from there."""
         if self._embed_audio and heard.seconds <= _EMBEDDED_SECONDS:
-            import soundfile
-
-            buffer = io.BytesIO()
-            waveform = load_audio(heard.path, _OPUS_RATE)
-            try:
-                soundfile.write(buffer, waveform, _OPUS_RATE, format="OGG", subtype="OPUS")
-            except (RuntimeError, ValueError) as error:
-                raise InputError(
-                    f"--embed_audio: this libsndfile writes no Opus ({error}); leave it out"
-                ) from error
-            return recording_page.EmbeddedAudio(buffer.getvalue(), "audio/ogg")
+            return recording_page.EmbeddedAudio(encoding.opus(heard.path), encoding.MIME)
         if self._embed_audio:
             logging.warning(
                 "%s is longer than ten minutes: its page plays the file beside it", heard.path

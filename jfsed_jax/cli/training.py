@@ -69,7 +69,7 @@ def run_demo(args: argparse.Namespace) -> int:
     fit(config, folder, workdir, features_dir=features)
     detector = load(workdir)
     prepared = prepare(folder, detector.front_end, features_dir=features)
-    scores = evaluate(detector, prepared, detector.workdir)
+    scores = evaluate(detector, prepared, detector.workdir, data_dir=folder)
     write_adaptive_weights(detector, prepared, detector.workdir)
     scores.pop("info")
     print(f"\nRendered validation clips:\n{format_scores(scores)}")

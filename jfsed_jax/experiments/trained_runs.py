@@ -56,6 +56,7 @@ def score_run(
                     split=split,
                     rule=rule,
                     scored=folders[rule],
+                    data_dir=data_dir,
                     output=None if known is None else _saved_posteriors(known),
                 )
                 any_new = True

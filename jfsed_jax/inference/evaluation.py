@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jfsed_jax.datasets.clips import Prepared
-from jfsed_jax.datasets.examples import example_clips
+from jfsed_jax.datasets.examples import example_clips, example_sounds
 from jfsed_jax.datasets.preparation import prepare
 from jfsed_jax.datasets.selection import KINDS, Mels, split_data
 from jfsed_jax.errors import InputError
@@ -74,6 +74,7 @@ def evaluate(
     output: Posteriors | None = None,
     decode: Decode | None = None,
     scored: str = "eval",
+    data_dir: str | Path | None = None,
 ) -> dict[str, Any]:
     """Scores a split and writes what the report reads, see `workdir.SplitFolder`.
 
@@ -90,6 +91,7 @@ def evaluate(
         where they are known; computed if None.
       decode: in place of the config's decoder.
       scored: the report shows what is in ``eval``; others keep a second rule's scores apart.
+      data_dir: the folder of audio, so that the clips which the report shows can be heard.
 
     Returns:
       The scores in percent, as in ``scores.json``.
@@ -144,12 +146,15 @@ def evaluate(
         labels[event.filename].add(event.event_label)
     chosen = example_clips(list(labels.values()), _EXAMPLES)
     spans = [whole.span(i) for i in chosen]
+    sounds = example_sounds(data_dir, split, prepared.classes, spans)
     np.savez_compressed(
         folder.examples,
         filenames=np.array([whole.filenames[i] for i in chosen]),
         mel=np.stack([whole[i] for i in chosen]),
         recordings=np.array([name for name, _, _ in spans]),
         starts=np.array([start for _, start, _ in spans]),
+        sound=np.frombuffer(b"".join(sounds), np.uint8),
+        sound_ends=np.cumsum([len(sound) for sound in sounds]),
     )
     if score_files is not None:
         write_score_files(

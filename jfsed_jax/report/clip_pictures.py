@@ -55,6 +55,7 @@ class ClipPicture(NamedTuple):
       lanes: one per class.
       times: of the axis, (text, position in percent).
       spacing: of the times, in percent.
+      sound: the clip's audio as a data URI, "" for none.
     """
 
     name: str
@@ -64,6 +65,7 @@ class ClipPicture(NamedTuple):
     lanes: list[DrawnLane]
     times: list[tuple[str, str]]
     spacing: str
+    sound: str = ""
 
 
 def clip_picture(

@@ -3,11 +3,13 @@
 Axis letters: ``N`` clips, ``T`` frames, ``F`` mel bands, ``C`` event classes.
 """
 
-from collections.abc import Sequence
+import base64
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from jfsed_jax.audio.encoding import MIME
 from jfsed_jax.errors import InputError
 from jfsed_jax.report.charts import Chart, Key, Mark, Series, curve_key, line_chart, mark_key
 from jfsed_jax.report.clip_pictures import ClipPicture, Lane, clip_picture
@@ -298,4 +300,14 @@ def _clip(run: SavedRun, split: SavedSplit, index: int) -> ClipPicture:
         for label in order
     ]
     note = "" if lanes else "no events, and none predicted"
-    return clip_picture(name, mel, lanes, seconds=float(seconds), note=note)
+    picture = clip_picture(name, mel, lanes, seconds=float(seconds), note=note)
+    return picture._replace(sound=_sound(split.examples, index))
+
+
+def _sound(examples: Mapping[str, np.ndarray], index: int) -> str:
+    """A clip's audio as a data URI; "" where none was kept."""
+    if not {"sound", "sound_ends"} <= examples.keys():
+        return ""
+    start, stop = [0, *examples["sound_ends"].tolist()][index : index + 2]
+    content = examples["sound"][start:stop].tobytes()
+    return f"data:{MIME};base64,{base64.b64encode(content).decode()}" if content else ""
