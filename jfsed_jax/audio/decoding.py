@@ -23,6 +23,7 @@ from jfsed_jax.errors import InputError
 _BLOCK = 2**18  # samples of all channels: a megabyte
 _LOUDEST = 1e6  # times full scale; float files can hold anything
 _RATES = (1_000, 10_000_000)  # Hz; a slower one would be resampled to gigabytes
+_BY_SAMPLE = (1, 3, 6, 7, 0xFFFE)  # PCM, float, A-law, mu-law, and PCM or float with channels named
 # What libsndfile does not read and ffmpeg, if it is installed, does.
 BY_FFMPEG = (".m4a", ".mp4", ".aac", ".webm", ".mka", ".mkv", ".wma", ".amr", ".3gp", ".mov")
 
@@ -61,6 +62,11 @@ def open_audio(path: str | Path, *, max_seconds: float | None = None) -> Iterato
     try:
         # As bytes, for a file name need not be text.
         file = soundfile.SoundFile(os.fsencode(path))
+    except TypeError as error:  # soundfile goes by the suffix
+        raise InputError(
+            f"{path}: raw samples, whose rate no header says; convert it: "
+            f"ffmpeg -f s16le -ar RATE -ac CHANNELS -i {Path(path).name} {Path(path).stem}.flac"
+        ) from error
     except (soundfile.LibsndfileError, OSError) as error:
         reason = _why_undecodable(path, error)
         foreign = Path(path).suffix.lower() in BY_FFMPEG and reason.startswith("cannot be decoded")
@@ -216,13 +222,23 @@ def _announced_seconds(path: str | Path) -> float | None:
     with open(path, "rb") as file:
         if file.read(4) != b"RIFF":
             return None
+        if os.stat(path).st_size > 2**32 + _BLOCK:
+            raise InputError(
+                f"{path}: larger than the 4 GB that the header of a wav can say, so where it ends "
+                f"is not known; convert it: ffmpeg -ignore_length 1 -i {Path(path).name} "
+                f"{Path(path).stem}.flac"
+            )
         file.seek(12)
         byte_rate = 0
         while len(chunk := file.read(8)) == 8:
             size = int.from_bytes(chunk[4:], "little")
             if chunk[:4] == b"fmt ":
-                byte_rate = int.from_bytes(file.read(16)[8:12], "little")
+                header = file.read(16)
                 size -= 16
+                # Of a codec of blocks the rate is rounded.
+                if int.from_bytes(header[:2], "little") not in _BY_SAMPLE:
+                    return None
+                byte_rate = int.from_bytes(header[8:12], "little")
             elif chunk[:4] == b"data":
                 streamed = size in (0, 0xFFFFFFFF)  # written to a pipe, the length unknown
                 return None if streamed or not byte_rate else size / byte_rate

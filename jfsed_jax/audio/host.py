@@ -65,16 +65,20 @@ def framed(
       total: ``frames of the waveform -> frames to give``; those beyond it hear silence.
     """
     hop, overlap = front_end.hop_length, front_end.n_fft - front_end.hop_length
-    held, length, done = [np.zeros(front_end.n_fft // 2, np.float32)], front_end.n_fft // 2, 0
-    heard = 0
+    size = count * hop + overlap
+    held, done, heard = [np.zeros(front_end.n_fft // 2, np.float32)], 0, 0
+    length = len(held[0])
     for block in blocks:
         heard += len(block)
         held.append(block)
         length += len(block)
-        while length >= count * hop + overlap:
-            samples = np.concatenate(held)
-            yield samples[: count * hop + overlap]
-            held, length, done = [samples[count * hop :]], length - count * hop, done + count
+        if length < size:
+            continue
+        samples, start = np.concatenate(held), 0
+        while length - start >= size:
+            yield samples[start : start + size]
+            start, done = start + count * hop, done + count
+        held, length = [samples[start:]], length - start
     left = total(-(-heard // hop)) - done
     samples = np.concatenate(held)
     samples = np.pad(samples, (0, max(left * hop + overlap - length, 0)))

@@ -52,6 +52,8 @@ def run_evaluate(args: argparse.Namespace) -> int:
     workdir, num_seeds = detector.workdir, detector.config.num_seeds
     seeds = range(num_seeds) if args.seed is None else [args.seed]
     prepared = prepare_for(detector, args.data or None, args.features or None)
+    remembered = detector.meta.get("data_dir")
+    audio = args.data or (workdir.remembered(remembered) if remembered else None)
     all_scores = []
     for k in seeds:
         if k != detector.seed:
@@ -65,7 +67,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
             split=args.split,
             rule=args.postprocess,
             tune=args.tune_thresholds,
-            data_dir=args.data or workdir.remembered(detector.meta["data_dir"]),
+            data_dir=audio,
             score_files=score_files / f"seed{k}" if score_files and len(seeds) > 1 else score_files,
         )
         write_adaptive_weights(detector, prepared, own)

@@ -32,7 +32,8 @@ def define_predict(parser: CommandParser) -> None:
     parser.require("--workdir", "Folder of the run.", metavar="DIR")
     define_detector(parser)
     parser.take(
-        "AUDIO", "Recordings of any length and sample rate; folders of them; patterns as 'd/**/*'."
+        "AUDIO",
+        "Recordings of any length and sample rate; folders of them; patterns as 'd/**/*.flac'.",
     )
     meaning = "Which of a run's config.num_seeds, counted from 0; default: %(default)s."
     parser.add("--seed", meaning, type=number(int, 0), metavar="K", default=0)
@@ -48,6 +49,7 @@ def define_predict(parser: CommandParser) -> None:
     )
     parser.add("--threshold", meaning, metavar="T")
     parser.add("--classes", "Only these; default: all.", type=names(), metavar="A,B")
+    parser.switch("overwrite", "Also where label files are, which may hold corrections.")
     meaning = "Also write label tracks for Audacity here, one a recording."
     parser.add("--audacity", meaning, type=output_folder(), metavar="DIR")
     meaning = "Also write selection tables for Raven here, one a recording."
@@ -90,6 +92,7 @@ def run_predict(args: argparse.Namespace) -> int:
         page=args.page,
         embed_audio=args.embed_audio,
     )
+    files.refuse_overwriting(args.output, labels=not (args.overwrite or args.resume))
     process.start_jax_as_trained(args.workdir)
     from jfsed_jax.inference.detector import load
     from jfsed_jax.inference.labelling import Journal, label_recordings, parse_thresholds
@@ -109,13 +112,14 @@ def run_predict(args: argparse.Namespace) -> int:
         value = page.threshold if threshold is None else threshold
         thresholds = np.broadcast_to(np.float64(value), len(detector.classes))
     made_by = {
+        "folder": os.getcwd(),
         "workdir": str(detector.workdir.path.resolve()),
         "step": detector.step,
         "seed": detector.seed,
         "model": detector.model,
         "tags": detector.tags,
         "postprocess": args.postprocess or page.rule,
-        "threshold": args.threshold,
+        "threshold": np.asarray(page.threshold if threshold is None else threshold).tolist(),
         "classes": list(classes),
         "other outputs": [args.audacity, args.raven, args.save_scores, args.page],
     }
@@ -147,7 +151,10 @@ def run_predict(args: argparse.Namespace) -> int:
 
         def write_table() -> None:
             if args.output:
-                in_order = [done[path] for path in found.paths if path in done]
+                # What was labelled before and is not named now stays.
+                in_order = [
+                    done[path] for path in dict.fromkeys([*found.paths, *done]) if path in done
+                ]
                 write_whole(Path(args.output), _rows(in_order, form=form))
 
         on_mel = add_mel if files.wants_mel else None
@@ -155,12 +162,18 @@ def run_predict(args: argparse.Namespace) -> int:
             listeners = {"on_mel": on_mel, "on_seconds": advance}
             for heard, labelled in label_recordings(detector, todo, decode, classes, **listeners):
                 if labelled is None:
+                    files.forget(heard.path)
                     failures[heard.path] = str(heard.failure).removeprefix(f"{heard.path}: ")
                     logging.error("%s", heard.failure)
                     continue
                 if (heard.sample_rate or 0) < 2 * front_end.fmax:
                     low_rates.append(heard.path)
-                files.write(detector, heard, labelled, windows, thresholds)
+                try:
+                    files.write(detector, heard, labelled, windows, thresholds)
+                except InputError as error:
+                    failures[heard.path] = str(error)
+                    logging.error("%s", error)
+                    continue
                 done[heard.path] = labelled
                 if journal:
                     journal.add(labelled)
@@ -227,7 +240,7 @@ def _promised(path: str) -> float:
     try:
         check_file(path)
         seconds = soundfile.info(os.fsencode(path)).duration
-    except (InputError, OSError, RuntimeError):
+    except (InputError, OSError, RuntimeError, TypeError):
         return 0.0
     return seconds if seconds < _LONGEST else 0.0
 
@@ -245,5 +258,6 @@ def _rows(labelled, *, form: str = "tsv", header: bool = True) -> bytes:
 
 
 def _show(table: bytes) -> None:
-    sys.stdout.write(table.decode(errors="replace"))
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(table.decode().encode(encoding, "backslashreplace").decode(encoding))
     sys.stdout.flush()

@@ -47,6 +47,11 @@ class RecordingFiles:
           InputError: two recordings would share a file.
         """
         folders = {"audacity": audacity, "raven": raven}
+        if audacity and raven and Path(audacity).resolve() == Path(raven).resolve():
+            raise InputError(
+                f"--audacity={audacity} and --raven={raven} are one folder, in which a recording "
+                "would have two label files: name two"
+            )
         self._labels = {
             form: predictions.label_paths(folder, paths, form)
             for form, folder in folders.items()
@@ -66,6 +71,32 @@ class RecordingFiles:
         self._embed_audio = embed_audio
         self._mel: dict[str, np.ndarray] = {}
         self._minutes: dict[str, list[recording_page.MelMinute]] = {}
+
+    def refuse_overwriting(self, output: str | None, *, labels: bool) -> None:
+        """InputError if a file is there that may hold a person's corrections, or is the table.
+
+        Args:
+          output: the table that is written too.
+          labels: whether label files may not be written over.
+        """
+        for path in (p for own in self._labels.values() for p in own.values()):
+            if os.path.islink(path) or (labels and path.exists()):
+                raise InputError(
+                    f"{path} is there, perhaps with corrections: name another folder, or say "
+                    "--overwrite"
+                )
+        everything = [*self._labels.values(), self._scores, self._pages]
+        if output and any(
+            os.path.abspath(path) == os.path.abspath(output)
+            for own in everything
+            for path in own.values()
+        ):
+            raise InputError(f"--output={output} is a file of one recording too: name another one")
+
+    def forget(self, path: str) -> None:
+        """Drops what was kept of a recording that could not be heard to its end."""
+        self._mel.pop(path, None)
+        self._minutes.pop(path, None)
 
     @property
     def wants_mel(self) -> bool:

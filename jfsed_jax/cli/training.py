@@ -79,6 +79,8 @@ def run_demo(args: argparse.Namespace) -> int:
     predict = CommandParser(prog="predict")
     labelling.define_predict(predict)
     flags = [f"--workdir={workdir}", f"--output={workdir / 'recording.tsv'}", f"--page={page}"]
-    status = labelling.run_predict(predict.parse_args([*flags, "--embed_audio", str(recording)]))
+    status = labelling.run_predict(
+        predict.parse_args([*flags, "--embed_audio", "--resume", str(recording)])
+    )
     print(f"A recording, labelled: {page}")
     return status

@@ -196,6 +196,7 @@ def describe_scores(
         "medians": detector.config.postprocess.medians,
         "windows": detector.windows(rule).tolist(),
         "thresholds": None if thresholds is None else thresholds.tolist(),
+        "classes": list(detector.classes),
         "checkpoint_step": detector.step,
         "num_clips": len(set(clips.filenames)),
         "clips_listed": prepared.summary[split]["listed"],

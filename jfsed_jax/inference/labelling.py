@@ -4,10 +4,11 @@ The journal is a file of JSON lines beside the table that is to be written: a li
 labels, then one for each recording that is done. A line that was cut by a crash does not count.
 """
 
+import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -60,7 +61,9 @@ def label_recordings(
 
 
 def _label(detector, path: str, seconds: float, frames: np.ndarray, decode, classes) -> Labelled:
-    events = [e for e in decode(None, frames[None], [path]) if e.event_label in classes]
+    found = (e for e in decode(None, frames[None], [path]) if e.event_label in classes)
+    # The last frame may end after the sound.
+    events = [e._replace(offset=min(e.offset, max(seconds, e.onset))) for e in found]
     sure = confidences(events, frames, detector.classes, detector.frame_rate)
     return Labelled(path, seconds, events, sure)
 
@@ -109,8 +112,10 @@ def _checked(text: str, value: float) -> float:
 def _tuned(path: Path, classes: Sequence[str]) -> np.ndarray:
     try:
         info = json.loads(path.read_text())["info"]
-        values = np.array([float(value) for value in info["thresholds"]])
-        named = list(info.get("classes", classes))
+        values = np.array([_checked(str(path), float(value)) for value in info["thresholds"]])
+        named = list(info["classes"])
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = getattr(error, "strerror", None) or "it has no tuned thresholds"
         raise InputError(
@@ -122,6 +127,15 @@ def _tuned(path: Path, classes: Sequence[str]) -> np.ndarray:
             f"system has {', '.join(classes)}"
         )
     return values
+
+
+def _state(path: str) -> list[int]:
+    """Bytes and time of change of a recording; nothing if it is not there."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return []
+    return [found.st_size, found.st_mtime_ns]
 
 
 class Journal:
@@ -145,19 +159,28 @@ class Journal:
         """
         self.path = Path(f"{table}.journal")
         self.done: dict[str, Labelled] = {}
-        content = self.path.read_bytes() if self.path.exists() else b""
-        if content and not resume:
-            if not content.endswith(_FINISHED):
-                raise InputError(
-                    f"{self.path} holds what was labelled before {table} was whole: go on with "
-                    "--resume, or delete it"
-                )
-            content = b""
-        kept = self._read(content, made_by)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: IO[bytes] = self.path.open("r+b" if content else "wb")
-        self._file.seek(len(kept))
-        self._file.truncate()  # a line that was cut
+        self._file: IO[bytes] = self.path.open("a+b")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._file.close()
+            raise InputError(f"another process labels into {table} now") from error
+        try:
+            self._file.seek(0)
+            content = self._file.read()
+            if not resume:
+                if content.count(b"\n") > 1 and not content.endswith(_FINISHED):
+                    raise InputError(
+                        f"{self.path} holds what was labelled before {table} was whole: go on "
+                        "with --resume, or delete it"
+                    )
+                content = b""
+            kept = self._read(content, made_by)
+        except BaseException:
+            self._file.close()
+            raise
+        self._file.truncate(len(kept))  # without a line that was cut
         if not kept:
             self._append({"made by": made_by})
 
@@ -176,7 +199,8 @@ class Journal:
                     events = [Event(row["path"], *event[:3]) for event in row["events"]]
                     sure = [Confidence(*event[3:]) for event in row["events"]]
                     done = Labelled(row["path"], row["seconds"], events, sure)
-                    self.done[done.path] = done
+                    if row["file"] == _state(done.path):  # else it is another recording now
+                        self.done[done.path] = done
             except (ValueError, KeyError, TypeError) as error:
                 raise InputError(
                     f"{self.path}, row {number}: damaged; delete the file to label all anew"
@@ -200,7 +224,8 @@ class Journal:
             [*event[1:], *sure]
             for event, sure in zip(labelled.events, labelled.confidences, strict=True)
         ]
-        self._append(asdict(labelled) | {"events": events, "confidences": None})
+        row = {"path": labelled.path, "seconds": labelled.seconds, "events": events}
+        self._append(row | {"file": _state(labelled.path)})
         self.done[labelled.path] = labelled
 
     def _append(self, row: dict[str, Any]) -> None:

@@ -13,9 +13,9 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,7 @@ class _Clip:
     """A clip of the recording of that number, and after the last one what is known of it."""
 
     recording: int
+    path: str
     mel: np.ndarray | None = None
     heard: Heard | None = None
     num_frames: int = 0
@@ -111,11 +112,11 @@ def hear(
                         for clip in _clips(detector, number, path, blocks, pool, seen):
                             if clip.heard:
                                 heard = Heard(path, clip.heard.seconds, rate)
-                                clip = _Clip(number, heard=heard, num_frames=clip.num_frames)
+                                clip = replace(clip, heard=heard)
                             yield clip
                 except (InputError, MemoryError, OSError, RuntimeError) as error:
                     said = str(error) if isinstance(error, InputError) else f"{path}: {error!r}"
-                    yield _Clip(number, heard=Heard(path, failure=said))
+                    yield _Clip(number, path, heard=Heard(path, failure=said))
 
         yield from _faded(detector, clips())
 
@@ -208,13 +209,14 @@ def _clips(
     for mel in _ahead(pool, transform, parts):
         if on_mel:
             # Before the end is reached all frames are the recording's own.
-            on_mel(mel[: num_frames - given] if num_frames else mel)
+            on_mel(mel[: max(num_frames - given, 0)] if num_frames else mel)
             given += len(mel)
         held = np.concatenate([held, mel])
         while len(held) >= clip_frames:
-            yield _Clip(number, held[:clip_frames])
+            yield _Clip(number, path, held[:clip_frames])
             held = held[hop:]
-    yield _Clip(number, None, Heard(path, samples / front_end.sample_rate), num_frames)
+    heard = Heard(path, samples / front_end.sample_rate)
+    yield _Clip(number, path, heard=heard, num_frames=num_frames)
 
 
 def _ahead(pool: ThreadPoolExecutor, function, items: Iterable[Any]) -> Iterator[Any]:
@@ -232,7 +234,14 @@ def _faded(detector: Detector, clips: Iterable[_Clip]) -> Iterator[Heard]:
     """Clips of recordings, in order, to what was heard in each."""
     answered = batches(detector.posteriors_of, detector.variables, clips, lambda clip: clip.mel)
     for _, own in groupby(answered, lambda pair: pair[0].recording):
-        yield _joined(detector, own)
+        pairs = iter(own)
+        first = next(pairs)
+        try:
+            heard = _joined(detector, chain([first], pairs))
+        except OSError as error:  # of the file that keeps the posteriors; those of reading are told
+            path, folder = first[0].path, tempfile.gettempdir()
+            heard = Heard(path, failure=f"{path}: {folder} cannot keep its posteriors ({error})")
+        yield heard
 
 
 def _joined(detector: Detector, answered: Iterable[tuple[_Clip, Posteriors | None]]) -> Heard:
@@ -267,7 +276,8 @@ def _joined(detector: Detector, answered: Iterable[tuple[_Clip, Posteriors | Non
             return Heard(heard.path, failure=heard.failure or f"{heard.path}: {failure}")
         file.write((total / weight).astype(np.float32).tobytes())
         file.flush()
-        length = -(-num_frames // detector.time_stride)
+        # A student that drops what is left over by its pooling may have given one frame less.
+        length = min(-(-num_frames // detector.time_stride), file.tell() // (4 * classes))
         # It keeps the file, which has no name, as long as it is there.
         frames = np.memmap(file, np.float32, "r", shape=(length, classes))
     return Heard(heard.path, heard.seconds, heard.sample_rate, frames)

@@ -119,6 +119,22 @@ def test_an_absurd_sample_rate_is_told_in_a_line(tmp_path, rate):
         load_audio(tmp_path / "a.wav", 44100)
 
 
+@pytest.mark.parametrize("subtype", ["IMA_ADPCM", "MS_ADPCM", "ALAW", "FLOAT"])
+def test_files_of_every_codec_are_whole(tmp_path, subtype):
+    """Where a codec has blocks, the bytes a second of the header are rounded."""
+    soundfile.write(tmp_path / "a.wav", noise(60 * 8000), 8000, subtype=subtype)
+    assert len(load_audio(tmp_path / "a.wav", 8000)) >= 60 * 8000
+
+
+def test_a_wav_of_more_than_its_header_can_say_is_refused(tmp_path):
+    """libsndfile would read a part of it, and not say so."""
+    soundfile.write(tmp_path / "a.wav", noise(8000), 8000)
+    with open(tmp_path / "a.wav", "r+b") as file:
+        file.truncate(5 * 2**30)  # a hole on the disk
+    with pytest.raises(InputError, match="a.wav: larger than the 4 GB .*ffmpeg -ignore_length 1"):
+        load_audio(tmp_path / "a.wav", 8000)
+
+
 FFMPEG = """#!/usr/bin/env python3
 import struct, sys
 path = [word for word in sys.argv if word.startswith("file:")][0][5:]

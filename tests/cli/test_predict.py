@@ -155,9 +155,77 @@ def test_an_interrupt_costs_nothing_that_was_done(stored, place, capsys, monkeyp
     assert predict(stored, "--output=events.tsv", "in") == 2
     assert "--resume, or delete it" in capsys.readouterr().err
     assert predict(stored, "--output=events.tsv", "--threshold=0.4", "--resume", "in") == 2
-    assert "was begun with threshold None, now it is 0.4" in capsys.readouterr().err
+    assert "was begun with threshold 0.5, now it is 0.4" in capsys.readouterr().err
     assert predict(stored, "--output=events.tsv", "--resume", "in") == 0
     assert jf.read_events("events.tsv").events == expected_events(stored, NAMES)
+
+
+def test_corrected_labels_are_not_written_over(stored, place, capsys):
+    command = ["--audacity=aud", "--output=events.tsv", "in/a.wav"]
+    assert predict(stored, *command) == 0
+    track = place / "aud/in/a.txt"
+    written = track.read_text()
+    track.write_text("1\t2\tmine\n")
+    assert predict(stored, *command) == 2
+    assert "aud/in/a.txt is there, perhaps with corrections" in capsys.readouterr().err
+    assert track.read_text() == "1\t2\tmine\n"
+    assert predict(stored, *command, "--overwrite") == 0
+    assert track.read_text() == written
+    track.unlink()
+    track.symlink_to(place / "in/d.wav")
+    assert predict(stored, *command, "--overwrite") == 2
+    assert soundfile.info(place / "in/d.wav").frames
+
+
+def test_what_cannot_be_written_of_a_recording_costs_no_other(stored, place, capsys):
+    """Raven's tables have no way to write a tab."""
+    (place / "in/b.flac").rename(place / "in/b\tc.flac")
+    assert predict(stored, "--output=events.tsv", "--raven=rav", "in") == 2
+    assert "1 of 4 files could not be used" in capsys.readouterr().err
+    assert jf.read_events("events.tsv").filenames == [n for n in NAMES if n != "in/b.flac"]
+
+
+def test_a_resume_is_of_the_same_recordings_from_the_same_place(stored, place, capsys, monkeypatch):
+    (place / "in/bad.wav").write_text("hello")
+    command = ["--output=events.tsv", "in/bad.wav"]
+    assert predict(stored, *command, *NAMES[:2]) == 2
+    # Another sound under the name is heard again; what is not named any more stays in the table.
+    soundfile.write(place / "in/a.wav", np.zeros(problem.RATE), problem.RATE)
+    assert predict(stored, *command, "in/a.wav", "--resume") == 2
+    table = jf.read_events("events.tsv")
+    assert table.filenames == ["in/a.wav", "in/b.flac"]
+    assert {event.filename for event in table.events} == {"in/b.flac"}
+    monkeypatch.chdir(place / "in")
+    capsys.readouterr()
+    assert predict(stored, "--output=../events.tsv", "--resume", "a.wav") == 2
+    assert "was begun with folder" in capsys.readouterr().err
+
+
+def test_what_the_files_of_a_recording_hold(stored, place, capsys):
+    """A recording of more than a minute: windows in seconds, thresholds as asked, sound, band."""
+    rate = problem.RATE
+    soundfile.write(place / "long.wav", np.tile(problem.recording(), 10)[: 62 * rate], rate)
+    outputs = ["--page=sub/page.html", "--raven=rav", "--output=e.tsv", "--threshold=Hum=0.6"]
+    assert predict(stored, *outputs, "long.wav") == 0
+    page = (place / "sub/page.html").read_text()
+    data = json.loads(
+        re.search(r'<script type="application/json"[^>]*>(.*?)</script>', page, re.S)[1]
+    )
+    assert data["windows"] == [1, 1, 1]  # of 1, 2 and 3 frames, in tenths of a second
+    assert data["thresholds"] == [0.5, 0.5, 0.6]
+    assert page.count("data:image/png") + str(data).count("iVBOR") >= 2
+    assert 'src="../long.wav"' in page
+    assert predict(stored, *outputs, "--embed_audio", "--overwrite", "long.wav") == 0
+    assert "data:audio/ogg;base64,T2dnU" in (place / "sub/page.html").read_text()
+    row = (place / "rav/long.selections.txt").read_text().splitlines()[1].split("\t")
+    assert row[5:8] == ["0.0", "4000.0", "long.wav"]
+
+
+def test_raw_samples_are_told_in_a_line(stored, place, capsys):
+    (place / "in/x.raw").write_bytes(bytes(1000))
+    assert predict(stored, "--output=events.tsv", "in/x.raw", "in/a.wav") == 2
+    assert "in/x.raw\traw samples, whose rate no header says" in capsys.readouterr().err
+    assert jf.read_events("events.tsv").filenames == ["in/a.wav"]
 
 
 @pytest.mark.parametrize(
@@ -167,6 +235,8 @@ def test_an_interrupt_costs_nothing_that_was_done(stored, place, capsys, monkeyp
         (["--embed_audio", "a.wav"], "--embed_audio is for a --page"),
         (["--page=page.html", "in"], "one page, and there are 4 recordings: name a folder"),
         (["--audacity=aud", "in/a.wav", "in/a.flac"], "would both have the file aud/in/a.txt"),
+        (["--audacity=both", "--raven=both", "in"], "would have two label files: name two"),
+        (["--output=s/in/a.tsv", "--save_scores=s", "in"], "is a file of one recording too"),
         (["--classes=Cow", "in"], "no class Cow; expected some of Beep, Hiss, Hum"),
         (["--output=events.xls", "in"], "expected a name that ends in .tsv, .csv, .jsonl"),
     ],

@@ -11,6 +11,7 @@ from stub_detector import CLASSES, constant, make_detector
 
 from jfsed_jax.audio.host import log_mel
 from jfsed_jax.errors import InputError
+from jfsed_jax.inference import recordings as recordings_module
 from jfsed_jax.inference.labelling import (
     Journal,
     Labelled,
@@ -145,6 +146,30 @@ def test_thresholds_as_a_command_line_has_them(tmp_path):
             parse_thresholds(text, CLASSES, 0.5)
     with pytest.raises(InputError, match="no class 'Cow'; expected Cat, Dog"):
         parse_thresholds("Cow=0.5", CLASSES, 0.5)
+
+
+def test_two_at_once_do_not_share_a_journal(tmp_path):
+    with (
+        Journal(tmp_path / "events.tsv", MADE_BY, resume=False),
+        pytest.raises(InputError, match="another process labels into .*events.tsv now"),
+    ):
+        Journal(tmp_path / "events.tsv", MADE_BY, resume=True)
+
+
+def test_a_full_temporary_folder_costs_one_recording(recordings, monkeypatch):
+    detector, paths, _ = recordings
+    files = iter([None, OSError(28, "No space left on device"), None, None, None])
+
+    def temporary():
+        if error := next(files):
+            raise error
+        return open_temporary()
+
+    open_temporary = recordings_module.tempfile.TemporaryFile
+    monkeypatch.setattr(recordings_module.tempfile, "TemporaryFile", temporary)
+    found = list(hear(detector, paths))
+    assert [heard.failure is None for heard in found] == [True, False, True, True, True]
+    assert "cannot keep its posteriors" in found[1].failure
 
 
 def labelled(path):
