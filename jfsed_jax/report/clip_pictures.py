@@ -65,11 +65,17 @@ class ClipPicture(NamedTuple):
     lanes: list[DrawnLane]
     times: list[tuple[str, str]]
     spacing: str
-    sound: str = ""
+    sound: str
 
 
 def clip_picture(
-    name: str, mel: np.ndarray | None, lanes: Sequence[Lane], *, seconds: float, note: str = ""
+    name: str,
+    mel: np.ndarray | None,
+    lanes: Sequence[Lane],
+    *,
+    seconds: float,
+    note: str = "",
+    sound: str = "",
 ) -> ClipPicture:
     """Draws a clip.
 
@@ -79,6 +85,7 @@ def clip_picture(
       lanes: one per class; see `Lane`.
       seconds: length of the time axis.
       note: a few words beside the name.
+      sound: the clip's audio as a data URI.
     """
     shown = mel is not None and mel.size > 0
     marks = ticks(0.0, seconds, 10 if seconds > 5 else 5)
@@ -91,6 +98,7 @@ def clip_picture(
         lanes=[_drawn(lane, seconds) for lane in lanes],
         times=[(significant(t), f"{100 * t / seconds:.2f}") for t in marks],
         spacing=f"{spacing:.3f}",
+        sound=sound,
     )
 
 

@@ -300,8 +300,8 @@ def _clip(run: SavedRun, split: SavedSplit, index: int) -> ClipPicture:
         for label in order
     ]
     note = "" if lanes else "no events, and none predicted"
-    picture = clip_picture(name, mel, lanes, seconds=float(seconds), note=note)
-    return picture._replace(sound=_sound(split.examples, index))
+    sound = _sound(split.examples, index)
+    return clip_picture(name, mel, lanes, seconds=float(seconds), note=note, sound=sound)
 
 
 def _sound(examples: Mapping[str, np.ndarray], index: int) -> str:

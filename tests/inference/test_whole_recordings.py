@@ -156,7 +156,7 @@ def decoder():
 def test_a_page_shows_a_clip_of_a_recording_with_the_events_of_its_time(tmp_path, monkeypatch):
     drawn = {}
 
-    def picture(name, mel, lanes, *, seconds, note):
+    def picture(name, mel, lanes, *, seconds, note, sound):
         drawn[name] = {lane.label: (lane.reference, lane.predicted) for lane in lanes}, note
 
     monkeypatch.setattr(run_figures, "clip_picture", picture)
