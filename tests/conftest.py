@@ -1,6 +1,7 @@
 """Shared by tests of several modules."""
 
 import os
+import tarfile
 import tempfile
 import warnings
 
@@ -22,6 +23,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
+import learning_problem  # noqa: E402
 from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh  # noqa: E402
 
 import jfsed_jax as jf  # noqa: E402
@@ -42,6 +44,15 @@ def demo_set(tmp_path_factory):
     jf.prepare(
         folder / "data", front_end, features_dir=folder / "features", workers=1, progress=False
     )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def learnt_run(tmp_path_factory):
+    """The workdir of a stored run that has learnt, see learning_problem.py; to be read only."""
+    folder = tmp_path_factory.mktemp("learnt")
+    with tarfile.open(learning_problem.STORED) as archive:
+        archive.extractall(folder, filter="data")
     return folder
 
 

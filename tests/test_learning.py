@@ -4,7 +4,6 @@ Time, order, gate, windows and threshold can be wrong unseen where all posterior
 """
 
 import json
-import tarfile
 
 import learning_problem as problem
 import pytest
@@ -40,16 +39,6 @@ def test_it_learns_and_keeps_the_best(run):
     assert ruined["at_f1"]["macro"] < scores["at_f1"]["macro"]
 
 
-@pytest.fixture(scope="module")
-def stored(tmp_path_factory):
-    """A run that `learning_problem.store` has left, and a recording of known events."""
-    folder = tmp_path_factory.mktemp("stored")
-    with tarfile.open(problem.STORED) as archive:
-        archive.extractall(folder / "run", filter="data")
-    soundfile.write(folder / "recording.wav", problem.recording(), problem.RATE)
-    return folder
-
-
 # First frame and the one after the last, of what `learning_problem.SOUNDS` says. Of the last quiet
 # beep only the middle one of its three frames is above 0.5.
 EVENTS = {
@@ -60,10 +49,12 @@ EVENTS = {
 
 
 @pytest.mark.parametrize(("rule", "too_short"), [("esp", None), ("avg", (49, 51))])
-def test_events_of_a_recording_are_known_to_the_frame(stored, tmp_path, rule, too_short):
+def test_events_of_a_recording_are_known_to_the_frame(learnt_run, tmp_path, rule, too_short):
+    recording = tmp_path / "recording.wav"
+    soundfile.write(recording, problem.recording(), problem.RATE)
     output = tmp_path / "events.tsv"
-    command = ["predict", f"--workdir={stored / 'run'}", f"--postprocess={rule}"]
-    assert cli.main([*command, f"--output={output}", str(stored / "recording.wav")]) == 0
+    command = ["predict", f"--workdir={learnt_run}", f"--postprocess={rule}"]
+    assert cli.main([*command, f"--output={output}", str(recording)]) == 0
     found: dict[str, list[tuple[float, float]]] = {}
     for event in jf.read_events(output).events:
         edges = event.onset, event.offset

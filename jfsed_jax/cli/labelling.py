@@ -171,6 +171,7 @@ def run_predict(args: argparse.Namespace) -> int:
                 try:
                     files.write(detector, heard, labelled, windows, thresholds)
                 except InputError as error:
+                    files.forget(heard.path)
                     failures[heard.path] = str(error)
                     logging.error("%s", error)
                     continue

@@ -1,7 +1,5 @@
 """The circle of a person with recordings: label them, correct the labels, train on them, label."""
 
-import tarfile
-
 import learning_problem as problem
 import numpy as np
 import soundfile
@@ -56,16 +54,14 @@ def labels_at(table, events, label):
     ]
 
 
-def test_two_corrected_labels_are_learnt(tmp_path, monkeypatch):
+def test_two_corrected_labels_are_learnt(learnt_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with tarfile.open(problem.STORED) as archive:
-        archive.extractall("first_run", filter="data")
     audio = tmp_path / "data/audio/train/synthetic"
     render(audio / "garden.wav", FIRST, seed=1)
     render(tmp_path / "other.wav", SECOND, seed=2)
 
     labels = "data/metadata/train/synthetic"
-    predict = ["predict", "--workdir=first_run", "--output=first.tsv", f"--audacity={labels}"]
+    predict = ["predict", f"--workdir={learnt_run}", "--output=first.tsv", f"--audacity={labels}"]
     assert cli.main([*predict, str(audio / "garden.wav")]) == 0
     track = tmp_path / labels / "garden.txt"
     lines = [line.split("\t") for line in track.read_text().splitlines()]
@@ -82,7 +78,7 @@ def test_two_corrected_labels_are_learnt(tmp_path, monkeypatch):
     assert cli.main(["prepare", config, "--data=data", "--features=features"]) == 0
     assert cli.main([
         "train", config, "--data=data", "--features=features", "--workdir=second_run",
-        "--init_from=first_run", "--config.batch.weak=0", "--config.batch.unlabelled=0",
+        f"--init_from={learnt_run}", "--config.batch.weak=0", "--config.batch.unlabelled=0",
         "--config.loss.clip_labels=labelled", "--config.epochs=1",
         "--config.optimiser.schedule_arguments.epochs=100", "--config.evaluation.holdout=0",
     ]) == 0  # fmt: skip

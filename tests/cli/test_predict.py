@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import tarfile
 
 import learning_problem as problem
 import numpy as np
@@ -15,14 +14,6 @@ from jfsed_jax.cli import main as cli
 from jfsed_jax.inference.labelling import Journal
 from jfsed_jax.sed import label_files
 from jfsed_jax.training import interrupt
-
-
-@pytest.fixture(scope="module")
-def stored(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("stored")
-    with tarfile.open(problem.STORED) as archive:
-        archive.extractall(folder, filter="data")
-    return folder
 
 
 @pytest.fixture
@@ -41,23 +32,23 @@ def place(tmp_path, monkeypatch):
 NAMES = ["in/a.wav", "in/b.flac", "in/d.wav", "in/sub/c.wav"]
 
 
-def predict(stored, *arguments):
-    return cli.main(["predict", f"--workdir={stored}", *map(str, arguments)])
+def predict(run, *arguments):
+    return cli.main(["predict", f"--workdir={run}", *map(str, arguments)])
 
 
-def expected_events(stored, names):
+def expected_events(run, names):
     """By the library, one file at a time; as the table has them, to a millisecond and by time."""
-    detector = jf.load(stored)
+    detector = jf.load(run)
     events = [event for name in names for event in sorted(jf.detect(detector, name))]
     return [event._replace(onset=round(event.onset, 3), offset=round(event.offset, 3))
             for event in events]  # fmt: skip
 
 
-def test_a_folder_is_labelled_in_every_form(stored, place, capsys):
+def test_a_folder_is_labelled_in_every_form(learnt_run, place, capsys):
     forms = ["--audacity=aud", "--raven=rav", "--save_scores=scores", "--page=pages"]
-    assert predict(stored, "--output=events.tsv", *forms, "in") == 0
+    assert predict(learnt_run, "--output=events.tsv", *forms, "in") == 0
     table = jf.read_events("events.tsv")
-    expected = expected_events(stored, NAMES)
+    expected = expected_events(learnt_run, NAMES)
     assert table.filenames == NAMES and len(expected) > 30
     assert table.events == expected
     stems = {name: name.rpartition(".")[0] for name in NAMES}
@@ -75,15 +66,15 @@ def test_a_folder_is_labelled_in_every_form(stored, place, capsys):
     assert not (place / "events.tsv.journal").exists()
 
     capsys.readouterr()
-    assert predict(stored, "--output=events.jsonl", "--classes=Hum", "in/a.wav") == 0
+    assert predict(learnt_run, "--output=events.jsonl", "--classes=Hum", "in/a.wav") == 0
     rows = [json.loads(line) for line in (place / "events.jsonl").read_text().splitlines()]
     hums = [event for event in expected if event[0] == "in/a.wav" and event.event_label == "Hum"]
     assert [(row["onset"], row["event_label"]) for row in rows] == [(e.onset, "Hum") for e in hums]
-    assert predict(stored, "in/a.wav", "--threshold=1") == 0
+    assert predict(learnt_run, "in/a.wav", "--threshold=1") == 0
     assert capsys.readouterr().out.splitlines()[1:] == ["in/a.wav" + "\t" * 5]
 
 
-def test_nine_bad_files_among_good_ones_are_nine_lines(stored, place, capsys):
+def test_nine_bad_files_among_good_ones_are_nine_lines(learnt_run, place, capsys):
     """What each of them once did: bombs ended the command, a FIFO would wait for ever."""
     good = place / "in" / "a.wav"
     data = good.read_bytes()
@@ -103,7 +94,7 @@ def test_nine_bad_files_among_good_ones_are_nine_lines(stored, place, capsys):
     names = [f"bad/{name}" for name in sorted(os.listdir(bad))] + ["bad/gone.wav"]
     assert len(names) == 9
     mixed = [*names[:4], *NAMES[:2], *names[4:], *NAMES[2:]]
-    assert predict(stored, "--output=events.tsv", *mixed) == 2
+    assert predict(learnt_run, "--output=events.tsv", *mixed) == 2
     error = capsys.readouterr().err
     assert "Traceback" not in error
     told = [line.split("\t")[0] for line in error.splitlines() if "\t" in line]
@@ -119,12 +110,12 @@ def test_nine_bad_files_among_good_ones_are_nine_lines(stored, place, capsys):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Journal, "add", lambda self, labelled: heard.append(labelled.path))
         # flac.flac is a wav now, which libsndfile does not mind
-        assert predict(stored, "--output=events.tsv", "--resume", *mixed) == 0
+        assert predict(learnt_run, "--output=events.tsv", "--resume", *mixed) == 0
     assert heard == names
     assert jf.read_events("events.tsv").filenames == mixed
 
 
-def test_an_interrupt_costs_nothing_that_was_done(stored, place, capsys, monkeypatch):
+def test_an_interrupt_costs_nothing_that_was_done(learnt_run, place, capsys, monkeypatch):
     """A signal that comes while the second recording is read, then the same command again."""
     stop = interrupt.Stop()
     add = Journal.add
@@ -145,68 +136,70 @@ def test_an_interrupt_costs_nothing_that_was_done(stored, place, capsys, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(interrupt, "stop_on_signals", Signalled)
         patch.setattr(Journal, "add", add_and_signal)
-        assert predict(stored, "--output=events.tsv", "in") == 128 + 15
+        assert predict(learnt_run, "--output=events.tsv", "in") == 128 + 15
     error = capsys.readouterr().err
     # How many depends on the devices, each of which gets a clip of a batch.
     told = re.search(r"stopped, (\d) of 4 recordings are labelled; .* with --resume goes on", error)
     done = int(told[1])
     assert 1 <= done < 4
     assert jf.read_events("events.tsv").filenames == NAMES[:done]
-    assert predict(stored, "--output=events.tsv", "in") == 2
+    assert predict(learnt_run, "--output=events.tsv", "in") == 2
     assert "--resume, or delete it" in capsys.readouterr().err
-    assert predict(stored, "--output=events.tsv", "--threshold=0.4", "--resume", "in") == 2
+    assert predict(learnt_run, "--output=events.tsv", "--threshold=0.4", "--resume", "in") == 2
     assert "was begun with threshold 0.5, now it is 0.4" in capsys.readouterr().err
-    assert predict(stored, "--output=events.tsv", "--resume", "in") == 0
-    assert jf.read_events("events.tsv").events == expected_events(stored, NAMES)
+    assert predict(learnt_run, "--output=events.tsv", "--resume", "in") == 0
+    assert jf.read_events("events.tsv").events == expected_events(learnt_run, NAMES)
 
 
-def test_corrected_labels_are_not_written_over(stored, place, capsys):
+def test_corrected_labels_are_not_written_over(learnt_run, place, capsys):
     command = ["--audacity=aud", "--output=events.tsv", "in/a.wav"]
-    assert predict(stored, *command) == 0
+    assert predict(learnt_run, *command) == 0
     track = place / "aud/in/a.txt"
     written = track.read_text()
     track.write_text("1\t2\tmine\n")
-    assert predict(stored, *command) == 2
+    assert predict(learnt_run, *command) == 2
     assert "aud/in/a.txt is there, perhaps with corrections" in capsys.readouterr().err
     assert track.read_text() == "1\t2\tmine\n"
-    assert predict(stored, *command, "--overwrite") == 0
+    assert predict(learnt_run, *command, "--overwrite") == 0
     assert track.read_text() == written
     track.unlink()
     track.symlink_to(place / "in/d.wav")
-    assert predict(stored, *command, "--overwrite") == 2
+    assert predict(learnt_run, *command, "--overwrite") == 2
     assert soundfile.info(place / "in/d.wav").frames
 
 
-def test_what_cannot_be_written_of_a_recording_costs_no_other(stored, place, capsys):
+def test_what_cannot_be_written_of_a_recording_costs_no_other(learnt_run, place, capsys):
     """Raven's tables have no way to write a tab."""
     (place / "in/b.flac").rename(place / "in/b\tc.flac")
-    assert predict(stored, "--output=events.tsv", "--raven=rav", "in") == 2
+    assert predict(learnt_run, "--output=events.tsv", "--raven=rav", "in") == 2
     assert "1 of 4 files could not be used" in capsys.readouterr().err
     assert jf.read_events("events.tsv").filenames == [n for n in NAMES if n != "in/b.flac"]
 
 
-def test_a_resume_is_of_the_same_recordings_from_the_same_place(stored, place, capsys, monkeypatch):
+def test_a_resume_is_of_the_same_recordings_from_the_same_place(
+    learnt_run, place, capsys, monkeypatch
+):
     (place / "in/bad.wav").write_text("hello")
     command = ["--output=events.tsv", "in/bad.wav"]
-    assert predict(stored, *command, *NAMES[:2]) == 2
+    assert predict(learnt_run, *command, *NAMES[:2]) == 2
     # Another sound under the name is heard again; what is not named any more stays in the table.
     soundfile.write(place / "in/a.wav", np.zeros(problem.RATE), problem.RATE)
-    assert predict(stored, *command, "in/a.wav", "--resume") == 2
+    assert predict(learnt_run, *command, "in/a.wav", "--resume") == 2
     table = jf.read_events("events.tsv")
     assert table.filenames == ["in/a.wav", "in/b.flac"]
     assert {event.filename for event in table.events} == {"in/b.flac"}
     monkeypatch.chdir(place / "in")
     capsys.readouterr()
-    assert predict(stored, "--output=../events.tsv", "--resume", "a.wav") == 2
+    assert predict(learnt_run, "--output=../events.tsv", "--resume", "a.wav") == 2
     assert "was begun with folder" in capsys.readouterr().err
 
 
-def test_what_the_files_of_a_recording_hold(stored, place, capsys):
+def test_what_the_files_of_a_recording_hold(learnt_run, place, capsys):
     """A recording of more than a minute: windows in seconds, thresholds as asked, sound, band."""
     rate = problem.RATE
     soundfile.write(place / "long.wav", np.tile(problem.recording(), 10)[: 62 * rate], rate)
     outputs = ["--page=sub/page.html", "--raven=rav", "--output=e.tsv", "--threshold=Hum=0.6"]
-    assert predict(stored, *outputs, "long.wav") == 0
+    assert predict(learnt_run, *outputs, "long.wav") == 0
     page = (place / "sub/page.html").read_text()
     data = json.loads(
         re.search(r'<script type="application/json"[^>]*>(.*?)</script>', page, re.S)[1]
@@ -215,15 +208,15 @@ def test_what_the_files_of_a_recording_hold(stored, place, capsys):
     assert data["thresholds"] == [0.5, 0.5, 0.6]
     assert page.count("data:image/png") + str(data).count("iVBOR") >= 2
     assert 'src="../long.wav"' in page
-    assert predict(stored, *outputs, "--embed_audio", "--overwrite", "long.wav") == 0
+    assert predict(learnt_run, *outputs, "--embed_audio", "--overwrite", "long.wav") == 0
     assert "data:audio/ogg;base64,T2dnU" in (place / "sub/page.html").read_text()
     row = (place / "rav/long.selections.txt").read_text().splitlines()[1].split("\t")
     assert row[5:8] == ["0.0", "4000.0", "long.wav"]
 
 
-def test_raw_samples_are_told_in_a_line(stored, place, capsys):
+def test_raw_samples_are_told_in_a_line(learnt_run, place, capsys):
     (place / "in/x.raw").write_bytes(bytes(1000))
-    assert predict(stored, "--output=events.tsv", "in/x.raw", "in/a.wav") == 2
+    assert predict(learnt_run, "--output=events.tsv", "in/x.raw", "in/a.wav") == 2
     assert "in/x.raw\traw samples, whose rate no header says" in capsys.readouterr().err
     assert jf.read_events("events.tsv").filenames == ["in/a.wav"]
 
@@ -241,7 +234,22 @@ def test_raw_samples_are_told_in_a_line(stored, place, capsys):
         (["--output=events.xls", "in"], "expected a name that ends in .tsv, .csv, .jsonl"),
     ],
 )
-def test_what_cannot_be_done_is_told_before_the_work(stored, place, capsys, arguments, reason):
-    assert predict(stored, *arguments) == 2
+def test_what_cannot_be_done_is_told_before_the_work(learnt_run, place, capsys, arguments, reason):
+    assert predict(learnt_run, *arguments) == 2
     assert reason in capsys.readouterr().err
     assert os.listdir(place) == ["in"]
+
+
+def test_what_a_person_should_know_of_a_recording(learnt_run, place, caplog):
+    """A rate below the model's is noted; no event ends after the sound, as its last frame may."""
+    rate = problem.RATE
+    sound = problem.recording()[: int(0.47 * rate)]  # 11.75 frames, of which the last is a beep's
+    soundfile.write(place / "same.wav", sound, rate)
+    soundfile.write(place / "low.wav", sound[::2], rate // 2)
+    assert predict(learnt_run, "--output=e.tsv", "same.wav", "low.wav") == 0
+    notes = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [
+        note for note in notes if "1 recordings, the first low.wav, are sampled at less" in note
+    ]
+    [event] = [e for e in jf.read_events("e.tsv").events if e.filename == "same.wav"]
+    assert event.event_label == "Beep" and event.offset == 0.47
