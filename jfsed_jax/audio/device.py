@@ -52,7 +52,7 @@ def _log_mel_jax(waveform, front_end: FrontEnd):
     padding = [(0, 0)] * (waveform.ndim - 1) + [(n_fft // 2, n_fft // 2)]
     padded = jnp.pad(waveform, padding)
     frames = padded[..., hop * np.arange(num_frames)[:, None] + np.arange(n_fft)]
-    frames = frames * hann_window(front_end)
+    frames = frames * hann_window(front_end).astype(np.float32)
     difference = jnp.diff(frames, axis=-1, prepend=frames[..., -1:])
     gain = np.abs(1 - np.exp(-2j * np.pi * np.arange(n_fft // 2 + 1) / n_fft)).astype(np.float32)
     energy = jnp.sum(frames**2, axis=-1, keepdims=True)

@@ -95,11 +95,11 @@ def band_centres(front_end: FrontEnd) -> np.ndarray:
 
 
 def hann_window(front_end: FrontEnd) -> np.ndarray:
-    """Periodic Hann window, centred in the FFT frame: <float32>[n_fft]."""
+    """Periodic Hann window, centred in the FFT frame: <float64>[n_fft], as SciPy rounds it."""
     length = front_end.win_length
-    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
+    hann = 0.5 + 0.5 * np.cos(np.linspace(-np.pi, np.pi, length + 1)[:-1])
     before = (front_end.n_fft - length) // 2
-    return np.pad(hann, (before, front_end.n_fft - length - before)).astype(np.float32)
+    return np.pad(hann, (before, front_end.n_fft - length - before))
 
 
 def _mel_edges(front_end: FrontEnd) -> np.ndarray:
