@@ -135,10 +135,9 @@ def test_a_model(place):
     detector = fit(place, "conformer-named", config_of("conformer"))
     assert detector.variables["student"]["batch_stats"] == {}
     assert detector.frame_rate == 15 and detector.time_stride == 4
-    fit(place, "conformer-handed", config_of("conformer"), student=STUDENTS["conformer"])
-    fit(place, "conformer-unnamed", config_of(None, "pts_tfd:tiny"), student=STUDENTS["conformer"])
+    fit(place, "conformer-handed", config_of(None, "pts_tfd:tiny"), student=STUDENTS["conformer"])
     with pytest.raises(jf.InputError, match=r"not those of its student, CRNN.*load\(..., student="):
-        jf.load(place / "conformer-unnamed")
+        jf.load(place / "conformer-handed")
     assert_same(place, "conformer")
 
 
@@ -159,7 +158,7 @@ def test_a_run_loads_where_its_optimiser_is_unknown(place):
     """Of its optimiser the config knows nothing; another process labels a recording with it."""
     lion = optax.inject_hyperparams(optax.lion)(learning_rate=lambda step: 1e-3 * 0.5**step)
     optimiser = optax.chain(optax.clip_by_global_norm(1.0), lion)
-    detector = fit(place, "lion", config_of(None, "pts:tiny"), optimiser=optimiser)
+    detector = fit(place, "lion", config_of(None, "supervised:tiny"), optimiser=optimiser)
     expected = detector.posteriors(list(np.zeros((2, 600, 64), np.float32)))
     code = """
 import sys, numpy as np, jfsed_jax as jf
