@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jfsed_jax.audio.decoding import check_file, special_file
+from jfsed_jax.audio.finding import SUFFIXES
 from jfsed_jax.datasets.extraction import AudioFile
 from jfsed_jax.datasets.listing import (
     ListedClip,
@@ -28,10 +29,9 @@ from jfsed_jax.errors import InputError
 from jfsed_jax.sed import label_files, tables
 from jfsed_jax.sed.tables import Problem
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg")
 TREE = """\
 DIR/
-  audio/train/{weak,unlabel_in_domain,synthetic}/   wav, flac or ogg
+  audio/train/{weak,unlabel_in_domain,synthetic}/   wav, flac, ogg, mp3 ...
   audio/validation/   audio/eval/public/
   metadata/train/weak.tsv                 filename  event_labels
   metadata/train/unlabel_in_domain.tsv    filename
@@ -302,7 +302,7 @@ def _audio_files(data_dir: Path, split: ListedSplit) -> tuple[list[AudioFile], d
                     continue
                 if stat.S_ISDIR(status.st_mode):
                     below.append(path)
-                elif path.lower().endswith(AUDIO_SUFFIXES):
+                elif path.lower().endswith(SUFFIXES):
                     if stat.S_ISREG(status.st_mode):
                         found.append(AudioFile(path, status.st_size, status.st_mtime_ns))
                     else:
@@ -337,7 +337,7 @@ def _pass_over(data_dir: Path, split: ListedSplit, path: str, why: OSError | str
 
 
 def _stem(name: str) -> str:
-    for suffix in AUDIO_SUFFIXES:
+    for suffix in SUFFIXES:
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]
     return name

@@ -639,6 +639,17 @@ def test_of_two_files_for_a_name_the_first_is_used(data):
     assert (clip.filename, clip.audio.path) == ("w0.wav", "audio/train/weak/w0.flac")
 
 
+@pytest.mark.parametrize("suffix", [".mp3", ".opus", ".aiff"])
+def test_a_clip_may_be_in_any_format_that_can_be_labelled(data, suffix):
+    weak = data / "audio/train/weak"
+    (weak / "w0.wav").unlink()
+    opus = dict(format="OGG", subtype="OPUS") if suffix == ".opus" else {}
+    write_audio(weak / f"w0{suffix}", **opus)
+    clip = folder.read_folder(data).splits["weak"].clips[0]
+    assert (clip.filename, clip.audio.path) == ("w0.wav", f"audio/train/weak/w0{suffix}")
+    assert "w0.wav" in prepare(data).splits["weak"].filenames
+
+
 def test_two_names_for_one_file_are_one_clip(data):
     with (data / "metadata/train/weak.tsv").open("a") as file:
         file.write("w2.flac\tCat\n")
