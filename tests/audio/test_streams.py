@@ -16,6 +16,7 @@ from jfsed_jax.audio.decoding import open_audio
 from jfsed_jax.audio.finding import find_recordings
 from jfsed_jax.audio.host import framed, log_mel, mel_frames
 from jfsed_jax.audio.reading import load_audio, read_audio, resampled
+from jfsed_jax.datasets.preparation import prepare
 from jfsed_jax.errors import InputError
 
 
@@ -170,6 +171,26 @@ def test_what_libsndfile_cannot_read_ffmpeg_does(tmp_path, ffmpeg):
     assert len(read_audio(tmp_path / "a.m4a", 16000, max_seconds=0.5).waveform) == 8000
     with pytest.raises(InputError, match=r"b.webm: cannot be decoded by ffmpeg \(no stream\)"):
         read_audio(tmp_path / "b.webm", 16000)
+
+
+def test_a_clip_that_ffmpeg_reads_is_prepared(tmp_path, ffmpeg):
+    """In the place of a wav that the table lists; without ffmpeg it is missed, with the reason."""
+    weak = tmp_path / "data/audio/train/weak"
+    weak.mkdir(parents=True)
+    soundfile.write(weak / "a.wav", noise(16000), 16000)
+    (weak / "b.m4a").write_bytes(b"\x00\x01 something else")
+    (tmp_path / "data/metadata/train").mkdir(parents=True)
+    table = "filename\tevent_labels\na.wav\tDog\nb.wav\tDog\n"
+    (tmp_path / "data/metadata/train/weak.tsv").write_text(table)
+    one_second = front_end(sample_rate=16000, fmax=8000.0, clip_seconds=1.0)
+    options = dict(front_end=one_second, workers=1, progress=False)
+    prepared = prepare(tmp_path / "data", features_dir=tmp_path / "without", **options)
+    assert prepared.splits["weak"].filenames == ["a.wav"]
+    assert "install ffmpeg" in (tmp_path / "without/problems.tsv").read_text()
+    ffmpeg.write_text(FFMPEG)
+    ffmpeg.chmod(stat.S_IRWXU)
+    prepared = prepare(tmp_path / "data", features_dir=tmp_path / "with", **options)
+    assert prepared.splits["weak"].filenames == ["a.wav", "b.wav"]
 
 
 def test_folders_and_patterns_stand_for_the_recordings_in_them(tmp_path, monkeypatch):
