@@ -5,7 +5,7 @@ Axis letters: ``T`` frames, ``F`` mel bands.
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import matplotlib.image
@@ -13,6 +13,7 @@ import numpy as np
 
 from jfsed_jax.report.charts import Key
 from jfsed_jax.report.formatting import label_text, significant, ticks
+from jfsed_jax.report.rendering import hash_source, own_file, page_policy
 
 
 class Lane(NamedTuple):
@@ -56,6 +57,7 @@ class ClipPicture(NamedTuple):
       times: of the axis, (text, position in percent).
       spacing: of the times, in percent.
       sound: the clip's audio as a data URI, "" for none.
+      seconds: of the axis.
     """
 
     name: str
@@ -66,6 +68,7 @@ class ClipPicture(NamedTuple):
     times: list[tuple[str, str]]
     spacing: str
     sound: str
+    seconds: float
 
 
 def clip_picture(
@@ -99,7 +102,25 @@ def clip_picture(
         times=[(significant(t), f"{100 * t / seconds:.2f}") for t in marks],
         spacing=f"{spacing:.3f}",
         sound=sound,
+        seconds=seconds,
     )
+
+
+class ClipPlayer(NamedTuple):
+    """The script that moves a cursor over clips that are heard, and the policy that lets it run."""
+
+    script: str
+    policy: str
+
+
+def clip_player(pictures: Iterable[ClipPicture]) -> ClipPlayer | None:
+    """For a page with these clips; None if none has sound, since the page then needs no script."""
+    if not any(picture.sound for picture in pictures):
+        return None
+    script = own_file("player.js", "clips.js")
+    # Bars and cells are placed by style attributes, of which a hash would allow none.
+    policy = page_policy(script=hash_source(f"\n{script}"), style="'unsafe-inline'", media="data:")
+    return ClipPlayer(script, policy)
 
 
 def clip_keys(*, predicted: bool = True, posterior: bool = True) -> list[Key]:

@@ -10,14 +10,12 @@ Axis letters: ``T`` frames, ``T'`` values of the page, ``F`` mel bands, ``C`` ev
 """
 
 import base64
-import hashlib
 import json
 import math
 import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path, PurePath
 from typing import NamedTuple
 from urllib.parse import quote
@@ -26,9 +24,16 @@ import markupsafe
 import matplotlib
 import numpy as np
 
+from jfsed_jax.report.excerpts import AROUND, LONGEST, Excerpts
 from jfsed_jax.report.formatting import label_text, number
 from jfsed_jax.report.listings import Listing
-from jfsed_jax.report.rendering import environment, render_template, save_page
+from jfsed_jax.report.rendering import (
+    hash_source,
+    own_file,
+    page_policy,
+    render_template,
+    save_page,
+)
 from jfsed_jax.sed.events import Event
 from jfsed_jax.sed.postprocessing import odd_windows
 
@@ -67,6 +72,17 @@ class EmbeddedAudio(NamedTuple):
     mime: str
 
 
+class EmbeddedExcerpts(NamedTuple):
+    """Parts of a recording and the sound of each."""
+
+    chosen: Excerpts
+    sounds: Sequence[EmbeddedAudio]
+
+
+# A path from the page's folder, with "/" and not quoted; or what lies in the page; or nothing.
+Audio = str | EmbeddedAudio | EmbeddedExcerpts | None
+
+
 @dataclass(frozen=True)
 class HeardRecording:
     """A recording and what was heard in it.
@@ -82,7 +98,7 @@ class HeardRecording:
       filters: None where another decoder made the events; then no threshold is shown.
       mel: its minutes, one after the other, all but the last of one length; empty for no picture.
       band_hz: <float>[F] centres of the mel bands.
-      audio: a path from the page's folder, with "/" and not quoted; or the file itself; or None.
+      audio: where it is.
       facts: (name, value) to stand under the title.
     """
 
@@ -96,8 +112,13 @@ class HeardRecording:
     filters: MedianFilters | None = None
     mel: Sequence[MelMinute] = ()
     band_hz: Sequence[float] = ()
-    audio: str | EmbeddedAudio | None = None
+    audio: Audio = None
     facts: Sequence[tuple[str, str]] = ()
+
+    @property
+    def excerpts(self) -> EmbeddedExcerpts | None:
+        """The audio, if it is parts."""
+        return self.audio if isinstance(self.audio, EmbeddedExcerpts) else None
 
 
 def page_rate(frame_rate: float) -> float:
@@ -174,21 +195,22 @@ def render_recording(heard: HeardRecording) -> str:
     heard_events = sorted(
         zip(heard.events, heard.confidences, strict=True), key=lambda pair: pair[0][1:]
     )
-    script, own_style = _file("recording.js"), _file("recording.css")
-    style = environment().globals["style"]
+    script, own_style = own_file("player.js", "recording.js"), own_file("recording.css")
     return render_template(
         "recording.html",
         title=PurePath(heard.name).name,
         description=f"Sound events of {heard.name}",
-        policy=_policy(f"\n{script}", f"\n{style}{own_style}", heard.audio),
-        own_style=markupsafe.Markup(own_style),
-        script=markupsafe.Markup(script),
+        policy=_policy(f"\n{script}", f"\n{own_file('style.css')}{own_style}", heard.audio),
+        own_style=own_style,
+        script=script,
         # No "<" in it, so that nothing in it can end the element that it stands in.
         data=markupsafe.Markup(
             json.dumps(_data(heard, heard_events), separators=(",", ":")).replace("<", r"\u003c")
         ),
         facts=[("length", clock(heard.seconds)), *heard.facts],
         audio=_audio_source(heard.audio),
+        excerpts=_listed_excerpts(heard),
+        excerpts_note=heard.excerpts and heard.excerpts.chosen.described(heard.events),
         filters=heard.filters,
         count=number(len(heard.events), 0),
         listing=Listing(
@@ -240,6 +262,10 @@ def _data(
         "pictureSeconds": heard.mel[0].seconds if heard.mel else PICTURE_SECONDS,
         "lastSeconds": heard.mel[-1].seconds if heard.mel else PICTURE_SECONDS,
         "pictures": [_base64(picture) for picture in mel_pictures(heard.mel)],
+        "excerpts": heard.excerpts
+        and [[round(t, 3) for t in span] for span in heard.excerpts.chosen.spans],
+        "around": AROUND,
+        "longest": LONGEST,
         "bandHz": [round(float(hz), 1) for hz in heard.band_hz],
     }
 
@@ -249,41 +275,45 @@ def _levels(minute: MelMinute) -> np.ndarray:
     return levels.reshape(minute.bands, minute.columns)
 
 
-def _audio_source(audio: str | EmbeddedAudio | None) -> str:
+def _data_address(audio: EmbeddedAudio) -> str:
+    return f"data:{audio.mime};base64,{_base64(audio.content)}"
+
+
+def _audio_source(audio: Audio) -> str:
     if isinstance(audio, EmbeddedAudio):
-        return f"data:{audio.mime};base64,{_base64(audio.content)}"
+        return _data_address(audio)
+    if not isinstance(audio, str):
+        return ""
     # Quoted, a ":" ends no scheme; after two "/" would come a host.
-    quoted = quote(audio or "", errors="surrogateescape")
+    quoted = quote(audio, errors="surrogateescape")
     return f"/{quoted.lstrip('/')}" if quoted.startswith("/") else quoted
 
 
-def _policy(script: str, style: str, audio: str | EmbeddedAudio | None) -> str:
-    """The content security policy: this script, this style, pictures in the page, this audio."""
-    media = {str: "'self' file:", EmbeddedAudio: "data:"}.get(type(audio), "'none'")
-    return "; ".join(
-        (
-            "default-src 'none'",
-            f"script-src {_hash_source(script)}",
-            f"style-src {_hash_source(style)}",
-            "img-src data:",
-            f"media-src {media}",
-            "base-uri 'none'",
-            "form-action 'none'",
-        )
-    )
+def _listed_excerpts(heard: HeardRecording) -> list[tuple[str, str, str]]:
+    """Of each excerpt when it is, the classes of its events, and its sound."""
+    if heard.excerpts is None:
+        return []
+    listed = []
+    for (start, end), sound in zip(heard.excerpts.chosen.spans, heard.excerpts.sounds, strict=True):
+        inside = (e for e in heard.events if e.onset < end and e.offset > start)
+        labels = dict.fromkeys(label_text(e.event_label) for e in inside)
+        times = f"{clock(start)} – {clock(end)}"
+        listed.append((times, ", ".join(labels), _data_address(sound)))
+    return listed
 
 
-def _hash_source(text: str) -> str:
-    return f"'sha256-{_base64(hashlib.sha256(text.encode()).digest())}'"
+def _policy(script: str, style: str, audio: Audio) -> str:
+    """This script, this style, this audio."""
+    media = "'none'"
+    if isinstance(audio, str):
+        media = "'self' file:"
+    elif isinstance(audio, EmbeddedAudio) or (audio and audio.sounds):
+        media = "data:"
+    return page_policy(script=hash_source(script), style=hash_source(style), media=media)
 
 
 def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode("ascii")
-
-
-def _file(name: str) -> str:
-    place = resources.files("jfsed_jax.report").joinpath("templates", name)
-    return place.read_text(encoding="utf-8")
 
 
 def _caption(count: int) -> str:

@@ -1,10 +1,12 @@
 """Templates to pages: self-contained HTML, in which only the templates are markup.
 
-Every value is escaped by Jinja; no value is marked as safe but the style sheet of this package. No
-template knows a file format: each gets plain data (`listings`, `charts`, `heat_maps`,
+Every value is escaped by Jinja; no value is marked as safe but style sheets and scripts of this
+package. No template knows a file format: each gets plain data (`listings`, `charts`, `heat_maps`,
 `clip_pictures`) and writes it.
 """
 
+import base64
+import hashlib
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -29,9 +31,8 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    style = resources.files("jfsed_jax.report").joinpath("templates/style.css")
     made.globals.update(
-        style=markupsafe.Markup(style.read_text(encoding="utf-8")),
+        style=own_file("style.css"),
         version=jfsed_jax.__version__,
         chart_size=(WIDTH, HEIGHT),
         key_size=(KEY_WIDTH, KEY_HEIGHT),
@@ -42,6 +43,36 @@ def environment() -> jinja2.Environment:
         code=lambda cell: isinstance(cell, Code),
     )
     return made
+
+
+def own_file(*names: str) -> markupsafe.Markup:
+    """Style sheets or scripts beside the templates, one after the other, to stand in a page."""
+    folder = resources.files("jfsed_jax.report").joinpath("templates")
+    return markupsafe.Markup(
+        "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names)
+    )
+
+
+def page_policy(*, script: str, style: str, media: str) -> str:
+    """A content security policy: scripts and styles from these sources, pictures and sound in the
+    page or where `media` says, and nothing else."""
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src {script}",
+            f"style-src {style}",
+            "img-src data:",
+            f"media-src {media}",
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
+
+
+def hash_source(text: str) -> str:
+    """The source of a policy that is the content of one element, to the letter."""
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 
 
 def render_template(name: str, **values: object) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from jfsed_jax.report import run_figures
-from jfsed_jax.report.clip_pictures import clip_keys
+from jfsed_jax.report.clip_pictures import clip_keys, clip_player
 from jfsed_jax.report.formatting import label_text, number, significant
 from jfsed_jax.report.listings import Code, Listing
 from jfsed_jax.report.rendering import render_template, save_page
@@ -51,6 +51,7 @@ def render_run(run: SavedRun) -> str:
     best = best_row(run)
     classes = class_scores(run)
     weights = run_figures.weight_sums(run)
+    clips = run_figures.example_pictures(run)
     parts = [
         ("clips", "Clips", True),
         ("classes", "Classes", bool(classes)),
@@ -72,7 +73,8 @@ def render_run(run: SavedRun) -> str:
         selects_on_validation=selects_on_validation(run),
         scored=headlines(run),
         links=[(identifier, text) for identifier, text, present in parts if present],
-        clips=run_figures.example_pictures(run),
+        clips=clips,
+        player=clip_player(picture for split in clips for picture in [*split.shown, *split.rest]),
         clip_keys=clip_keys(posterior=run_figures.any_posteriors(run)),
         classes=classes,
         tagging=run_figures.tag_confusions(run),

@@ -1,5 +1,4 @@
 // The page of a recording. What it shows comes from #data and is written by textContent alone.
-"use strict";
 (async () => {
   const $ = (id) => document.getElementById(id);
   const data = JSON.parse($("data").textContent);
@@ -9,6 +8,11 @@
     onset, offset: data.offsets[i], label: data.labels[i], mean: data.means[i], maximum: data.maxima[i],
   }));
   const levels = await unpack(data.posteriors);
+  // What can be heard: excerpts, whose sound stands in the static list, or the whole.
+  const kept = [...document.querySelectorAll("#excerpts audio")].map((element) => element.src);
+  const sounds = data.excerpts
+    ? data.excerpts.map(([from, to], i) => ({ from, to, source: kept[i] }))
+    : [{ from: 0, to: Infinity }].filter(() => audio);
   const shown = titles.map(() => true);
   const PER_PAGE = 100;
   const SPANS = [10, 30, 120, 600].filter((span) => span < seconds);
@@ -16,6 +20,7 @@
   let tried = null; // thresholds, or null
   let listed = []; // events of shown classes, in the order of the list
   let now = 0, start = 0, page = 0, selected = null;
+  let sound = null; // of `sounds`, the one under the cursor, which the player holds
   if (SPANS.length < 4) SPANS.push(seconds);
   let span = SPANS[Math.min(1, SPANS.length - 1)];
 
@@ -106,6 +111,12 @@
     view.append(name, row);
     lanes.push({ row, name, draw: drawLane, label: c, shown: () => shown[c], canvas: row.firstChild });
   });
+  if (data.excerpts) {
+    const name = make("span", { className: "lane", textContent: "sound in this page" });
+    const row = track("sound", "");
+    view.append(name, row);
+    lanes.push({ row, name, draw: drawSound, shown: () => true, canvas: row.firstChild });
+  }
   const axis = make("div", { className: "time" });
   view.append(make("span", { className: "lane seconds", textContent: "time" }), axis);
   for (const { row } of lanes) {
@@ -113,11 +124,6 @@
       seek(start + span * share(event, row));
       position.focus({ preventScroll: true });
     });
-  }
-
-  function share(event, element) {
-    const { left, width } = element.getBoundingClientRect();
-    return clamp((event.clientX - left) / width, 0, 1);
   }
 
   // Drawing
@@ -201,9 +207,22 @@
       context.fillStyle = colour(tried ? "--green" : "--orange");
       context.fillRect(left, 4, wide, event === selected ? 10 : 7);
     }
-    const spans = inside.slice(0, 20).map((e) => `${clock(e.onset)} to ${clock(e.offset)}`);
-    if (inside.length > 20) spans.push(`and ${inside.length - 20} more`);
-    canvas.setAttribute("aria-label", `${titles[label]} in the window: ${spans.join(", ") || "none"}`);
+    describe(canvas, titles[label], inside.map((e) => [e.onset, e.offset]));
+  }
+
+  function describe(canvas, what, found) {
+    const spans = found.slice(0, 20).map(([from, to]) => `${clock(from)} to ${clock(to)}`);
+    if (found.length > 20) spans.push(`and ${found.length - 20} more`);
+    canvas.setAttribute("aria-label", `${what} in the window: ${spans.join(", ") || "none"}`);
+  }
+
+  function drawSound({ context, width, height }, { canvas }) {
+    const inside = data.excerpts.filter(([from, to]) => to > start && from < start + span);
+    context.fillStyle = colour("--blue");
+    for (const [from, to] of inside) {
+      context.fillRect(((from - start) / span) * width, 4, Math.max(2, ((to - from) / span) * width), height - 8);
+    }
+    describe(canvas, "Sound", inside);
   }
 
   function drawWindow() {
@@ -285,8 +304,8 @@
 
   function seek(time, event = null) {
     now = clamp(time, 0, seconds);
-    if (audio) audio.currentTime = now;
-    $("status").textContent = "";
+    place();
+    $("status").textContent = silence();
     if (selected !== event) {
       selected = event;
       drawWindow();
@@ -297,33 +316,66 @@
     paint();
   }
 
-  function tick() {
-    if (!audio) return;
+  // Sound: the player stands where the cursor stands, or rests where there is none.
+
+  const soundAt = (time) => sounds.find(({ from, to }) => time >= from && time <= to) || null;
+
+  function place() {
+    const plays = audio && !audio.paused, before = sound;
+    sound = soundAt(now);
+    if (!sound) {
+      if (plays) audio.pause();
+      return;
+    }
+    if (sound.source && (sound !== before || !audio.src)) audio.src = sound.source;
+    audio.currentTime = now - sound.from;
+    if (plays) resume();
+  }
+
+  function silence() {
+    return data.excerpts && !sound ? "The sound of this moment is not in this page." : "";
+  }
+
+  // Whether it is in an excerpt as the note of the page counts it (excerpts.py); times are rounded.
+  function hasSound({ onset, offset }) {
+    const end = Math.min(offset, onset + data.longest) - 2e-3;
+    return sounds.some(({ from, to }) => from <= onset + 2e-3 && end <= to);
+  }
+
+  function moved() {
+    if (!sound || audio.readyState < 1) return;
     const inside = now >= start && now <= start + span;
-    now = clamp(audio.currentTime, 0, seconds);
+    now = clamp(sound.from + audio.currentTime, 0, seconds);
     if (inside) show(now);
     paint();
-    if (!audio.paused) requestAnimationFrame(tick);
   }
 
   function play() {
     if (!audio) return;
-    if (audio.paused) audio.play().catch(unplayable);
+    if (!sound) $("status").textContent = silence();
+    else if (audio.paused) resume();
     else audio.pause();
   }
 
+  function resume() {
+    // Another sound or a pause that comes before it began ends a start, too.
+    audio.play().catch(({ name }) => { if (name !== "AbortError") unplayable(); });
+  }
+
   function unplayable() {
-    $("status").textContent = "The audio cannot be played: is it where it was, beside this page?";
+    $("status").textContent = audio.src.startsWith("data:") ? "This browser cannot play the sound of this page."
+      : "The audio cannot be played: is it where it was, beside this page?";
   }
 
   if (audio) {
-    for (const name of ["play", "pause", "seeked", "timeupdate"]) audio.addEventListener(name, tick);
+    follow(audio, moved);
     audio.addEventListener("error", unplayable);
     if (audio.error) unplayable();
     for (const name of ["play", "pause", "ended"]) {
       audio.addEventListener(name, () => { $("play").textContent = audio.paused ? "Play" : "Pause"; });
     }
     $("play").addEventListener("click", play);
+    place();
   }
   position.addEventListener("input", () => seek(Number(position.value)));
 
@@ -374,7 +426,8 @@
         make("span", { textContent: `${clock(event.onset)} – ${clock(event.offset)}` }),
         make("span", { textContent: titles[event.label] }),
         make("span", { textContent: event.mean.toFixed(2) }));
-      button.addEventListener("click", () => seek(event.onset, event));
+      if (data.excerpts && !hasSound(event)) button.children[1].append(make("small", { textContent: " no sound" }));
+      button.addEventListener("click", () => choose(event));
       return make("li", {}, button);
     }));
     const last = Math.min(first + PER_PAGE, listed.length);
@@ -385,6 +438,13 @@
     $("previous").disabled = $("next").disabled = !listed.length;
     $("taken").textContent = `${figure(listed.length)} event${listed.length === 1 ? "" : "s"}, as listed`;
     mark();
+  }
+
+  // With excerpts an event is played at once, with what is before it.
+  function choose(event) {
+    const excerpt = data.excerpts && soundAt(event.onset);
+    seek(excerpt ? Math.max(excerpt.from, event.onset - data.around) : event.onset, event);
+    if (excerpt) resume();
   }
 
   // The button of the selected event, wherever the list stands.
@@ -417,7 +477,7 @@
     const event = listed[at];
     if (event) seek(event.onset, event);
     $("status").textContent = event
-      ? `Event ${figure(at + 1)} of ${figure(listed.length)}: ${titles[event.label]}, ${clock(event.onset)}`
+      ? `Event ${figure(at + 1)} of ${figure(listed.length)}: ${titles[event.label]}, ${clock(event.onset)}. ${silence()}`.trim()
       : `No ${by > 0 ? "later" : "earlier"} event.`;
   }
 

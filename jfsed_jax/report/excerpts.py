@@ -1,0 +1,76 @@
+"""Which parts of a recording a page holds the sound of: some seconds around its events."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from jfsed_jax.report.formatting import number
+from jfsed_jax.sed.events import Event
+
+AROUND = 1.0  # seconds before and after an event
+LONGEST = 15.0  # seconds of an event, from its onset
+
+Span = tuple[float, float]  # start and end in seconds
+
+
+class Excerpts(NamedTuple):
+    """Parts of a recording, in order and apart, and how many seconds they were allowed to be."""
+
+    spans: list[Span]
+    most: float
+
+    def hold(self, event: Event) -> bool:
+        """Whether the event can be heard in one of them, but for what is beyond `LONGEST`."""
+        start, end = _heard(event)
+        return any(first <= start and end <= last for first, last in self.spans)
+
+    def described(self, events: Sequence[Event]) -> str:
+        """How many of the events have their sound, and what of it."""
+        held = sum(map(self.hold, events))
+        text = f"{number(held, 0)} of {number(len(events), 0)} events have their sound"
+        if held < len(events):
+            text += f", those of the highest confidence until {self.most / 60:g} minutes are full"
+        more = f"of events longer than {LONGEST:g} s the beginning"
+        return f"{text} (with {AROUND:g} s before and after; {more})"
+
+
+def choose_excerpts(
+    events: Sequence[Event],
+    confidences: Sequence[tuple[float, float]],
+    *,
+    seconds: float,
+    most: float,
+) -> Excerpts:
+    """Seconds around events, merged where they overlap: those of the highest confidence that fit.
+
+    Args:
+      events, confidences: of one recording; the mean posterior, the first of two, is what counts.
+      seconds: how long the recording is.
+      most: seconds of all excerpts together. The first event that does not fit ends the choice, so
+        no event is passed over for one of lower confidence.
+    """
+    spans: list[Span] = []
+    surest_first = sorted(
+        zip(events, confidences, strict=True), key=lambda pair: (-pair[1][0], pair[0].onset)
+    )
+    for event, _ in surest_first:
+        start, end = _heard(event)
+        more = merged([*spans, (max(start - AROUND, 0.0), min(end + AROUND, seconds))])
+        if sum(last - first for first, last in more) > most:
+            break
+        spans = more
+    return Excerpts(spans, most)
+
+
+def merged(spans: Sequence[Span]) -> list[Span]:
+    """The same seconds, in order, none twice."""
+    found: list[Span] = []
+    for start, end in sorted(spans):
+        if found and start <= found[-1][1]:
+            found[-1] = found[-1][0], max(end, found[-1][1])
+        else:
+            found.append((start, end))
+    return found
+
+
+def _heard(event: Event) -> Span:
+    return event.onset, min(event.offset, event.onset + LONGEST)
