@@ -1,62 +1,292 @@
-"""Many recordings labelled: what was found in each is noted as it is found, and kept.
+"""Many recordings labelled by one call: bad ones are named, and what is done is kept.
 
-The journal is a file of JSON lines beside the table that is to be written: a line that says what
-labels, then one for each recording that is done. A line that was cut by a crash does not count.
+Axis letters: ``T'`` frames of the student, ``C`` classes.
 """
 
-import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
+from absl import logging
 
+from jfsed_jax.audio.decoding import check_file
+from jfsed_jax.audio.finding import Found, find_recordings
 from jfsed_jax.errors import InputError
 from jfsed_jax.inference.detector import Detector
-from jfsed_jax.inference.recordings import Heard, hear
-from jfsed_jax.sed.confidence import Confidence, confidences
-from jfsed_jax.sed.events import Event
+from jfsed_jax.inference.journal import Journal, Labelled, may_have_journal
+from jfsed_jax.inference.label_outputs import LabelOutputs, plan_files, write_files, write_labelled
+from jfsed_jax.inference.recordings import COST_ONE, Heard, failure_of, hear
+from jfsed_jax.progress import progress_bar
+from jfsed_jax.sed.confidence import confidences
 from jfsed_jax.sed.postprocessing import Decode
 
-_FINISHED = b'{"all was tried": true}\n'
+_LONGEST = 7 * 24 * 3600.0  # seconds that a header is believed, for the time that is left
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # line ends, tabs and the like
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """A recording's events and how sure the model was of each; `seconds` is its length."""
+class LabelledRecordings:
+    """What became of recordings.
 
-    path: str
-    seconds: float
-    events: list[Event]
-    confidences: list[Confidence]
+    Attributes:
+      labelled: those that are labelled, in order; with a resume those of before too.
+      failures: why the others are not, by path; also of names that stand for nothing.
+      low_rates: those sampled at less than twice the highest frequency of the front end.
+    """
+
+    labelled: list[Labelled]
+    failures: dict[str, str]
+    low_rates: list[str]
 
 
 def label_recordings(
     detector: Detector,
+    recordings: Iterable[str | Path] | Found,
+    outputs: LabelOutputs | None = None,
+    *,
+    rule: str | None = None,
+    threshold: float | np.ndarray | None = None,
+    classes: Sequence[str] | None = None,
+    resume: bool = False,
+    progress: bool = False,
+    on_labelled: Callable[[Labelled], None] | None = None,
+    on_seconds: Callable[[float], None] | None = None,
+) -> LabelledRecordings:
+    """Labels recordings of any number and length, and writes what is asked for.
+
+    A recording that cannot be used, or whose files cannot be written, costs no other. Each is noted
+    beside the table as it is finished; the table is written at the end, or when a KeyboardInterrupt
+    ends it, which then says how far it came.
+
+    Args:
+      detector: a trained system.
+      recordings: files, folders and patterns; or what `find_recordings` made of them.
+      outputs: what to write; nothing if None.
+      rule: of the median windows; the config's if None.
+      threshold: of the frame posteriors, one or <float>[C]; the config's if None.
+      classes: whose events are wanted; all if None.
+      resume: go on with a table that was not finished.
+      progress: show a bar.
+      on_labelled: gets each recording as it is labelled.
+      on_seconds: gets the length of each block that was read.
+
+    Raises:
+      InputError: before any is heard: what cannot be written or resumed, a class that is none.
+    """
+    outputs = outputs or LabelOutputs()
+    if resume and not outputs.table:
+        raise InputError("to resume is to go on with a table: name it too")
+    wanted = _chosen(classes, detector.classes)
+    decode = detector.decoder(rule, threshold)  # what fails here fails once
+    found = recordings if isinstance(recordings, Found) else find_recordings(map(str, recordings))
+    if found.others:
+        logging.info("%d files of these folders are called like no recording", found.others)
+    files, pages = plan_files(outputs, found.paths, resume=resume), outputs.pages
+    windows, thresholds = _medians(detector, rule, threshold)
+    failures, low_rates = dict(found.problems), []
+
+    def fail(path: str, failure: str) -> None:
+        if pages:
+            pages.forget(path)
+        failures[path] = failure.removeprefix(f"{path}: ")
+        logging.error("%s", one_line(failure))
+
+    def add_mel(path: str, mel: np.ndarray) -> None:
+        assert pages is not None
+        pages.add_mel(path, mel, detector.front_end.frame_rate)
+
+    with ExitStack() as stack:
+        journal = None
+        if outputs.table and may_have_journal(outputs.table):
+            made_by = _made_by(detector, outputs, rule, threshold, wanted)
+            journal = stack.enter_context(Journal(outputs.table, made_by, resume=resume))
+        done = dict(journal.done) if journal else {}
+        if done:
+            logging.info("%d of %d recordings are done", len(done), len(found.paths))
+        todo = [path for path in found.paths if path not in done]
+        advance = stack.enter_context(_Progress(todo, progress, on_seconds))
+
+        def write_table() -> None:
+            if outputs.table:
+                # What was labelled before and is not named now stays.
+                names = dict.fromkeys([*found.paths, *done])
+                write_labelled(outputs.table, [done[path] for path in names if path in done])
+
+        try:
+            for heard, labelled in label_each(
+                detector, todo, decode, wanted,
+                on_mel=add_mel if pages else None, on_seconds=advance,
+            ):  # fmt: skip
+                if labelled is None:
+                    fail(heard.path, heard.failure or "nothing was heard")
+                    continue
+                try:
+                    write_files(files, detector, heard, labelled)
+                    if pages:
+                        pages.write(detector, heard, labelled, windows, thresholds)
+                except COST_ONE as error:
+                    fail(heard.path, failure_of(heard.path, error))
+                    continue
+                if (heard.sample_rate or 0) < 2 * detector.front_end.fmax:
+                    low_rates.append(heard.path)
+                done[heard.path] = labelled
+                if journal:
+                    journal.add(labelled)
+                if on_labelled:
+                    on_labelled(labelled)
+                advance.say(f"{len(done)}/{len(found.paths)} recordings")
+        except KeyboardInterrupt as error:
+            write_table()
+            again = "; the same again with --resume goes on" if journal else ""
+            count = f"{len(done)} of {len(found.paths)}"
+            error.args = (f"stopped, {count} recordings are labelled{again}",)
+            raise
+        advance.end()
+        write_table()
+        if journal:
+            journal.finish(whole=not failures)
+    if low_rates:
+        logging.warning(
+            "%d recordings, the first %s, are sampled at less than the %g Hz that the model was "
+            "trained on: what lies above half their rate is silence to it",
+            *(len(low_rates), one_line(low_rates[0]), 2 * detector.front_end.fmax),
+        )
+    return LabelledRecordings(
+        [done[path] for path in found.paths if path in done], failures, low_rates
+    )
+
+
+def one_line(text: str) -> str:
+    """With escapes, as ``\\n``, in place of line ends, tabs and other control characters."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+class _Progress:
+    """A bar of the seconds that were heard, and at its end how fast that was.
+
+    A call passes the length of a block on, to the bar and to `told`.
+    """
+
+    def __init__(
+        self, paths: Sequence[str], shown: bool, told: Callable[[float], None] | None
+    ) -> None:
+        total = round(sum(map(_promised, paths))) if shown else None
+        self._bar = progress_bar(
+            total=total, desc="labelled", unit=" s of sound", disable=not shown
+        )
+        self._begun, self._seconds, self._told = time.monotonic(), 0.0, told
+
+    def __call__(self, seconds: float) -> None:
+        self._seconds += seconds
+        self._bar.update(round(self._seconds) - self._bar.n)
+        if self._told:
+            self._told(seconds)
+
+    def say(self, text: str) -> None:
+        """Behind the bar's numbers."""
+        self._bar.set_postfix_str(text, refresh=False)
+
+    def end(self) -> None:
+        """All was heard."""
+        self._bar.close()
+        passed = max(time.monotonic() - self._begun, 1e-3)
+        logging.info(
+            "%.2f hours of sound in %.0f s, %.0f times real time",
+            *(self._seconds / 3600, passed, self._seconds / passed),
+        )
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+
+def _promised(path: str) -> float:
+    """Seconds as a header has them, for the time that is left."""
+    import soundfile
+
+    try:
+        check_file(path)
+        seconds = soundfile.info(os.fsencode(path)).duration
+    except (InputError, OSError, RuntimeError, TypeError):
+        return 0.0
+    return seconds if seconds < _LONGEST else 0.0
+
+
+def _chosen(wanted: Sequence[str] | None, classes: tuple[str, ...]) -> tuple[str, ...]:
+    if wanted is None:
+        return classes
+    if not any(wanted):
+        raise InputError(
+            f"no classes are named: expected some of {', '.join(classes)}, or all by leaving "
+            "--classes out"
+        )
+    if unknown := [name for name in wanted if name not in classes]:
+        raise InputError(f"no class {', '.join(unknown)}; expected some of {', '.join(classes)}")
+    return tuple(name for name in classes if name in wanted)
+
+
+def _medians(detector: Detector, rule, threshold) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Windows in frames and thresholds, [C] each; None of a decoder that is not the paper's."""
+    page = detector.config.postprocess
+    if page.decoder != "median":
+        return None, None
+    value = np.float64(page.threshold if threshold is None else threshold)
+    return detector.windows(rule), np.broadcast_to(value, len(detector.classes))
+
+
+def _made_by(
+    detector: Detector, outputs: LabelOutputs, rule, threshold, classes: Sequence[str]
+) -> dict[str, Any]:
+    """All that decides what is found and where it is written."""
+    page = detector.config.postprocess
+    pages = outputs.pages.place if outputs.pages else None
+    places = [outputs.audacity, outputs.raven, outputs.scores, pages]
+    return {
+        "folder": os.getcwd(),
+        "workdir": str(detector.workdir.path.resolve()),
+        "step": detector.step,
+        "seed": detector.seed,
+        "model": detector.model,
+        "tags": detector.tags,
+        "postprocess": rule or page.rule,
+        "threshold": np.asarray(page.threshold if threshold is None else threshold).tolist(),
+        "classes": list(classes),
+        "other outputs": [None if place is None else str(place) for place in places],
+    }
+
+
+def label_each(
+    detector: Detector,
     paths: Iterable[str | Path],
     decode: Decode,
     classes: Sequence[str],
-    **listeners: Any,
+    **options: Any,
 ) -> Iterator[tuple[Heard, Labelled | None]]:
     """What is heard in each recording and what it is labelled with; None where `failure` says why.
 
     Args:
       decode: it gets None for the clip posteriors, since the frames are gated already.
       classes: whose events are wanted.
-      listeners: ``on_mel`` and ``on_seconds`` of `recordings.hear`.
+      options: of `recordings.hear`.
     """
-    for heard in hear(detector, paths, **listeners):
+    for heard in hear(detector, paths, **options):
         labelled = None
         if heard.frames is not None:
             try:
                 labelled = _label(
                     detector, heard.path, heard.seconds, heard.frames, decode, classes
                 )
-            except InputError as error:  # of a decoder of one's own
-                heard = replace(heard, frames=None, failure=f"{heard.path}: {error}")
+            except COST_ONE as error:  # of a decoder of one's own, or for want of memory
+                heard = replace(heard, frames=None, failure=failure_of(heard.path, error))
         yield heard, labelled
 
 
@@ -127,121 +357,3 @@ def _tuned(path: Path, classes: Sequence[str]) -> np.ndarray:
             f"system has {', '.join(classes)}"
         )
     return values
-
-
-def _state(path: str) -> list[int]:
-    """Bytes and time of change of a recording; nothing if it is not there."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return []
-    return [found.st_size, found.st_mtime_ns]
-
-
-class Journal:
-    """What is done of a table that takes long; a context that closes the file.
-
-    Attributes:
-      path: of the file, ``TABLE.journal``.
-      done: the recordings by path, as they were labelled.
-    """
-
-    def __init__(self, table: str | Path, made_by: dict[str, Any], *, resume: bool) -> None:
-        """Opens it.
-
-        Args:
-          table: the file that is to be written.
-          made_by: all that decides what is found; JSON.
-          resume: go on with a journal that is there.
-
-        Raises:
-          InputError: one is there and `resume` is false, or it was begun by something else.
-        """
-        self.path = Path(f"{table}.journal")
-        self.done: dict[str, Labelled] = {}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: IO[bytes] = self.path.open("a+b")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._file.close()
-            raise InputError(f"another process labels into {table} now") from error
-        try:
-            self._file.seek(0)
-            content = self._file.read()
-            if not resume:
-                if content.count(b"\n") > 1 and not content.endswith(_FINISHED):
-                    raise InputError(
-                        f"{self.path} holds what was labelled before {table} was whole: go on "
-                        "with --resume, or delete it"
-                    )
-                content = b""
-            kept = self._read(content, made_by)
-        except BaseException:
-            self._file.close()
-            raise
-        self._file.truncate(len(kept))  # without a line that was cut
-        if not kept:
-            self._append({"made by": made_by})
-
-    def _read(self, content: bytes, made_by: dict[str, Any]) -> bytes:
-        kept, then = b"", {}
-        for number, line in enumerate(content.splitlines(keepends=True), 1):
-            if not line.endswith(b"\n"):
-                break
-            if line == _FINISHED:
-                continue
-            try:
-                row = json.loads(line)
-                if number == 1:
-                    then = dict(row["made by"])
-                else:
-                    events = [Event(row["path"], *event[:3]) for event in row["events"]]
-                    sure = [Confidence(*event[3:]) for event in row["events"]]
-                    done = Labelled(row["path"], row["seconds"], events, sure)
-                    if row["file"] == _state(done.path):  # else it is another recording now
-                        self.done[done.path] = done
-            except (ValueError, KeyError, TypeError) as error:
-                raise InputError(
-                    f"{self.path}, row {number}: damaged; delete the file to label all anew"
-                ) from error
-            if number == 1:
-                self._compare(then, json.loads(json.dumps(made_by)))
-            kept += line
-        return kept
-
-    def _compare(self, then: dict[str, Any], now: dict[str, Any]) -> None:
-        for name in now:
-            if then.get(name) != now[name]:
-                raise InputError(
-                    f"{self.path} was begun with {name} {then.get(name)}, now it is {now[name]}; "
-                    "go on as it was begun, or delete it"
-                )
-
-    def add(self, labelled: Labelled) -> None:
-        """Notes a recording; it is on disk when this returns."""
-        events = [
-            [*event[1:], *sure]
-            for event, sure in zip(labelled.events, labelled.confidences, strict=True)
-        ]
-        row = {"path": labelled.path, "seconds": labelled.seconds, "events": events}
-        self._append(row | {"file": _state(labelled.path)})
-        self.done[labelled.path] = labelled
-
-    def _append(self, row: dict[str, Any]) -> None:
-        self._file.write(json.dumps(row).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
-
-    def finish(self, *, whole: bool) -> None:
-        """All was tried: it goes if all was done, else it may be gone on with, or begun anew."""
-        if whole:
-            self.path.unlink(missing_ok=True)
-        else:
-            self._file.write(_FINISHED)
-
-    def __enter__(self) -> "Journal":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()

@@ -33,6 +33,8 @@ from jfsed_jax.method.state import Variables
 from jfsed_jax.sed.events import Event
 from jfsed_jax.sed.postprocessing import Decode
 
+# What a bad file, or a place where nothing can be written, raises: it costs that recording alone.
+COST_ONE = (InputError, MemoryError, OSError, RuntimeError)
 _AHEAD = 4  # blocks of log-mel that are worked on while the models hear those before
 
 
@@ -114,9 +116,8 @@ def hear(
                                 heard = Heard(path, clip.heard.seconds, rate)
                                 clip = replace(clip, heard=heard)
                             yield clip
-                except (InputError, MemoryError, OSError, RuntimeError) as error:
-                    said = str(error) if isinstance(error, InputError) else f"{path}: {error!r}"
-                    yield _Clip(number, path, heard=Heard(path, failure=said))
+                except COST_ONE as error:
+                    yield _Clip(number, path, heard=Heard(path, failure=failure_of(path, error)))
 
         yield from _faded(detector, clips())
 
@@ -161,6 +162,12 @@ def detect(
     decode = decode or detector.decoder(rule)
     [heard] = hear(detector, [path])
     return decode(None, _frames_of(heard)[None], [str(path)])
+
+
+def failure_of(path: str, error: Exception) -> str:
+    """Why a recording could not be labelled: its path, then the reason."""
+    said = str(error) if isinstance(error, InputError) else repr(error)
+    return said if said.startswith(f"{path}: ") else f"{path}: {said}"
 
 
 def _frames_of(heard: Heard) -> np.ndarray:

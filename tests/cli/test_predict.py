@@ -11,7 +11,7 @@ import soundfile
 
 import jfsed_jax as jf
 from jfsed_jax.cli import main as cli
-from jfsed_jax.inference.labelling import Journal
+from jfsed_jax.inference.journal import Journal
 from jfsed_jax.sed import label_files
 from jfsed_jax.training import interrupt
 

@@ -12,12 +12,8 @@ from stub_detector import CLASSES, constant, make_detector
 from jfsed_jax.audio.host import log_mel
 from jfsed_jax.errors import InputError
 from jfsed_jax.inference import recordings as recordings_module
-from jfsed_jax.inference.labelling import (
-    Journal,
-    Labelled,
-    label_recordings,
-    parse_thresholds,
-)
+from jfsed_jax.inference.journal import Journal, Labelled
+from jfsed_jax.inference.labelling import label_each, parse_thresholds
 from jfsed_jax.inference.prediction import Posteriors
 from jfsed_jax.inference.recordings import hear, recording_posteriors
 from jfsed_jax.sed.confidence import Confidence
@@ -110,7 +106,7 @@ def test_only_the_classes_that_are_wanted_and_how_sure(tmp_path):
     dog = Event(path, 2 / 60, 6 / 60, "Dog"), Confidence(pytest.approx(0.9), pytest.approx(0.9))
     cat = Event(path, 1 / 60, 3 / 60, "Cat"), Confidence(pytest.approx(0.7), pytest.approx(0.8))
     for classes, expected in ((CLASSES, [cat, dog]), (["Dog"], [dog])):
-        [(_, found)] = label_recordings(detector, [path], detector.decoder(), classes)
+        [(_, found)] = label_each(detector, [path], detector.decoder(), classes)
         assert list(zip(found.events, found.confidences, strict=True)) == expected
 
 
@@ -122,7 +118,7 @@ def test_a_decoder_that_refuses_a_recording_costs_no_other(recordings):
             raise InputError("too short for me")
         return []
 
-    found = list(label_recordings(detector, paths, decode, CLASSES))
+    found = list(label_each(detector, paths, decode, CLASSES))
     assert [labelled is None for _, labelled in found] == [False, True, False, False, False]
     assert found[1][0].failure == f"{paths[1]}: too short for me"
 
