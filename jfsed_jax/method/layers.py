@@ -60,7 +60,7 @@ class ConvBlock(nn.Module):
             x = nn.BatchNorm(use_running_average=not train, dtype=self.dtype, **self.batch_norm)(x)
             x = nn.relu(x)
         x = resolve(self.pooling, POOLINGS, "config: pooling")(x, self.pool)
-        return Dropout(self.dropout)(x, train)
+        return Dropout(self.dropout, self.batch_norm.get("axis_name"))(x, train)
 
 
 class BiGRU(nn.Module):
@@ -193,5 +193,5 @@ class GatedBlock(nn.Module):
         x = Conv(self.filters, self.kernel, self.dtype)(x)
         x = nn.BatchNorm(use_running_average=not train, dtype=self.dtype, **self.batch_norm)(x)
         x = nn.Dense(self.filters, dtype=self.dtype, name="linear")(x) * nn.sigmoid(x)
-        x = Dropout(self.dropout)(x, train)
+        x = Dropout(self.dropout, self.batch_norm.get("axis_name"))(x, train)
         return mean_pool(x, self.pool)

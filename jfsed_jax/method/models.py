@@ -110,7 +110,7 @@ class CNN(nn.Module):
             x = ConvBlock(*block, name=f"block_{i}")(x, train)
         given = x = x.reshape(*x.shape[:2], -1)
         if self.before_dropout:
-            x = Dropout(self.dropout)(x, train)
+            x = Dropout(self.dropout, self.axis_name)(x, train)
         return x, given.astype(jnp.float32)
 
 
@@ -225,7 +225,7 @@ class BaselineCRNN(nn.Module):
             recurrent = BiGRU(self.gru_hidden, self.dtype, self.gru_loop, name=f"gru_{i}")(
                 recurrent
             )
-        recurrent = Dropout(self.dropout)(recurrent, train)
+        recurrent = Dropout(self.dropout, self.axis_name)(recurrent, train)
         clip, frames = AttentionPooling(self.classes, name="pooling")(recurrent)
         return Output(clip, frames, features.astype(jnp.float32))
 

@@ -6,6 +6,7 @@
 Axis letters: ``B`` clips, ``T`` frames, ``F`` mel bands, ``C`` classes.
 """
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,12 +15,13 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from jfsed_jax.kernels.randomness import normal_by_clip
 from jfsed_jax.method.augmentation import add_noise
 from jfsed_jax.method.losses import Batch, masked_mean
 from jfsed_jax.method.objectives import Term, Terms
 from jfsed_jax.method.optimisers import rate_in
 from jfsed_jax.method.state import TrainState, teacher_params
-from jfsed_jax.method.system import System
+from jfsed_jax.method.system import Augment, System
 
 RESERVED = ("loss", "gradient_norm", "learning_rate")  # what the log has beside the terms
 
@@ -40,7 +42,7 @@ def train_step(
       batch: this device's clips. ``mel`` <float>[B, T, F]; ``clip_labels`` <float32>[B, C];
         ``frame_labels`` <uint8 or float32>[B, T, C]; ``is_weak``, ``is_strong`` <float32>[B], 1
         where the clip enters the weak or the strong loss (an unlabelled clip enters neither).
-      key: one key for the whole run; the step and the device are folded in.
+      key: one key for the whole run, the same on every device; the step is folded in.
       system: models, objective, optimiser.
       axis_name: the mapped axis, or None on one device.
 
@@ -50,27 +52,26 @@ def train_step(
       <float32>[].
     """
     key = jax.random.fold_in(key, state.step)
-    if axis_name is not None:
-        key = jax.random.fold_in(key, lax.axis_index(axis_name))
     augment_key, teacher_key, student_key, noise_key = jax.random.split(key, 4)
     batch = dict(batch, mel=batch["mel"].astype(jnp.float32))
     batch["frame_labels"] = batch["frame_labels"].astype(jnp.float32)
     if system.augment is not None:
-        batch = system.augment(augment_key, batch)
+        batch = _augmented(system.augment, augment_key, batch, axis_name)
 
     teacher_mel = batch["mel"]
     if system.teacher_noise:
-        teacher_mel = add_noise(noise_key, teacher_mel, system.teacher_noise)
+        teacher_mel = add_noise(noise_key, teacher_mel, system.teacher_noise, axis_name)
     if system.teacher_log_noise:
         # A key of its own: both kinds of noise may be on.
-        drawn = jax.random.normal(jax.random.fold_in(noise_key, 1), teacher_mel.shape)
+        drawn = normal_by_clip(jax.random.fold_in(noise_key, 1), teacher_mel.shape, axis_name)
         teacher_mel = teacher_mel + system.teacher_log_noise * drawn
     models, objective = system.models.named(), system.objective
 
     def forward(name, params, mel, key):
         variables = {"params": params, "batch_stats": state.batch_stats[name]}
+        rngs = {"clips": key, "dropout": _of_device(key, axis_name)}
         output, changed = models[name].apply(
-            variables, mel, train=True, mutable=["batch_stats"], rngs={"dropout": key}
+            variables, mel, train=True, mutable=["batch_stats"], rngs=rngs
         )
         return output, changed.get("batch_stats", {})
 
@@ -106,6 +107,18 @@ def train_step(
         opt_state=opt_state,
     )
     return next_state, metrics
+
+
+def _of_device(key: jax.Array, axis_name: str | None) -> jax.Array:
+    """A key for what draws without knowing of other devices, so that no two draw the same."""
+    return key if axis_name is None else jax.random.fold_in(key, lax.axis_index(axis_name))
+
+
+def _augmented(augment: Augment, key: jax.Array, batch: Batch, axis_name: str | None) -> Batch:
+    """An augmentation that takes ``axis_name`` draws for the whole batch, another for its clips."""
+    if "axis_name" in inspect.signature(augment).parameters:
+        return augment(key, batch, axis_name=axis_name)
+    return augment(_of_device(key, axis_name), batch)
 
 
 def weighted_sum(terms: Terms, axis_name: str | None) -> tuple[jax.Array, dict[str, jax.Array]]:

@@ -21,7 +21,7 @@ from jfsed_jax.method.objectives import Batch, Objective
 from jfsed_jax.method.schedules import Schedule
 from jfsed_jax.seams import call, resolve
 
-Augment = Callable[[jax.Array, Batch], Batch]
+Augment = Callable[..., Batch]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,9 @@ class System:
       objective: what they minimise.
       optimiser: of all parameters.
       rate: the learning rate that is logged; None where the optimiser alone knows it.
-      augment: ``(key, batch) -> batch`` of the same shapes, or None.
+      augment: ``(key, batch) -> batch`` of the same shapes, or None. It sees the clips of one device
+        and has a key of that device; one that takes ``axis_name`` by name is given the mapped axis,
+        or None, and a key that is the same on every device.
       teacher_noise: standard deviation per mel band of what is added to the teacher's input, of
         the linear mel (system 0); empty for none.
       teacher_log_noise: standard deviation of what is added to its log-mel (system 1).
@@ -80,7 +82,7 @@ class Handed(TypedDict, total=False):
       objective: what they minimise.
       optimiser: of all parameters; the config's ``ema_decay`` holds for it too. Its learning rate
         is logged where `optax.inject_hyperparams` keeps it.
-      augment: ``(key, batch) -> batch``.
+      augment: ``(key, batch) -> batch``, see `System`.
     """
 
     teacher: nn.Module

@@ -274,7 +274,7 @@ def test_dropout_is_drawn_from_its_key_and_only_in_training():
     np.testing.assert_array_equal(*still)
 
 
-def test_dropout_meets_its_rate_and_halves_share_nothing():
+def test_dropout_meets_its_rate_and_halves_and_clips_share_nothing():
     dropout = Dropout(0.3)
     x = np.full((6, 100, 1000), 0.7, np.float32)
     assert dropout.apply({}, x, False) is x
@@ -282,13 +282,14 @@ def test_dropout_meets_its_rate_and_halves_share_nothing():
     kept = found > 0
     np.testing.assert_allclose(found[kept], 1.0, rtol=1e-6)
     # The standard deviation of such a mean over 300,000 values is 0.0008.
-    first, second = kept.reshape(2, -1)  # the lower and the upper bits of the same numbers
-    for half in (first, second):
-        assert abs(half.mean() - 0.7) < 0.004
-    assert abs((first & second).mean() - 0.49) < 0.005
-    # Clips that have no partner: an odd number.
-    odd = dropout.apply({}, x[:3], True, rngs={"dropout": jax.random.key(0)})
-    assert odd.shape == x[:3].shape and abs((odd > 0).mean() - 0.7) < 0.004
+    halves = kept[:, :50], kept[:, 50:]  # the lower and the upper bits of the same numbers
+    for first, second in (halves, (kept[:3], kept[3:])):
+        for part in (first, second):
+            assert abs(part.mean() - 0.7) < 0.004
+        assert abs((first & second).mean() - 0.49) < 0.005
+    # A frame that has no partner: an odd number.
+    odd = dropout.apply({}, x[:, :99], True, rngs={"dropout": jax.random.key(0)})
+    assert odd.shape == x[:, :99].shape and abs((odd > 0).mean() - 0.7) < 0.004
 
 
 def test_gated_block_is_that_of_torch():

@@ -710,8 +710,10 @@ EIGHT_DEVICES = """
     config = tiny()
     config.loss.tau = 0.0
     config.loss.distillation_scale = "standardised"  # by the statistics of all devices
-    # No augmentation: each device draws its own.
-    system = replace(make(config), optimiser=optax.sgd(0.05), augment=None)
+    config.teacher.dropout = config.student.dropout = 0.3
+    config.augmentation.mix = 1.0  # with partners on other devices
+    config.teacher_noise, config.teacher_log_noise = 0.1, 0.1
+    system = replace(make(config), optimiser=optax.sgd(0.05))
     step = partial(train_step, system=system, axis_name=parallel.AXIS)
     batch, key = make_batch(4, 8, 4), jax.random.key(0)
     split = {name: value.reshape(8, 2, *value.shape[1:]) for name, value in batch.items()}
@@ -769,7 +771,8 @@ def eight_devices():
 
 
 def test_one_device_equals_eight(eight_devices):
-    """Two steps of plain SGD: a gradient that is too large by the devices' number would show.
+    """Two steps of plain SGD: a gradient that is too large by the devices' number would show, and
+    so would a clip that is mixed, shifted, coloured or dropped otherwise on another device.
 
     Weak and strong clips are on two devices each, so no device's own mean is that of the batch.
     """
