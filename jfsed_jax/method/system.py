@@ -10,7 +10,6 @@ from functools import partial
 from typing import TypedDict, Unpack
 
 import flax.linen as nn
-import jax
 import optax
 
 from jfsed_jax.audio.front_end import FrontEnd, filter_peaks
@@ -54,8 +53,8 @@ class System:
       objective: what they minimise.
       optimiser: of all parameters.
       rate: the learning rate that is logged; None where the optimiser alone knows it.
-      augment: ``(key, batch) -> batch`` of the same shapes, or None. It sees the clips of one device
-        and has a key of that device; one that takes ``axis_name`` by name is given the mapped axis,
+      augment: ``(key, batch) -> batch`` of the same shapes, or None. It sees one device's clips
+        and has a key of that device. One that takes ``axis_name`` by name is given the mapped axis,
         or None, and a key that is the same on every device.
       teacher_noise: standard deviation per mel band of what is added to the teacher's input, of
         the linear mel (system 0); empty for none.
