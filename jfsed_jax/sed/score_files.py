@@ -7,19 +7,21 @@ Axis letters: `B` clips, `T` frames (segments), `C` event classes.
 """
 
 import csv
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import io
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from jfsed_jax.atomic import write_whole
 from jfsed_jax.errors import InputError
 from jfsed_jax.sed.events import Event
 from jfsed_jax.sed.postprocessing import Decode
-from jfsed_jax.sed.tables import write_table
 
 EDGE = 1e-3  # seconds; times with three decimals lie up to half of that beside the true ones
 ROUNDING = 1e-6  # how far past 0 and 1 a posterior may lie, as float32 means do
+_ROWS = 4096  # of a file that are text in memory at once: a day of sound has five million
 
 
 @dataclass(frozen=True)
@@ -109,14 +111,27 @@ def write_score_files(
     directory = Path(directory)
     for clip, name, values in zip(clip_names(filenames), filenames, frames, strict=True):
         end = (durations or {}).get(name, np.inf)
-        edges = np.minimum(np.arange(len(values) + 1) / frame_rate, end)
+        write_whole(directory / f"{clip}.tsv", _blocks(values, classes, frame_rate, end))
+
+
+def _blocks(
+    values: np.ndarray, classes: Sequence[str], frame_rate: float, end: float
+) -> Iterator[bytes]:
+    """A score file of frames <float>[T, C], some rows at a time."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    writer.writerow(("onset", "offset", *classes))
+    for first in range(0, max(len(values), 1), _ROWS):
         # A float32 prints as the shortest decimals that read back as the same float32.
-        scores = np.asarray(values, np.float32)[edges[:-1] < end]
-        rows = (
-            (onset, offset, *row)
-            for onset, offset, row in zip(edges.tolist(), edges[1:].tolist(), scores, strict=False)
-        )
-        write_table(directory / f"{clip}.tsv", ("onset", "offset", *classes), rows)
+        scores = np.asarray(values[first : first + _ROWS], np.float32)
+        edges = np.minimum((first + np.arange(len(scores) + 1)) / frame_rate, end)
+        times = zip(edges.tolist(), edges[1:].tolist(), strict=False)
+        for (onset, offset), row in zip(times, scores, strict=True):
+            if onset < end:
+                writer.writerow((onset, offset, *row))
+        yield text.getvalue().encode("utf-8", "backslashreplace")
+        text.seek(0)
+        text.truncate()
 
 
 def frame_rate_of(files: ScoreFiles) -> float:

@@ -6,6 +6,7 @@ import defaults
 import numpy as np
 import pytest
 
+from jfsed_jax.atomic import write_whole
 from jfsed_jax.cli import main as cli
 from jfsed_jax.errors import InputError
 from jfsed_jax.sed import postprocessing as postprocess
@@ -38,6 +39,42 @@ def test_score_files_survive_writing_and_reading(tmp_path):
         np.testing.assert_array_equal(scores.astype(np.float32), expected)
         np.testing.assert_array_equal(times, np.arange(41) / 60.0)
     assert score_files.frame_rate_of(files) == pytest.approx(60)
+
+
+def test_a_long_recording_is_written_as_a_short_one_a_few_rows_at_a_time(tmp_path, monkeypatch):
+    """The same bytes whatever a block holds, and none of them longer than that."""
+    frames, durations = posteriors(40), {"b.wav": 0.255}
+    whole = write(tmp_path / "whole", frames, durations=durations)
+    sizes = []
+
+    def counting(path, content):
+        blocks = list(content)
+        sizes.extend(block.count(b"\n") for block in blocks)
+        write_whole(path, iter(blocks))
+
+    monkeypatch.setattr(score_files, "write_whole", counting)
+    for rows in (7, 16, 20):
+        monkeypatch.setattr(score_files, "_ROWS", rows)
+        sizes.clear()
+        parts = write(tmp_path / str(rows), frames, durations=durations)
+        assert max(sizes) <= rows + 1 and sum(sizes) == 1 + 40 + 1 + 16  # with the headers
+        for name in ("a_0.000_10.000.tsv", "b.tsv"):
+            assert (parts / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_file_that_cannot_be_written_to_its_end_is_not_there(tmp_path, monkeypatch):
+    """As on a disk that gets full: what was there stays."""
+
+    def full(*arguments):
+        yield b"onset\n"
+        raise OSError(28, "No space left on device")
+
+    write(tmp_path, posteriors())
+    before = (tmp_path / "b.tsv").read_bytes()
+    monkeypatch.setattr(score_files, "_blocks", full)
+    with pytest.raises(InputError, match="tsv cannot be written: No space left"):
+        write(tmp_path, posteriors(80))
+    assert (tmp_path / "b.tsv").read_bytes() == before and len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_last_segment_that_is_cut_short_does_not_count(tmp_path):
