@@ -19,6 +19,7 @@ from jfsed_jax.cli import (
     experiments,
     exporting,
     labelling,
+    postprocessing,
     process,
     scores,
     training,
@@ -99,14 +100,14 @@ COMMANDS = {
     "postprocess": Command(
         "Turn anyone's score files into events.",
         "--scores=DIR --strong=strong.tsv --output=events.tsv",
-        scores.define_postprocess,
-        scores.run_postprocess,
+        postprocessing.define_postprocess,
+        postprocessing.run_postprocess,
     ),
     "windows": Command(
         "Print the median windows of every class from strong labels.",
         "--strong=strong.tsv --bootstrap=1000",
-        scores.define_windows,
-        scores.run_windows,
+        postprocessing.define_windows,
+        postprocessing.run_windows,
     ),
     "reproduce": Command(
         "Train, evaluate and tabulate the paper's experiments beside its figures.",

@@ -1,12 +1,12 @@
-"""Commands on tables and score files, without JAX: score, postprocess, windows."""
+"""The command that scores anyone's events, without JAX: score."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jfsed_jax.cli.arguments import CommandParser, names, number, output_file, refuse_overwriting
-from jfsed_jax.configs import base
 from jfsed_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     Files = list[tuple[str, EventTable]]  # of one system, each with its path
 
 
+LABELS = "TSV or CSV, a label file of Audacity or Raven, or a folder of such files."
+
+
 def define_score(parser: CommandParser) -> None:
     """Adds the flags of `run_score`."""
-    meaning = (
-        "Reference events, clips without events count: TSV or CSV, a label file of Audacity or "
-        "Raven, or a folder of such files."
-    )
+    meaning = f"Reference events, clips without events count: {LABELS}"
     parser.require("--reference", meaning, metavar="PATH")
     parser.require("--estimates", "A system's events, likewise.", metavar="PATH")
     meaning = "TSV of clip durations; clips that only it names are scored too."
@@ -92,8 +92,8 @@ def _read_inputs(args: argparse.Namespace) -> ScoreInputs:
 
     roles = [role for role in ("reference", "estimates", "compare") if getattr(args, role)]
     inputs: list[str | Path] = [args.durations, args.scores, args.operating_points]
-    for given in [Path(getattr(args, role)) for role in roles]:
-        inputs += label_files.files_in(given) if given.is_dir() else [given]
+    for role in roles:
+        inputs += files_of(getattr(args, role))
     refuse_overwriting("json", args.json, inputs)
     for flag in ("scores", "operating_points"):
         if getattr(args, flag) and not args.psds:
@@ -131,7 +131,7 @@ def _read_inputs(args: argparse.Namespace) -> ScoreInputs:
     kinds = [*read.values(), points]
     events = {args.reference: reference.events}
     events |= {getattr(args, role): table.events for role, table in systems.items()}
-    notes = score_checks.unit_notes(events) + _column_notes(kinds)
+    notes = score_checks.unit_notes(events) + column_notes(kinds)
     for kind in kinds:
         if args.match == "name":
             _refuse_other_names(kind, filenames)
@@ -184,7 +184,14 @@ def _refuse_other_names(files: "Files", filenames: list[str]) -> None:
                 )
 
 
-def _column_notes(kinds: list["Files"]) -> list[str]:
+def files_of(path: str | Path) -> list[Path]:
+    """The files that are read of a label file or a folder of such files."""
+    from jfsed_jax.sed import label_files
+
+    return label_files.files_in(path) if Path(path).is_dir() else [Path(path)]
+
+
+def column_notes(kinds: Sequence["Files"]) -> list[str]:
     """A note on label files with several columns that may be the label's, or nothing."""
     from jfsed_jax.sed import label_files
 
@@ -261,136 +268,3 @@ def _psds(given: ScoreInputs) -> dict[str, Any]:
         )
     print(f"\n{psds.format_psds(result)}")
     return result
-
-
-def _define_knee(parser: CommandParser) -> None:
-    parser.add(
-        "--knee",
-        "Inflection point of the durations' CDF: furthest above its chord, or steepest; "
-        "default: %(default)s.",
-        choices=["chord", "mode"],
-        default=base.get_config().postprocess.knee,
-    )
-
-
-def define_windows(parser: CommandParser) -> None:
-    """Adds the flags of `run_windows`."""
-    parser.require("--strong", "TSV or CSV of strong labels.", metavar="FILE")
-    _define_knee(parser)
-    meaning = "Frames per second; default: %(default)g."
-    parser.add("--frame_rate", meaning, type=number(float, 0.01), metavar="HZ", default=60.0)
-    parser.add(
-        "--bootstrap",
-        "Resamples of the events: how far knee, N_c and window move (90 %% intervals); "
-        "default: %(default)s.",
-        type=number(int, 0),
-        metavar="N",
-        default=0,
-    )
-
-
-def run_windows(args: argparse.Namespace) -> int:
-    """Prints the windows, and how stable they are."""
-    from jfsed_jax.sed import score_checks, tables, window_rules
-
-    events = tables.read_events(args.strong).events
-    classes = sorted({event.event_label for event in events})
-    if not classes:
-        raise InputError(f"{args.strong} has no events; expected strong labels")
-    durations = window_rules.durations_by_class(events, classes)
-    options = window_rules.rule_options(base.get_config().postprocess, knee=args.knee)
-    kwargs = {"frame_rate": args.frame_rate, "options": options}
-    windows = window_rules.class_windows(durations, **kwargs)
-    print(f"Windows in frames of 1/{args.frame_rate:g} s; knee: {args.knee}\n")
-    print(window_rules.format_windows(windows))
-    for note in score_checks.unit_notes({args.strong: events}):
-        print(f"note: {note}")
-    if args.bootstrap:
-        print(f"\n90 % of {args.bootstrap} resamples of the events, clear knee or not\n")
-        resampled = {
-            label: window_rules.resampled_knees(d, **kwargs, num_resamples=args.bootstrap)
-            for label, d in durations.items()
-        }
-        print(window_rules.format_stability(resampled))
-    return 0
-
-
-def define_postprocess(parser: CommandParser) -> None:
-    """Adds the flags of `run_postprocess`."""
-    parser.require("--scores", "Folder of score files, one per clip.", metavar="DIR")
-    meaning = "TSV of events to write."
-    parser.require("--output", meaning, type=output_file(), metavar="FILE.tsv")
-    parser.add(
-        "--postprocess",
-        "Where the median windows come from; esp and avg need --strong; default: %(default)s.",
-        choices=["esp", "avg", "fixed"],
-        default="esp",
-    )
-    parser.add("--strong", "TSV or CSV of strong labels.", metavar="FILE")
-    _define_knee(parser)
-    parser.add(
-        "--fixed",
-        "Window of the fixed rule in frames; default: %(default)s.",
-        type=number(int, 1),
-        metavar="N",
-        default=base.get_config().postprocess.fixed_frames,
-    )
-    parser.add(
-        "--tags",
-        "TSV of the system's clip tags (filename event_labels): classes that are not among a "
-        "clip's tags get no events in it. It names the audio files too.",
-        metavar="FILE",
-    )
-    meaning = "A frame is active above this score; default: %(default)s."
-    parser.add("--threshold", meaning, type=number(float, 0, 1), metavar="P", default=0.5)
-    meaning = "Of the audio files, where --tags does not name them; default: %(default)s."
-    parser.add("--extension", meaning, metavar=".EXT", default=".wav")
-
-
-def run_postprocess(args: argparse.Namespace) -> int:
-    """Writes the events of score files."""
-    from jfsed_jax.sed import (
-        postprocessing,
-        score_checks,
-        score_files,
-        scoring,
-        tables,
-        window_rules,
-    )
-
-    needs_strong = args.postprocess != "fixed"
-    if needs_strong and not args.strong:
-        raise InputError(f"--strong is missing, which --postprocess={args.postprocess} needs")
-    refuse_overwriting("output", args.output, (args.strong, args.tags, args.scores))
-    files = score_files.read_score_files(args.scores)
-    frame_rate = score_files.frame_rate_of(files)
-    events = tables.read_events(args.strong).events if needs_strong else []
-    durations = window_rules.durations_by_class(events, files.classes)
-    options = window_rules.rule_options(
-        base.get_config().postprocess, knee=args.knee, fixed_frames=args.fixed
-    )
-    windows = window_rules.class_windows(durations, frame_rate=frame_rate, options=options)
-    print(f"{len(files.clips)} clips at {frame_rate:.6g} frames/s\n")
-    print(window_rules.format_windows(windows))
-    without = [w.label for w in windows if needs_strong and not w.num_events]
-    if without:
-        print(f"note: no strong labels of {', '.join(without)}: fixed window")
-    for note in score_checks.unit_notes({args.strong: events}):
-        print(f"note: {note}")
-    filenames = [clip + args.extension for clip in files.clips]
-    clip = None
-    if args.tags:
-        tags = tables.read_tags(args.tags, classes=files.classes).tags
-        named = {score_files.clip_name(name): name for name in tags}
-        filenames = [named.get(c, name) for c, name in zip(files.clips, filenames, strict=True)]
-        clip = scoring.tag_matrix(tags, filenames, files.classes)
-    sizes = window_rules.window_sizes(
-        durations, args.postprocess, frame_rate=frame_rate, options=options
-    )
-    decode = postprocessing.median_decoder(
-        sizes, classes=files.classes, frame_rate=1.0, threshold=args.threshold
-    )
-    found = score_files.decode_files(files, decode, filenames=filenames, clip=clip)
-    tables.write_events(args.output, found)
-    print(f"\n{len(found)} events in {args.output}")
-    return 0

@@ -1,11 +1,12 @@
-"""What `score` reads: tables, label files, folders of label files, and how their clips match."""
+"""What commands on labels read: tables, label files, folders of them; how their clips match."""
 
 import json
 
+import numpy as np
 import pytest
 
 from jfsed_jax.cli import main as cli
-from jfsed_jax.sed import predictions
+from jfsed_jax.sed import predictions, score_files
 from jfsed_jax.sed.events import Event
 
 EVENTS = [
@@ -38,6 +39,34 @@ def test_whatever_the_form_the_scores_are_the_same(forms):
             found = score(f"--reference={reference}", f"--estimates={estimates}", "--match=stem")
             assert found["event_f1"]["micro"] == 100.0
             assert found["info"]["num_clips"] == 3
+
+
+def test_windows_come_of_whatever_form_the_labels_have(forms, tmp_path, capsys):
+    """A single label file holds one recording's events, whose windows are others."""
+    frames = np.zeros((60, 2), np.float32)
+    frames[20:40, 1] = 0.9
+    score_files.write_score_files(
+        "scores", [frames], filenames=["a.wav"], classes=["Cat", "Dog"], frame_rate=10.0
+    )
+    printed, written = [], []
+    for strong in [*forms, "audacity/b.txt", "raven/b.selections.txt"]:
+        assert cli.main(["windows", f"--strong={strong}", "--frame_rate=10"]) == 0
+        assert cli.main(["postprocess", "--scores=scores", f"--strong={strong}", "--output=e"]) == 0
+        printed.append(capsys.readouterr().out)
+        written.append((tmp_path / "e").read_text())
+    assert printed[0] == printed[1] == printed[2] != printed[3] == printed[4]
+    assert set(written) == {"filename\tonset\toffset\tevent_label\na.wav\t2.000\t4.000\tDog\n"}
+
+
+def test_postprocess_writes_over_no_label_file(forms, tmp_path, capsys):
+    score_files.write_score_files(
+        "scores", [np.zeros((9, 1))], filenames=["a.wav"], classes=["Dog"], frame_rate=10.0
+    )
+    before = (tmp_path / "audacity/b.txt").read_text()
+    command = ["postprocess", "--scores=scores", "--strong=audacity", "--output=audacity/b.txt"]
+    assert cli.main(command) == 2
+    assert "--output=audacity/b.txt is a file to be read" in capsys.readouterr().err
+    assert (tmp_path / "audacity/b.txt").read_text() == before
 
 
 def test_durations_and_compared_events_are_matched_too(forms):
