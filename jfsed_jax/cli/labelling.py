@@ -38,6 +38,11 @@ def define_predict(parser: CommandParser) -> None:
     )
     parser.add("--threshold", meaning, metavar="T")
     parser.add("--classes", "Only these; default: all.", type=names(), metavar="A,B")
+    meaning = (
+        "Share of a clip that the next one hears too; 0 cuts a recording as files of a clip would; "
+        "default: %(default)s."
+    )
+    parser.add("--overlap", meaning, type=number(float, 0, 0.9), metavar="SHARE", default=0.5)
     parser.switch("overwrite", "Also where label files are, which may hold corrections.")
     meaning = "Also write label tracks for Audacity here, one a recording."
     parser.add("--audacity", meaning, type=output_folder(), metavar="DIR")
@@ -50,7 +55,8 @@ def define_predict(parser: CommandParser) -> None:
         "several."
     )
     parser.add("--page", meaning, type=_output_page, metavar="OUT.html")
-    parser.switch("embed_audio", "Put the sound of recordings up to ten minutes into their pages.")
+    meaning = "Put the sound into the pages: ten minutes, of a longer recording around its events."
+    parser.switch("embed_audio", meaning)
 
 
 def run_predict(args: argparse.Namespace) -> int:
@@ -105,6 +111,7 @@ def run_predict(args: argparse.Namespace) -> int:
             rule=args.postprocess,
             threshold=threshold,
             classes=args.classes,
+            overlap=args.overlap,
             resume=args.resume,
             progress=True,
             on_labelled=None if args.output else lambda labelled: show([labelled]),

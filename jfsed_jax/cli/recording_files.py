@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from absl import logging
@@ -12,9 +11,10 @@ from jfsed_jax.audio import encoding
 from jfsed_jax.audio.front_end import band_centres
 from jfsed_jax.errors import InputError
 from jfsed_jax.report import recording_page
+from jfsed_jax.report.excerpts import choose_excerpts
 from jfsed_jax.sed import predictions
 
-_EMBEDDED_SECONDS = 600  # of the longest recording whose sound a page holds: 4 MB of Opus
+_EMBEDDED_SECONDS = 600  # of sound in a page, the recording or parts of it: 4 MB of Opus
 
 
 class RecordingPages:
@@ -34,7 +34,7 @@ class RecordingPages:
         Args:
           place: a folder, or for one recording a file that ends in .html.
           paths: of all.
-          embed_audio: put the sound of short recordings into their pages.
+          embed_audio: put the sound into the pages, of long recordings that of their events.
 
         Raises:
           InputError: two recordings would share a file.
@@ -99,7 +99,7 @@ class RecordingPages:
                 filters=filters,
                 mel=minutes,
                 band_hz=band_centres(detector.front_end).tolist(),
-                audio=self._sound(heard, path),
+                audio=self._sound(heard, labelled, path),
                 facts=[
                     ("file", heard.path),
                     ("heard by", f"{detector.config.system}, step {detector.step}"),
@@ -107,12 +107,17 @@ class RecordingPages:
             ),
         )
 
-    def _sound(self, heard, page: Path) -> Any:
-        """The sound in a page, or the way to it from there."""
-        if self._embed_audio and heard.seconds <= _EMBEDDED_SECONDS:
+    def _sound(self, heard, labelled, page: Path) -> recording_page.Audio:
+        """The sound in a page, whole or around its events, or the way to it from there."""
+        if not self._embed_audio:
+            return os.path.relpath(heard.path, page.parent).replace(os.sep, "/")
+        if heard.seconds <= _EMBEDDED_SECONDS:
             return recording_page.EmbeddedAudio(encoding.opus(heard.path), encoding.MIME)
-        if self._embed_audio:
-            logging.warning(
-                "%s is longer than ten minutes: its page plays the file beside it", heard.path
-            )
-        return os.path.relpath(heard.path, page.parent).replace(os.sep, "/")
+        events = labelled.events
+        chosen = choose_excerpts(
+            events, labelled.confidences, seconds=heard.seconds, most=_EMBEDDED_SECONDS
+        )
+        logging.info("%s: in its page %s", heard.path, chosen.described(events))
+        parts = encoding.opus_excerpts(heard.path, chosen.spans)
+        sounds = [recording_page.EmbeddedAudio(part, encoding.MIME) for part in parts]
+        return recording_page.EmbeddedExcerpts(chosen, sounds)

@@ -11,7 +11,7 @@ import numpy as np
 from jfsed_jax.report.formatting import label_text
 
 DENSE = 16  # columns, beyond which cells have no room for a number
-_HOT = 0.68  # share from which on the number in a cell is light
+_HOT = 0.68  # share from which on the number in a cell is bold
 
 
 class HeatCell(NamedTuple):

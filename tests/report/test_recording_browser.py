@@ -1,4 +1,4 @@
-"""The page of a recording in Chromium, from a file: it plays, seeks, filters, and stays at home.
+"""Pages in Chromium, from a file: recordings and clips play, seek, filter, and stay at home.
 
 Runs where playwright (the extra `browser`) and a Chromium of the system are; axe-core comes with
 axe-playwright-python.
@@ -14,13 +14,18 @@ import numpy as np
 import pytest
 import soundfile
 from test_recording_page import FRAME_RATE, HOSTILE, embedded, make_recording
+from test_report import make_workdir
 
+from jfsed_jax.audio.encoding import MIME, opus, opus_excerpts
+from jfsed_jax.report.excerpts import choose_excerpts
 from jfsed_jax.report.recording_page import (
     EmbeddedAudio,
+    EmbeddedExcerpts,
     clock,
     pool_maxima,
     write_recording_page,
 )
+from jfsed_jax.report.run_page import write_report
 from jfsed_jax.sed.events import Event
 from jfsed_jax.sed.postprocessing import detect_events
 from jfsed_jax.sed.tables import read_events
@@ -50,10 +55,46 @@ def place(tmp_path_factory, heard) -> Path:
     """A folder with the page and, beside it, 20 minutes of a tone."""
     folder = tmp_path_factory.mktemp("page")
     write_recording_page(folder / "page.html", heard)
-    time = np.arange(round(SECONDS * 8000)) / 8000
-    tone = 0.1 * np.sin(2 * np.pi * 440 * time)
-    soundfile.write(folder / AUDIO, tone.astype(np.float32), 8000, subtype="PCM_16")
+    write_tone(folder / AUDIO, SECONDS)
     return folder
+
+
+@pytest.fixture(scope="module")
+def excerpts(tmp_path_factory) -> Path:
+    """A page of 200 s that holds 29 to 34 s and 99 to 102 s, and not the event at 150 s."""
+    folder = tmp_path_factory.mktemp("excerpts")
+    write_tone(folder / "long.wav", 200.0)
+    times = (30, 32, "Dog"), (31.5, 33, "Cat"), (100, 101, "Speech"), (150, 152, "Dog")
+    events = [Event("long.wav", *event) for event in times]
+    confidences = [(0.9, 0.9), (0.8, 0.9), (0.7, 0.9), (0.6, 0.9)]
+    chosen = choose_excerpts(events, confidences, seconds=200.0, most=10.0)
+    assert chosen.spans == [(29.0, 34.0), (99.0, 102.0)]
+    sounds = [
+        EmbeddedAudio(part, MIME) for part in opus_excerpts(folder / "long.wav", chosen.spans)
+    ]
+    recording = make_recording(200.0, bursts=0, name="long.wav")
+    audio = EmbeddedExcerpts(chosen, sounds)
+    heard = replace(recording, events=events, confidences=confidences, audio=audio)
+    return write_recording_page(folder / "page.html", heard)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> Path:
+    """The page of a run whose clips can be heard."""
+    folder = tmp_path_factory.mktemp("run")
+    make_workdir(folder, splits={"validation": 8}, examples=2, num_epochs=4)
+    write_tone(folder / "tone.wav", 10.0)
+    sound = np.frombuffer(opus(folder / "tone.wav"), np.uint8)
+    path = folder / "eval/validation/examples.npz"
+    kept = dict(np.load(path))
+    ends = np.array([len(sound), 2 * len(sound)])
+    np.savez(path, **kept, sound=np.tile(sound, 2), sound_ends=ends)
+    return write_report(folder)
+
+
+def write_tone(path: Path, seconds: float) -> None:
+    tone = 0.1 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * 8000)) / 8000)
+    soundfile.write(path, tone.astype(np.float32), 8000, subtype="PCM_16")
 
 
 @pytest.fixture(scope="module")
@@ -344,14 +385,17 @@ def test_the_policy_refuses_what_is_not_of_the_page(place, visit):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1440, 390])
-def test_axe_finds_nothing_serious(place, visit, width, scheme):
+@pytest.mark.parametrize("of", ["recording", "excerpts", "report"])
+def test_axe_finds_nothing_serious(place, excerpts, report, visit, of, width, scheme):
     found = importlib.util.find_spec("axe_playwright_python")
     if found is None:
         pytest.skip("axe-playwright-python (the extra [browser]) is missing")
     axe = Path(found.submodule_search_locations[0]) / "axe.min.js"
     size = {"width": width, "height": 900}
-    page = visit(place / "page.html", viewport=size, color_scheme=scheme)
-    page.click("#next")
+    path = {"recording": place / "page.html", "excerpts": excerpts, "report": report}[of]
+    page = visit(path, ready=of != "report", viewport=size, color_scheme=scheme)
+    if of != "report":
+        page.click("#next")
     page.evaluate(axe.read_text(encoding="utf-8"))
     violations = page.evaluate("axe.run()")["violations"]
     serious = [v for v in violations if v["impact"] in ("serious", "critical")]
@@ -404,3 +448,152 @@ def test_pictures_are_decoded_where_one_looks(place, visit):
     page.focus("#position")
     page.keyboard.press("End")
     assert page.evaluate("window.decoded") == 2
+
+
+# Excerpts: where the page says that it is, in seconds of the recording.
+NOW = "Number(document.getElementById('position').value)"
+STATUS = "document.getElementById('status').textContent"
+NOT_HERE = "The sound of this moment is not in this page."
+
+
+def test_an_event_plays_its_excerpt_at_its_place_in_the_recording(excerpts, visit):
+    page = visit(excerpts)
+    assert "In this page 3 of 4 events have their sound" in page.inner_text("#excerpts-note")
+    buttons = page.locator("#list button")
+    names = [text.split("\n")[1] for text in buttons.all_inner_texts()]
+    assert names == ["Dog", "Cat", "Speech", "Dog no sound"]
+    buttons.nth(2).focus()
+    page.keyboard.press("Enter")
+    wait(page, f"{NOW} > 99.3")
+    # The excerpt is that from 99 s on; the window moved there, and its cursor.
+    page.click("#play")
+    wait(page, "document.querySelector('audio').paused")
+    assert page.evaluate("document.querySelector('audio').duration") == pytest.approx(3, abs=0.02)
+    assert page.evaluate(NOW) == pytest.approx(99 + at(page), abs=0.06)
+    assert 0 < page.evaluate(CURSOR) < 100
+    page.click("#play")
+    wait(page, "document.querySelector('audio').ended")
+    assert page.inner_text("#time").startswith("0:01:42.0")
+    assert page.inner_text("#play") == "Play"
+
+
+def test_the_sound_changes_with_the_event(excerpts, visit):
+    page = visit(excerpts)
+    buttons = page.locator("#list button")
+    buttons.nth(2).click()
+    wait(page, f"{NOW} > 99.2")
+    # While that plays: another excerpt, and an event within it, with what is before each.
+    for event, begin, end in ((0, 29.0, 34.0), (1, 30.5, 34.0)):
+        buttons.nth(event).click()
+        assert begin <= page.evaluate(NOW) < begin + 0.5
+        wait(page, f"{NOW} > {begin + 0.3}")
+        assert page.evaluate(NOW) < end and not page.evaluate(STATUS)
+        assert not page.evaluate("document.querySelector('audio').paused")
+    # And one without: it is told, the sound stops, the cursor is where the event is.
+    buttons.nth(3).click()
+    assert page.evaluate(STATUS) == NOT_HERE
+    wait(page, "document.querySelector('audio').paused")
+    page.wait_for_timeout(300)
+    assert page.evaluate(NOW) == 150 and page.inner_text("#time").startswith("0:02:30.0")
+    page.keyboard.press("p")
+    page.keyboard.press("n")
+    assert page.evaluate(STATUS) == f"Event 4 of 4: Dog, 0:02:30.0. {NOT_HERE}"
+
+
+def test_seconds_without_sound_are_told_and_those_with_play(excerpts, visit):
+    page = visit(excerpts)
+    page.focus("#position")
+    page.keyboard.press("Space")  # at the beginning there is none
+    assert page.evaluate(STATUS) == NOT_HERE
+    lane = page.locator("#window .track.sound canvas")
+    assert lane.get_attribute("aria-label") == "Sound in the window: 0:00:29.0 to 0:00:34.0"
+    for _ in range(3):
+        page.keyboard.press("Shift+ArrowRight")
+    assert page.evaluate(NOW) == 30 and not page.evaluate(STATUS)
+    page.keyboard.press("Space")
+    wait(page, f"{NOW} > 30.4")
+    assert at(page) > 1.3
+    page.keyboard.press("Shift+ArrowRight")
+    assert page.evaluate(STATUS) == NOT_HERE
+    wait(page, "document.querySelector('audio').paused")
+
+
+def test_without_a_script_each_excerpt_has_a_player(excerpts, visit):
+    page = visit(excerpts, ready=False, java_script_enabled=False)
+    players = page.locator("#excerpts audio")
+    assert players.count() == 2 and players.first.is_visible()
+    listed = [" ".join(text.split()) for text in page.locator("#excerpts li").all_inner_texts()]
+    assert listed == ["0:00:29.0 – 0:00:34.0 Dog, Cat", "0:01:39.0 – 0:01:42.0 Speech"]
+    assert "The rest of the recording is not in it." in page.inner_text("#excerpts-note")
+
+
+def test_a_page_without_any_sound_says_so(visit, tmp_path):
+    nothing = choose_excerpts([], [], seconds=60.0, most=600.0)
+    heard = make_recording(60.0, bursts=0, audio=EmbeddedExcerpts(nothing, []))
+    page = visit(write_recording_page(tmp_path / "page.html", heard))
+    assert "0 of 0 events have their sound" in page.inner_text("#excerpts-note")
+    assert page.locator("audio").count() == 0 and page.locator("#play").is_hidden()
+    page.focus("#position")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(STATUS) == NOT_HERE
+
+
+def test_the_cursor_is_painted_once_a_frame(excerpts, visit):
+    """However often the player tells that time goes on."""
+    count = """(() => { window.calls = {};
+        const request = window.requestAnimationFrame;
+        window.requestAnimationFrame = (call) => request((time) => {
+            window.calls[time] = (window.calls[time] || 0) + 1;
+            call(time);
+        });
+    })()"""
+    page = visit(excerpts, before=count)
+    page.locator("#list button").first.click()
+    wait(page, f"{NOW} > 31")
+    assert page.evaluate("Math.max(...Object.values(window.calls))") == 1
+
+
+# Clips of a report
+
+AT = "parseFloat(document.querySelector('.lanes.seeks').style.getPropertyValue('--at'))"
+CLIP = "document.querySelector('.clip audio')"
+
+
+def test_a_cursor_moves_over_a_clip_that_plays(report, visit):
+    page = visit(report, ready=False)
+    assert page.locator(".lanes.seeks").count() == 2
+    page.evaluate(f"{CLIP}.play()")
+    wait(page, f"{AT} > 3")
+    # Another begins, and this one stops.
+    page.evaluate("document.querySelectorAll('.clip audio')[1].play()")
+    wait(page, f"{CLIP}.paused")
+    wait(page, f"Math.abs({AT} - 10 * {CLIP}.currentTime) < 0.1")
+
+
+def test_the_picture_of_a_clip_seeks(report, visit):
+    page = visit(report, ready=False)
+    track = page.locator(".lanes.seeks .track").nth(1)
+    width = track.bounding_box()["width"]
+    track.click(position={"x": 0.4 * width, "y": 5})  # before anything of it is loaded
+    assert page.evaluate(AT) == pytest.approx(40, abs=0.5)
+    page.evaluate(f"{CLIP}.play()")
+    wait(page, f"{AT} > 42")
+    assert page.evaluate(AT) < 60
+    page.evaluate(f"{CLIP}.pause()")
+    picture = page.get_by_role("slider", name="Log-mel of soundscape").first
+    for key, percent in (("Home", 0), ("ArrowRight", 10), ("ArrowRight", 20), ("ArrowLeft", 10)):
+        picture.press(key)
+        assert page.evaluate(AT) == pytest.approx(percent), key
+    assert picture.get_attribute("aria-valuetext") == "1.0 of 10 seconds"
+    picture.press("Space")
+    wait(page, f"{AT} > 12")
+    picture.press("Space")
+    assert page.evaluate(f"{CLIP}.paused")
+    picture.press("End")
+    assert page.evaluate(AT) == pytest.approx(100, abs=0.3)
+
+
+def test_clips_without_a_script_have_a_player(report, visit):
+    page = visit(report, ready=False, java_script_enabled=False)
+    assert page.locator(".clip audio").first.is_visible()
+    assert page.locator("[role=slider], [tabindex]").count() == 0

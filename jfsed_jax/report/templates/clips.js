@@ -29,7 +29,7 @@
     mel.tabIndex = 0;
     for (const [name, value] of [
       ["role", "slider"], ["aria-label", `${mel.firstElementChild.alt}: position`],
-      ["aria-valuemin", 0], ["aria-valuemax", seconds],
+      ["aria-valuemin", 0], ["aria-valuemax", seconds], ["aria-valuenow", 0],
     ]) mel.setAttribute(name, value);
     mel.addEventListener("keydown", (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -42,6 +42,5 @@
       event.preventDefault();
       act();
     });
-    paint();
   }
 })();
