@@ -293,9 +293,9 @@ def _listed_excerpts(heard: HeardRecording) -> list[tuple[str, str, str]]:
     """Of each excerpt when it is, the classes of its events, and its sound."""
     if heard.excerpts is None:
         return []
-    listed = []
+    listed, events = [], sorted(heard.events, key=lambda e: e.onset)
     for (start, end), sound in zip(heard.excerpts.chosen.spans, heard.excerpts.sounds, strict=True):
-        inside = (e for e in heard.events if e.onset < end and e.offset > start)
+        inside = (e for e in events if e.onset < end and e.offset > start)
         labels = dict.fromkeys(label_text(e.event_label) for e in inside)
         times = f"{clock(start)} – {clock(end)}"
         listed.append((times, ", ".join(labels), _data_address(sound)))

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from html_page import ParsedPage
 
+from jfsed_jax.report.excerpts import Excerpts
 from jfsed_jax.report.recording_page import (
     STATIC_EVENTS,
     EmbeddedAudio,
+    EmbeddedExcerpts,
     HeardRecording,
     MedianFilters,
     clock,
@@ -25,7 +27,7 @@ from jfsed_jax.report.recording_page import (
     render_recording,
     write_recording_page,
 )
-from jfsed_jax.sed.events import DCASE2019_CLASSES
+from jfsed_jax.sed.events import DCASE2019_CLASSES, Event
 from jfsed_jax.sed.postprocessing import detect_events
 
 FRAME_RATE = 60.0
@@ -69,6 +71,12 @@ def make_recording(seconds=60.0, classes=DCASE2019_CLASSES, *, bursts=30, seed=0
         "band_hz": np.linspace(100, 20_000, BANDS),
     }
     return HeardRecording(**(values | changed))
+
+
+def parts(*spans: tuple[float, float]) -> EmbeddedExcerpts:
+    """Of a recording, with the number of each as its sound."""
+    sounds = [EmbeddedAudio(b"%d" % i, "audio/ogg") for i in range(len(spans))]
+    return EmbeddedExcerpts(Excerpts(list(spans), 600.0), sounds)
 
 
 def embedded(text: str) -> dict:
@@ -184,7 +192,13 @@ def test_pooled_posteriors_make_the_same_page():
 
 @pytest.mark.parametrize(
     ("audio", "media"),
-    [(None, "'none'"), ("a.wav", "'self' file:"), (EmbeddedAudio(b"x", "audio/ogg"), "data:")],
+    [
+        (None, "'none'"),
+        ("a.wav", "'self' file:"),
+        (EmbeddedAudio(b"x", "audio/ogg"), "data:"),
+        (parts((1.0, 2.0)), "data:"),
+        (parts(), "'none'"),
+    ],
 )
 def test_the_policy_allows_this_script_this_style_and_nothing_else(audio, media):
     text = render_recording(make_recording(20.0, audio=audio))
@@ -225,6 +239,39 @@ def test_what_stands_in_a_file_is_text(attack):
     assert data["name"] == f"{attack}.wav"
     assert data["classes"] == [f"{attack} one", f"{attack} two"]
     assert text.count("<script") == 2 and text.count("<!--") == 0
+
+
+@pytest.mark.parametrize("attack", HOSTILE)
+def test_what_stands_beside_an_excerpt_is_text(attack):
+    def page(text):
+        heard = make_recording(20.0, (f"{text} one", f"{text} two"), audio=parts((0, 9), (11, 20)))
+        return ParsedPage(render_recording(heard))
+
+    found, plain = page(attack), page("word")
+    assert not found.open
+    assert [(t, list(a)) for t, a in found.tags] == [(t, list(a)) for t, a in plain.tags]
+    assert found.words.count("0:00:11.0 – 0:00:20.0") == 1
+
+
+def test_an_excerpt_is_listed_with_its_classes_and_its_sound():
+    """Of 1 to 3 s and 3.5 to 5 s: an event that lies in both, and one between, in neither."""
+    events = [("b", 2.9, 3.6), ("a", 1.5, 2.0), ("c", 3.1, 3.4), ("c", 4.9, 6.0)]
+    heard = make_recording(
+        20.0,
+        "abc",
+        events=[Event("a.wav", onset, offset, label) for label, onset, offset in events],
+        confidences=[(0.5, 0.9)] * 4,
+        audio=parts((1.0, 3.0), (3.5, 5.00049)),
+    )
+    text = render_recording(heard)
+    page = ParsedPage(text)
+    assert "0:00:01.0 – 0:00:03.0 a, b 0:00:03.5 – 0:00:05.0 b, c Events" in page.words
+    sources = [a["src"] for tag, a in page.tags if tag == "audio" and "src" in a]
+    assert sources == ["data:audio/ogg;base64,MA==", "data:audio/ogg;base64,MQ=="]
+    assert embedded(text)["excerpts"] == [[1.0, 3.0], [3.5, 5.0]]
+    # Of the recording as a whole there is no player; and without excerpts no list of them.
+    assert all("src" not in a for _, a in page.tags if a.get("id") == "audio")
+    assert embedded(render_recording(make_recording(20.0, audio="a.wav")))["excerpts"] is None
 
 
 @pytest.mark.parametrize(

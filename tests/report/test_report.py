@@ -1,5 +1,7 @@
 """The page of a run: complete, self-contained, escaped, and clear about what is missing."""
 
+import base64
+import hashlib
 import json
 import re
 import subprocess
@@ -565,6 +567,34 @@ def test_events_outside_the_clip_have_no_width():
     lane = Lane("Dog", [(-2.0, -1.0)], [(11.0, 12.0)])
     (drawn_lane,) = clip_picture("a.wav", None, [lane], seconds=10.0).lanes
     assert [event.width for event in drawn_lane.events] == ["0.00", "0.00"]
+
+
+def test_clips_that_are_heard_bring_a_script_and_the_policy_that_lets_it_run(tmp_path):
+    make_workdir(tmp_path, splits={"validation": 4}, examples=2, num_epochs=4, odd_name=EVIL)
+    path = tmp_path / "eval/validation/examples.npz"
+    kept = dict(np.load(path))
+    # Of the first clip; the second has none.
+    np.savez(path, **kept, sound=np.frombuffer(b"OggS", np.uint8), sound_ends=np.array([4, 4]))
+    text = report.write_report(tmp_path).read_text(encoding="utf-8")
+    page = ParsedPage(text)
+    assert not page.open
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    (policy,) = [a["content"] for _, a in page.tags if "http-equiv" in a]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert dict(part.split(" ", 1) for part in policy.split("; ")) == {
+        "default-src": "'none'",
+        "script-src": f"'sha256-{digest}'",
+        "style-src": "'unsafe-inline'",
+        "img-src": "data:",
+        "media-src": "data:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    (sound,) = [attributes for tag, attributes in page.tags if tag == "audio"]
+    assert sound["src"] == "data:audio/ogg;base64,T2dnUw=="
+    assert sound["aria-label"] == f"Sound of {EVIL}"
+    lanes = [a for _, a in page.tags if a.get("class") == "lanes"]
+    assert [a.get("data-seconds") for a in lanes] == ["10.0", None]
 
 
 def test_many_classes_are_folded(tmp_path):
