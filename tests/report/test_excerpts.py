@@ -46,9 +46,9 @@ def test_of_a_long_event_the_beginning():
 
 
 def test_the_most_confident_that_fit_and_none_of_lower_confidence_instead():
-    # 4 s, 17 s, 3 s: in that order 4 fit into 5, the second does not, and the third is not tried.
+    # 4 s, 17 s, 3 s: in that order 4 fit into 8, the second does not, and the third is not tried.
     events = (10, 12, 0.9), (50, 80, 0.8), (200, 201, 0.7)
-    assert chosen(*events, most=5.0).spans == [(9, 13)]
+    assert chosen(*events, most=8.0).spans == [(9, 13)]
     assert chosen(*events, most=21.0).spans == [(9, 13), (49, 66)]
     assert chosen(*events, most=24.0).spans == [(9, 13), (49, 66), (199, 202)]
     # What overlaps costs what it adds: 9 to 13, then 13 to 15.
