@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from jfsed_jax.inference.evaluation import prepare_for as prepare_for
     from jfsed_jax.inference.export import export_program as export_program
     from jfsed_jax.inference.export import write_export as write_export
+    from jfsed_jax.inference.label_outputs import LabelOutputs as LabelOutputs
+    from jfsed_jax.inference.labelling import label_recordings as label_recordings
     from jfsed_jax.inference.prediction import (
         Posteriors as Posteriors,
     )
@@ -56,6 +58,7 @@ _HOMES = {
     "FrontEnd": "audio.front_end",
     "InputError": "errors",
     "Interrupted": "training.interrupt",
+    "LabelOutputs": "inference.label_outputs",
     "Objective": "method.objectives",
     "Output": "method.models",
     "Posteriors": "inference.prediction",
@@ -66,6 +69,7 @@ _HOMES = {
     "evaluate": "inference.evaluation",
     "export_program": "inference.export",
     "fit": "training.loop",
+    "label_recordings": "inference.labelling",
     "load": "inference.detector",
     "load_config": "config_files",
     "losses": "method.losses",

@@ -22,13 +22,14 @@ from jfsed_jax.errors import InputError
 from jfsed_jax.inference.detector import Detector
 from jfsed_jax.inference.journal import Journal, Labelled, may_have_journal
 from jfsed_jax.inference.label_outputs import LabelOutputs, plan_files, write_files, write_labelled
-from jfsed_jax.inference.recordings import COST_ONE, Heard, failure_of, hear
+from jfsed_jax.inference.recordings import COST_ONE, OVERLAP, Heard, failure_of, hear
 from jfsed_jax.progress import progress_bar
 from jfsed_jax.sed.confidence import confidences
 from jfsed_jax.sed.postprocessing import Decode
 
 _LONGEST = 7 * 24 * 3600.0  # seconds that a header is believed, for the time that is left
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # line ends, tabs and the like
+# Line ends, tabs and the like; what stands for bytes that are no UTF-8.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ def label_recordings(
     rule: str | None = None,
     threshold: float | np.ndarray | None = None,
     classes: Sequence[str] | None = None,
+    overlap: float = OVERLAP,
     resume: bool = False,
     progress: bool = False,
     on_labelled: Callable[[Labelled], None] | None = None,
@@ -72,6 +74,7 @@ def label_recordings(
       rule: of the median windows; the config's if None.
       threshold: of the frame posteriors, one or <float>[C]; the config's if None.
       classes: whose events are wanted; all if None.
+      overlap: of clips, see `hear`.
       resume: go on with a table that was not finished.
       progress: show a bar.
       on_labelled: gets each recording as it is labelled.
@@ -105,7 +108,7 @@ def label_recordings(
     with ExitStack() as stack:
         journal = None
         if outputs.table and may_have_journal(outputs.table):
-            made_by = _made_by(detector, outputs, rule, threshold, wanted)
+            made_by = _made_by(detector, outputs, rule, threshold, wanted) | {"overlap": overlap}
             journal = stack.enter_context(Journal(outputs.table, made_by, resume=resume))
         done = dict(journal.done) if journal else {}
         if done:
@@ -121,7 +124,7 @@ def label_recordings(
 
         try:
             for heard, labelled in label_each(
-                detector, todo, decode, wanted,
+                detector, todo, decode, wanted, overlap=overlap,
                 on_mel=add_mel if pages else None, on_seconds=advance,
             ):  # fmt: skip
                 if labelled is None:
@@ -164,7 +167,7 @@ def label_recordings(
 
 
 def one_line(text: str) -> str:
-    """With escapes, as ``\\n``, in place of line ends, tabs and other control characters."""
+    """With escapes, as ``\\n``, in place of line ends, tabs and what else cannot be printed."""
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from jfsed_jax.audio.decoding import open_audio
 from jfsed_jax.audio.device import log_mel_jax
-from jfsed_jax.audio.host import framed, mel_frames
+from jfsed_jax.audio.host import framed, log_mel, mel_frames
 from jfsed_jax.audio.reading import resampled
 from jfsed_jax.errors import InputError
 from jfsed_jax.inference.detector import Detector
@@ -35,6 +35,8 @@ from jfsed_jax.sed.postprocessing import Decode
 
 # What a bad file, or a place where nothing can be written, raises: it costs that recording alone.
 COST_ONE = (InputError, MemoryError, OSError, RuntimeError)
+# Of a clip the share that the next one hears too: each frame is then in the middle half of a clip.
+OVERLAP = 0.5
 _AHEAD = 4  # blocks of log-mel that are worked on while the models hear those before
 
 
@@ -86,21 +88,28 @@ def hear(
     detector: Detector,
     paths: Iterable[str | Path],
     *,
+    overlap: float = OVERLAP,
     on_mel: Callable[[str, np.ndarray], None] | None = None,
     on_seconds: Callable[[float], None] | None = None,
 ) -> Iterator[Heard]:
     """Gated frame posteriors of recordings, one after the other, whatever becomes of one of them.
 
-    A recording longer than a clip is cut into clips that overlap by half. Each clip's frames are
-    multiplied by its own tags (figure 4; not where ``config.postprocess.gate`` is off), then clips
-    are cross-faded: a frame counts more the closer it is to the middle of a clip.
+    A recording longer than a clip is cut into clips that overlap. Each clip's frames are multiplied
+    by its own tags (figure 4; not where ``config.postprocess.gate`` is off), then clips are
+    cross-faded: a frame counts more the closer it is to the middle of a clip.
 
     Args:
       detector: a trained system.
       paths: audio files of any sample rate, channels and length.
+      overlap: share of a clip that the next one hears too, from 0 to below 1. At 0 clips lie end to
+        end, and each is heard as a file of its own.
       on_mel: gets each path and, block by block, its log-mel <float32>[T, F].
       on_seconds: gets the length of each block that was read.
+
+    Raises:
+      InputError: no such overlap.
     """
+    step = _step(detector, overlap)
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as pool:
 
         def clips() -> Iterator[_Clip]:
@@ -111,7 +120,7 @@ def hear(
                         rate = source.sample_rate
                         blocks = _told(source.blocks, rate, on_seconds)
                         blocks = resampled(blocks, rate, detector.front_end.sample_rate)
-                        for clip in _clips(detector, number, path, blocks, pool, seen):
+                        for clip in _clips(detector, step, number, path, blocks, pool, seen):
                             if clip.heard:
                                 heard = Heard(path, clip.heard.seconds, rate)
                                 clip = replace(clip, heard=heard)
@@ -119,15 +128,18 @@ def hear(
                 except COST_ONE as error:
                     yield _Clip(number, path, heard=Heard(path, failure=failure_of(path, error)))
 
-        yield from _faded(detector, clips())
+        yield from _faded(detector, step, clips())
 
 
-def recording_posteriors(detector: Detector, waveform: np.ndarray) -> np.ndarray:
+def recording_posteriors(
+    detector: Detector, waveform: np.ndarray, *, overlap: float = OVERLAP
+) -> np.ndarray:
     """Gated frame posteriors of a waveform of any length, see `hear`.
 
     Args:
       detector: a trained system.
       waveform: <float32>[N] at the front end's sample rate.
+      overlap: see `hear`.
 
     Returns:
       <float32>[T', C], T' the recording's length in frames of the student.
@@ -135,8 +147,10 @@ def recording_posteriors(detector: Detector, waveform: np.ndarray) -> np.ndarray
     Raises:
       InputError: posteriors are not finite.
     """
+    step = _step(detector, overlap)
     with ThreadPoolExecutor(1) as pool:
-        [heard] = _faded(detector, _clips(detector, 0, "the waveform", [waveform], pool))
+        clips = _clips(detector, step, 0, "the waveform", [waveform], pool)
+        [heard] = _faded(detector, step, clips)
     return np.array(_frames_of(heard))
 
 
@@ -164,6 +178,13 @@ def detect(
     return decode(None, _frames_of(heard)[None], [str(path)])
 
 
+def _step(detector: Detector, overlap: float) -> int:
+    """Frames of the posteriors from one clip of a recording to the next."""
+    if not 0 <= overlap < 1:
+        raise InputError(f"clips cannot overlap by {overlap:g} of a clip; expected 0 to below 1")
+    return max(int(detector.front_end.num_frames // detector.time_stride * (1 - overlap)), 1)
+
+
 def failure_of(path: str, error: Exception) -> str:
     """Why a recording could not be labelled: its path, then the reason."""
     said = str(error) if isinstance(error, InputError) else repr(error)
@@ -185,16 +206,17 @@ def _told(blocks, rate: int, on_seconds) -> Iterator[np.ndarray]:
 
 def _clips(
     detector: Detector,
+    step: int,
     number: int,
     path: str,
     blocks: Iterable[np.ndarray],
     pool: ThreadPoolExecutor,
     on_mel: Callable[[np.ndarray], Any] | None = None,
 ) -> Iterator[_Clip]:
-    """The clips of a waveform in blocks, which overlap by half, and its length."""
+    """The clips of a waveform in blocks, `step` frames apart, and its length."""
     front_end = detector.front_end
     clip_frames = front_end.num_frames
-    hop = detector.clip_hop * detector.time_stride
+    hop = step * detector.time_stride
     samples = num_frames = 0
 
     def counted() -> Iterator[np.ndarray]:
@@ -204,14 +226,27 @@ def _clips(
             yield block
 
     def needed(frames: int) -> int:
-        # One clip, and one more for every started half clip beyond it. What the last one lacks is
+        # One clip, and one more for every started step beyond it. What the last one lacks is
         # silence and no edge: the padding of a short training clip is digital silence too.
         nonlocal num_frames
         num_frames = frames
         return clip_frames + hop * -(-max(frames - clip_frames, 0) // hop)
 
-    transform = partial(mel_frames, front_end=front_end)
+    def pieces() -> Iterator[np.ndarray]:
+        # End to end clips are what files of a clip would be, each with silence around it.
+        size, held = clip_frames * front_end.hop_length, np.zeros(0, np.float32)
+        for block in counted():
+            held = np.concatenate([held, block])
+            while len(held) > size:
+                yield held[:size]
+                held = held[size:]
+        needed(-(-samples // front_end.hop_length))
+        yield np.pad(held, (0, size - len(held)))
+
     parts = framed(counted(), front_end, clip_frames, needed)
+    transform = partial(mel_frames, front_end=front_end)
+    if hop == clip_frames:
+        parts, transform = pieces(), partial(log_mel, front_end=front_end)
     held, given = np.zeros((0, front_end.n_mels), np.float32), 0
     for mel in _ahead(pool, transform, parts):
         if on_mel:
@@ -237,24 +272,25 @@ def _ahead(pool: ThreadPoolExecutor, function, items: Iterable[Any]) -> Iterator
         yield waiting.popleft().result()
 
 
-def _faded(detector: Detector, clips: Iterable[_Clip]) -> Iterator[Heard]:
+def _faded(detector: Detector, step: int, clips: Iterable[_Clip]) -> Iterator[Heard]:
     """Clips of recordings, in order, to what was heard in each."""
     answered = batches(detector.posteriors_of, detector.variables, clips, lambda clip: clip.mel)
     for _, own in groupby(answered, lambda pair: pair[0].recording):
         pairs = iter(own)
         first = next(pairs)
         try:
-            heard = _joined(detector, chain([first], pairs))
+            heard = _joined(detector, step, chain([first], pairs))
         except OSError as error:  # of the file that keeps the posteriors; those of reading are told
             path, folder = first[0].path, tempfile.gettempdir()
             heard = Heard(path, failure=f"{path}: {folder} cannot keep its posteriors ({error})")
         yield heard
 
 
-def _joined(detector: Detector, answered: Iterable[tuple[_Clip, Posteriors | None]]) -> Heard:
+def _joined(
+    detector: Detector, step: int, answered: Iterable[tuple[_Clip, Posteriors | None]]
+) -> Heard:
     """One recording: its clips gated, cross-faded and put end to end."""
     classes, gate = len(detector.classes), detector.config.postprocess.gate
-    step = detector.clip_hop
     total = weight = fade = np.zeros((0, 1))
     heard, num_frames, failure = None, 0, None
     with tempfile.TemporaryFile() as file:

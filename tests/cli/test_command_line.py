@@ -40,7 +40,7 @@ FLAGS = {
         "score_files"
     ),
     "predict": "workdir* checkpoint model tags postprocess seed output resume threshold classes "
-    "overwrite audacity raven save_scores page embed_audio",
+    "overlap overwrite audacity raven save_scores page embed_audio",
     "export": "workdir* output* input checkpoint model tags postprocess threshold seed",
     "score": (
         "reference* estimates* match durations classes json psds scores operating_points compare "

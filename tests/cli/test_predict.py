@@ -176,6 +176,56 @@ def test_what_cannot_be_written_of_a_recording_costs_no_other(learnt_run, place,
     assert jf.read_events("events.tsv").filenames == [n for n in NAMES if n != "in/b.flac"]
 
 
+def test_a_bad_file_is_a_line_whatever_it_is_called(learnt_run, place, capsys):
+    """In the table of failures, in that of events and in all that is written of good ones."""
+    names = ["in/1\n2.wav", "in/1\t2.wav", os.fsdecode(b"in/\xff.wav")]
+    for name in names:
+        (place / name).write_text("hello")
+    assert predict(learnt_run, *names, "in/b.flac") == 2
+    output, error = capsys.readouterr()
+    told = [line for line in error.splitlines() if "\tnot audio but text" in line]
+    shown = ["in/1\\n2.wav", "in/1\\t2.wav", "in/\\udcff.wav"]
+    assert [line.split("\t")[0] for line in told] == shown
+    assert {line.split("\t")[0] for line in output.splitlines()} == {"filename", "in/b.flac"}
+    for name in names:
+        (place / name).write_bytes((place / "in/b.flac").read_bytes())
+    own = ["--audacity=aud", "--save_scores=s", "--page=p"]
+    assert predict(learnt_run, *names, *own) == 0
+    rows = capsys.readouterr().out.splitlines()[1:]
+    assert len(rows) == 3 * (len(output.splitlines()) - 1)
+    assert {row.split(".wav")[0] for row in rows} == {"in/1\\n2", '"in/1\t2', "in/\\udcff"}
+    assert [len(os.listdir(place / folder / "in")) for folder in ("aud", "s", "p")] == [3] * 3
+
+
+def test_clips_end_to_end_are_heard_as_files(learnt_run, place, capsys):
+    """Events, and how sure, are those of the files where no median reaches over a cut."""
+    rate, size = problem.RATE, problem.CLIP_FRAMES * problem.FRAME
+    whole = np.tile(problem.recording(), 3)
+    (place / "cut").mkdir()
+    for i in range(0, len(whole), size):
+        soundfile.write(place / "cut" / f"{i:06d}.wav", whole[i : i + size], rate)
+    soundfile.write(place / "whole.wav", whole, rate)
+
+    def away(table):
+        """Rows of events at least 3 frames from a cut, in the time of the whole recording."""
+        found, clip = set(), size / rate
+        for line in (place / table).read_text().splitlines()[1:]:
+            filename, onset, offset, *others = line.split("\t")
+            name = os.path.basename(filename).removesuffix(".wav")
+            start = 0 if name == "whole" else int(name) / rate
+            onset, offset = (round(start + float(time), 3) for time in (onset, offset))
+            begin = onset // clip * clip
+            if begin + 0.12 <= onset and offset <= begin + clip - 0.12:
+                found.add((onset, offset, *others))
+        return found
+
+    assert predict(learnt_run, "--output=files.tsv", "cut") == 0
+    assert predict(learnt_run, "--output=none.tsv", "--overlap=0", "whole.wav") == 0
+    assert predict(learnt_run, "--output=half.tsv", "whole.wav") == 0
+    files, none, half = (away(f"{name}.tsv") for name in ("files", "none", "half"))
+    assert files == none != half and len(files) > 10
+
+
 def test_a_resume_is_of_the_same_recordings_from_the_same_place(
     learnt_run, place, capsys, monkeypatch
 ):
@@ -231,6 +281,7 @@ def test_raw_samples_are_told_in_a_line(learnt_run, place, capsys):
         (["--audacity=both", "--raven=both", "in"], "would have two label files: name two"),
         (["--output=s/in/a.tsv", "--save_scores=s", "in"], "is a file of one recording too"),
         (["--classes=Cow", "in"], "no class Cow; expected some of Beep, Hiss, Hum"),
+        (["--classes=", "in"], "no classes are named: expected some of Beep, Hiss, Hum, or all"),
         (["--output=events.xls", "in"], "expected a name that ends in .tsv, .csv, .jsonl"),
     ],
 )

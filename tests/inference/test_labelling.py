@@ -1,8 +1,10 @@
 """Many recordings at once: shared batches, bad files among good ones, and the journal."""
 
 import json
+import os
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +15,11 @@ from jfsed_jax.audio.host import log_mel
 from jfsed_jax.errors import InputError
 from jfsed_jax.inference import recordings as recordings_module
 from jfsed_jax.inference.journal import Journal, Labelled
-from jfsed_jax.inference.labelling import label_each, parse_thresholds
+from jfsed_jax.inference.label_outputs import LabelOutputs
+from jfsed_jax.inference.labelling import label_each, label_recordings, one_line, parse_thresholds
 from jfsed_jax.inference.prediction import Posteriors
 from jfsed_jax.inference.recordings import hear, recording_posteriors
+from jfsed_jax.sed import tables
 from jfsed_jax.sed.confidence import Confidence
 from jfsed_jax.sed.events import Event
 
@@ -123,6 +127,155 @@ def test_a_decoder_that_refuses_a_recording_costs_no_other(recordings):
     assert found[1][0].failure == f"{paths[1]}: too short for me"
 
 
+class Pages:
+    """Another file of each recording, which for two of them cannot be made."""
+
+    place, paths = "pages", {}
+    errors = ("1.wav", OSError(28, "No space left on device")), ("3.wav", MemoryError())
+
+    def __init__(self):
+        self.frames, self.forgotten = {}, []
+
+    def add_mel(self, path, mel, frame_rate):
+        assert frame_rate == 60
+        self.frames[path] = self.frames.get(path, 0) + len(mel)
+
+    def write(self, detector, heard, labelled, windows, thresholds):
+        assert labelled.path == heard.path and len(heard.frames) == self.frames[heard.path]
+        np.testing.assert_array_equal(windows, [1, 1])  # of the config's rule
+        np.testing.assert_array_equal(thresholds, [0.4, 0.4])
+        for name, error in self.errors:
+            if heard.path.endswith(name):
+                raise error
+
+    def forget(self, path):
+        self.forgotten.append(path)
+
+
+def test_one_call_labels_what_can_be_and_names_the_rest(recordings, tmp_path, monkeypatch, caplog):
+    """Of five recordings one cannot be read for want of memory; two others' pages fail."""
+    detector, paths, _ = recordings
+    opened = recordings_module.open_audio
+
+    def open_audio(path):
+        if path == paths[0]:
+            raise MemoryError("of a header's lie")
+        return opened(path)
+
+    monkeypatch.setattr(recordings_module, "open_audio", open_audio)
+    pages, heard, seconds = Pages(), [], []
+    table = tmp_path / "events.csv"
+    outputs = LabelOutputs(table, scores=tmp_path / "scores", pages=pages)
+    found = label_recordings(
+        detector,
+        [tmp_path, tmp_path / "none*.wav"],
+        outputs,
+        threshold=0.4,
+        on_labelled=heard.append,
+        on_seconds=seconds.append,
+    )
+    assert [one.path for one in found.labelled] == [paths[2], paths[4]] and heard == found.labelled
+    assert found.failures == {
+        str(tmp_path / "none*.wav"): "matches nothing",
+        paths[0]: 'MemoryError("of a header\'s lie")',
+        paths[1]: "OSError(28, 'No space left on device')",
+        paths[3]: "MemoryError()",
+    }
+    assert pages.forgotten == [paths[0], paths[1], paths[3]]
+    told = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert [line.split(": ")[0] for line in told] == [paths[0], paths[1], paths[3]]
+    assert not found.low_rates and sum(seconds) == pytest.approx((7 + 100 + 10 + 8) / 60)
+    rows = table.read_text().splitlines()
+    assert {row.split(",")[0] for row in rows[1:]} == {paths[2], paths[4]}
+    assert len(list((tmp_path / "scores").glob("*.tsv"))) == 4  # before their pages failed
+    # What is done need not be heard again.
+    pages.errors, pages.frames, again = (), {}, []
+    monkeypatch.undo()
+    kwargs = {"threshold": 0.4, "resume": True, "on_labelled": again.append}
+    found = label_recordings(detector, [tmp_path], outputs, **kwargs)
+    assert [one.path for one in again] == [paths[0], paths[1], paths[3]]
+    assert [one.path for one in found.labelled] == paths and not found.failures
+    assert not (tmp_path / "events.csv.journal").exists()
+
+
+def test_what_stops_a_call_leaves_a_table(recordings, tmp_path):
+    detector, paths, _ = recordings
+    outputs = LabelOutputs(tmp_path / "events.tsv")
+
+    def stop(labelled):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt, match="1 of 5 recordings are labelled; .* --resume"):
+        label_recordings(detector, paths, outputs, on_labelled=stop)
+    assert (tmp_path / "events.tsv").read_text().count(paths[0]) > 0
+    with pytest.raises(InputError, match="begun with overlap 0.5, now it is 0.25"):
+        label_recordings(detector, paths, outputs, overlap=0.25, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"classes": []}, "no classes are named: expected some of Cat, Dog, or all"),
+        ({"classes": ["Cow", "Dog"]}, "no class Cow; expected some of Cat, Dog"),
+        ({"resume": True}, "name it too"),
+        ({"overlap": 1}, "overlap by 1 of a clip; expected 0 to below 1"),
+        ({"outputs": LabelOutputs("events.xls")}, "expected a name that ends in .tsv"),
+    ],
+)
+def test_what_a_call_refuses(recordings, arguments, reason):
+    detector, paths, _ = recordings
+    with pytest.raises(InputError, match=reason):
+        label_recordings(detector, paths, **arguments)
+
+
+def test_a_decoding_program_that_fails_costs_its_file_alone(recordings, tmp_path, monkeypatch):
+    """In place of ffmpeg a program that gives half a second and is killed, fails, or is done."""
+    detector, paths, _ = recordings
+    soundfile.write(tmp_path / "half.au", np.full(22050, 0.1), 44100, "FLOAT", "BIG")
+    script = (
+        f'#!/bin/sh\ncat "{tmp_path}/half.au"\n'
+        'case "$*" in *killed*) kill -9 $$;; *late*) echo "moov: invalid" >&2; exit 1;; esac\n'
+    )
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/ffmpeg").write_text(script)
+    (tmp_path / "bin/ffmpeg").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin{os.pathsep}{os.environ['PATH']}")
+    names = [str(tmp_path / f"{name}.m4a") for name in ("killed", "late", "good")]
+    for name in names:
+        Path(name).write_bytes(b"\0\0\0\x20ftypM4A \xff")
+    found = label_recordings(detector, [names[0], paths[0], names[1], *paths[1:], names[2]])
+    assert [one.path for one in found.labelled] == [*paths, names[2]]
+    assert list(found.failures) == names[:2]
+    for reason in found.failures.values():
+        assert "ffmpeg" in reason and "\n" not in reason
+    assert "moov: invalid" in found.failures[names[1]]
+
+
+@pytest.mark.parametrize("form", ["tsv", "csv", "jsonl"])
+def test_a_recording_is_a_line_whatever_it_is_called(recordings, tmp_path, form):
+    """In tables a name keeps its tab, quoted; what is no UTF-8 is escaped, as line ends are."""
+    detector, paths, _ = recordings
+    names = ["1\n2.wav", "1\r2.wav", "1\t2.wav", os.fsdecode(b"\xff.wav")]
+    (tmp_path / "odd").mkdir()
+    for name in names:
+        os.rename(paths.pop(), tmp_path / "odd" / name)
+    table = tmp_path / f"events.{form}"
+    found = label_recordings(
+        detector, [tmp_path / "odd"], LabelOutputs(table), threshold=1 - 1e-9, classes=["Dog"]
+    )
+    assert len(found.labelled) == 4 and not found.failures
+    lines = table.read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 4 + (form != "jsonl")
+    if form == "tsv":
+        read = tables.read_events(table).filenames
+        folder = str(tmp_path / "odd") + "/"
+        assert read == [folder + n for n in ("1\t2.wav", "1\\n2.wav", "1\\r2.wav", "\\udcff.wav")]
+
+
+def test_a_message_is_a_line():
+    assert one_line("a\tb\r\n\x1b[2J\u2028é　\udcff") == "a\\tb\\r\\n\\x1b[2J\\u2028é　\\udcff"
+
+
 def test_thresholds_as_a_command_line_has_them(tmp_path):
     assert parse_thresholds("0.4", CLASSES, 0.5) == 0.4
     assert parse_thresholds("Dog=0.3", CLASSES, 0.5).tolist() == [0.5, 0.3]
@@ -191,6 +344,24 @@ def test_a_journal_keeps_what_is_done_and_drops_a_line_that_was_cut(tmp_path):
         assert list(again.done.values()) == [labelled("a"), labelled("b")]
         again.finish(whole=True)
     assert not journal.path.exists()
+
+
+def test_a_recording_is_on_the_disk_when_it_is_noted(tmp_path, monkeypatch):
+    """Not in a buffer of this process, nor in one of the system alone."""
+    journal_bytes, synced = [], []
+    fsync = os.fsync
+
+    def watched(descriptor):
+        synced.append(journal.path.read_bytes())
+        fsync(descriptor)
+
+    with Journal(tmp_path / "events.tsv", MADE_BY, resume=False) as journal:
+        monkeypatch.setattr(os, "fsync", watched)
+        for path in "ab":
+            journal.add(labelled(path))
+            journal_bytes.append(journal.path.read_bytes())
+        monkeypatch.undo()
+    assert synced == journal_bytes and [b.count(b"\n") for b in journal_bytes] == [2, 3]
 
 
 def test_a_journal_is_neither_lost_nor_gone_on_with_by_something_else(tmp_path):

@@ -8,10 +8,11 @@ import soundfile
 from defaults import front_end
 from stub_detector import CLASSES, active, constant, make_detector
 
+from jfsed_jax.audio import decoding
 from jfsed_jax.audio.host import log_mel
 from jfsed_jax.errors import InputError
 from jfsed_jax.inference.prediction import Posteriors
-from jfsed_jax.inference.recordings import detect, make_listen, recording_posteriors
+from jfsed_jax.inference.recordings import detect, hear, make_listen, recording_posteriors
 from jfsed_jax.sed.events import Event
 
 HOP = 735  # samples of a frame
@@ -90,6 +91,35 @@ def test_clips_are_cut_and_put_back_where_they_lie(tmp_path, clip_frames, stride
     found = recording_posteriors(detector, noise)
     expected = log_mel(noise, detector.front_end)[::stride, :2]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_clips_end_to_end_are_those_of_files(tmp_path, monkeypatch):
+    """The same sound, silence around it and place in the clip, to the bit; in blocks or at once."""
+
+    def says_where_it_is(variables, mel) -> Posteriors:
+        where = np.arange(mel.shape[1], dtype=np.float32)[:, None]
+        heard = np.asarray(mel[:, :, :2], np.float32) + 100 * where
+        return Posteriors(np.ones_like(heard[:, 0]), heard)
+
+    detector = make_detector(tmp_path, says_where_it_is, num_frames=20)
+    noise = np.random.default_rng(0).normal(0, 0.1, 50 * HOP - 100).astype(np.float32)
+    mels: list[np.ndarray] = []
+    for end in (len(noise), 40 * HOP):  # the last one a part of a clip, or whole
+        files = [noise[start : min(start + 20 * HOP, end)] for start in range(0, end, 20 * HOP)]
+        expected = np.concatenate([recording_posteriors(detector, file) for file in files])
+        found = recording_posteriors(detector, noise[:end], overlap=0)
+        # A frame alone is faded by a weight and divided by it.
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        soundfile.write(tmp_path / "a.wav", noise[:end], 44100, subtype="FLOAT")
+        monkeypatch.setattr(decoding, "_BLOCK", 7 * HOP + 1)
+        mels.clear()
+        [heard] = hear(
+            detector, [tmp_path / "a.wav"], overlap=0, on_mel=lambda path, mel: mels.append(mel)
+        )
+        np.testing.assert_array_equal(heard.frames, found)
+        own = np.concatenate([log_mel(file, detector.front_end) for file in files])
+        np.testing.assert_array_equal(np.concatenate(mels), own)
+        assert abs(recording_posteriors(detector, noise[:end]) - expected).max() > 400
 
 
 def test_one_program_hears_waveforms_as_two_do(tmp_path):
