@@ -1,5 +1,6 @@
 """Which parts of a recording a page holds the sound of: some seconds around its events."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -28,7 +29,7 @@ class Excerpts(NamedTuple):
         held = sum(map(self.hold, events))
         text = f"{number(held, 0)} of {number(len(events), 0)} events have their sound"
         if held < len(events):
-            text += f", those of the highest confidence until {self.most / 60:g} minutes are full"
+            text += f", the most confident of each class first, {self.most / 60:g} minutes in all"
         more = f"of events longer than {LONGEST:g} s the beginning"
         return f"{text} (with {AROUND:g} s before and after; {more})"
 
@@ -40,19 +41,25 @@ def choose_excerpts(
     seconds: float,
     most: float,
 ) -> Excerpts:
-    """Seconds around events, merged where they overlap: those of the highest confidence that fit.
+    """Seconds around events, merged where they overlap: of each class in turn the most confident.
+
+    In turn, since confidences do not compare across classes.
 
     Args:
       events, confidences: of one recording; the mean posterior, the first of two, is what counts.
       seconds: how long the recording is.
       most: seconds of all excerpts together. The first event that does not fit ends the choice, so
-        no event is passed over for one of lower confidence.
+        no event is passed over for a shorter one of lower confidence.
     """
-    spans: list[Span] = []
-    surest_first = sorted(
+    before: Counter[str] = Counter()  # of the class
+    turns: list[tuple[int, Event]] = []
+    for event, _ in sorted(
         zip(events, confidences, strict=True), key=lambda pair: (-pair[1][0], pair[0].onset)
-    )
-    for event, _ in surest_first:
+    ):
+        turns.append((before[event.event_label], event))
+        before[event.event_label] += 1
+    spans: list[Span] = []
+    for _, event in sorted(turns, key=lambda turn: turn[0]):
         start, end = _heard(event)
         more = merged([*spans, (max(start - AROUND, 0.0), min(end + AROUND, seconds))])
         if sum(last - first for first, last in more) > most:

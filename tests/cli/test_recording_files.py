@@ -71,6 +71,6 @@ def test_of_what_does_not_its_events_and_the_log_says_how_many(write, caplog):
     assert sounds(page) == pytest.approx([3.0, 3.5], abs=1e-3)
     data = json.loads(re.search(r'type="application/json"[^>]*>(.*?)</script>', page)[1])
     assert data["excerpts"] == [[2.0, 5.0], [13.0, 16.5]]
-    assert "long.wav: in its page 2 of 3 events have their sound, those of the" in caplog.text
-    assert "In this page 2 of 3 events have their sound, those of the" in page
+    assert "long.wav: in its page 2 of 3 events have their sound, the most" in caplog.text
+    assert "In this page 2 of 3 events have their sound, the most" in page
     assert 'src="../long.wav"' not in page

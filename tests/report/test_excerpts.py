@@ -11,11 +11,11 @@ def event(onset: float, offset: float, label: str = "Dog") -> Event:
 
 
 def chosen(*events, most=600.0, seconds=1000.0) -> Excerpts:
-    """Of (onset, offset, mean posterior)."""
+    """Of (onset, offset, mean posterior, and its class if that is not Dog)."""
     return choose_excerpts(
-        [event(onset, offset) for onset, offset, _ in events],
+        [event(onset, offset, *label) for onset, offset, _, *label in events],
         # The maximum ranks them the other way round.
-        [(mean, 1 - mean / 2) for _, _, mean in events],
+        [(mean, 1 - mean / 2) for _, _, mean, *_ in events],
         seconds=seconds,
         most=most,
     )
@@ -56,6 +56,13 @@ def test_the_most_confident_that_fit_and_none_of_lower_confidence_instead():
     assert chosen((10, 12, 0.9), most=3.9).spans == []
 
 
+def test_of_each_class_in_turn():
+    """First the surest of both, 3 s each, then the second of Dog, though Cat is never as sure."""
+    events = (10, 11, 0.9), (20, 21, 0.8), (30, 31, 0.6, "Cat"), (40, 41, 0.5, "Cat")
+    assert chosen(*events, most=6.0).spans == [(9, 12), (29, 32)]
+    assert chosen(*events, most=9.0).spans == [(9, 12), (19, 22), (29, 32)]
+
+
 def test_of_equal_confidence_the_earlier():
     assert chosen((30, 31, 0.5), (10, 11, 0.5), most=3.0).spans == [(9, 12)]
 
@@ -68,7 +75,7 @@ def test_events_are_counted_that_can_be_heard():
     assert not found.hold(event(12, 50))  # in two
     events = [event(10, 12), event(12, 14), event(50, 500)]
     assert found.described(events) == (
-        "2 of 3 events have their sound, those of the highest confidence until 10 minutes are full "
+        "2 of 3 events have their sound, the most confident of each class first, 10 minutes in all "
         "(with 1 s before and after; of events longer than 15 s the beginning)"
     )
     assert found.described(events[:1]).startswith("1 of 1 events have their sound (with 1 s")

@@ -492,7 +492,7 @@ def test_the_sound_changes_with_the_event(excerpts, visit):
     # And one without: it is told, the sound stops, the cursor is where the event is.
     buttons.nth(3).click()
     assert page.evaluate(STATUS) == NOT_HERE
-    wait(page, "document.querySelector('audio').paused")
+    assert page.evaluate("document.querySelector('audio').paused")
     page.wait_for_timeout(300)
     assert page.evaluate(NOW) == 150 and page.inner_text("#time").startswith("0:02:30.0")
     page.keyboard.press("p")
@@ -515,7 +515,7 @@ def test_seconds_without_sound_are_told_and_those_with_play(excerpts, visit):
     assert at(page) > 1.3
     page.keyboard.press("Shift+ArrowRight")
     assert page.evaluate(STATUS) == NOT_HERE
-    wait(page, "document.querySelector('audio').paused")
+    assert page.evaluate("document.querySelector('audio').paused")
 
 
 def test_without_a_script_each_excerpt_has_a_player(excerpts, visit):
@@ -561,7 +561,7 @@ CLIP = "document.querySelector('.clip audio')"
 
 def test_a_cursor_moves_over_a_clip_that_plays(report, visit):
     page = visit(report, ready=False)
-    assert page.locator(".lanes.seeks").count() == 2
+    assert page.locator(".lanes.seeks").count() == 2 and page.locator(".seeking").is_visible()
     page.evaluate(f"{CLIP}.play()")
     wait(page, f"{AT} > 3")
     # Another begins, and this one stops.
@@ -597,3 +597,4 @@ def test_clips_without_a_script_have_a_player(report, visit):
     page = visit(report, ready=False, java_script_enabled=False)
     assert page.locator(".clip audio").first.is_visible()
     assert page.locator("[role=slider], [tabindex]").count() == 0
+    assert page.locator(".seeking").is_hidden()

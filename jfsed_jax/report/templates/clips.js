@@ -1,6 +1,7 @@
 // The clips of a page: over the picture of one that is heard moves a cursor, and the picture seeks.
 (() => {
   const players = [...document.querySelectorAll(".clip audio")];
+  document.querySelector(".seeking").hidden = false;
   for (const audio of players) {
     const lanes = audio.closest(".lanes"), seconds = Number(lanes.dataset.seconds);
     const mel = lanes.querySelector(".mel");
