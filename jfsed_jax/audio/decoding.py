@@ -5,6 +5,7 @@ Axis letters: ``N`` samples.
 
 import math
 import os
+import re
 import shutil
 import stat
 import struct
@@ -17,14 +18,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jfsed_jax.audio.containers import check_whole, conversion
 from jfsed_jax.audio.front_end import SHORTEST_SECONDS
 from jfsed_jax.errors import InputError
 
 _BLOCK = 2**18  # samples of all channels: a megabyte
 _LOUDEST = 1e6  # times full scale; float files can hold anything
 _RATES = (1_000, 10_000_000)  # Hz; a slower one would be resampled to gigabytes
-_BY_SAMPLE = (1, 3, 6, 7, 0xFFFE)  # PCM, float, A-law, mu-law, and PCM or float with channels named
-# What libsndfile does not read and ffmpeg, if it is installed, does.
+# What libsndfile reads, and what it does not and ffmpeg, if it is installed, does.
+BY_LIBSNDFILE = (
+    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf"),
+    *(".w64", ".rf64"),
+)
 BY_FFMPEG = (".m4a", ".mp4", ".aac", ".webm", ".mka", ".mkv", ".wma", ".amr", ".3gp", ".mov")
 
 
@@ -58,20 +63,25 @@ def open_audio(path: str | Path, *, max_seconds: float | None = None) -> Iterato
     """
     import soundfile
 
+    from jfsed_jax.audio.sequential import SequentialFile
+
     check_file(path)
     try:
-        # As bytes, for a file name need not be text.
-        file = soundfile.SoundFile(os.fsencode(path))
+        check_whole(path)
+        file = SequentialFile(path)
     except TypeError as error:  # soundfile goes by the suffix
         raise InputError(
             f"{path}: raw samples, whose rate no header says; convert it: "
-            f"ffmpeg -f s16le -ar RATE -ac CHANNELS -i {Path(path).name} {Path(path).stem}.flac"
+            f"{conversion(path, '-f s16le -ar RATE -ac CHANNELS ')}"
         ) from error
     except (soundfile.LibsndfileError, OSError) as error:
         reason = _why_undecodable(path, error)
-        foreign = Path(path).suffix.lower() in BY_FFMPEG and reason.startswith("cannot be decoded")
-        if not foreign:
+        if not reason.startswith("cannot be decoded"):
             raise InputError(f"{path}: {reason}") from error
+        if Path(path).suffix.lower() not in BY_FFMPEG:
+            raise InputError(
+                f"{path}: {reason}, or, if it plays elsewhere, convert it: {conversion(path)}"
+            ) from error
         with _converted(path, max_seconds) as source:
             yield source
         return
@@ -80,18 +90,17 @@ def open_audio(path: str | Path, *, max_seconds: float | None = None) -> Iterato
 
         def read(count: int) -> np.ndarray:
             try:
-                return file.read(count, dtype="float32", always_2d=True)
+                return file.block(count)
             except (soundfile.LibsndfileError, OSError) as error:
                 raise InputError(f"{path}: {_why_undecodable(path, error)}") from error
 
-        promised = file.frames / rate
-        announced = _announced_seconds(path) or promised
-        blocks = _checked_blocks(path, read, rate, file.channels, max_seconds, promised, announced)
+        promised = None if file.length is None else file.length / rate
+        blocks = _checked_blocks(path, read, rate, file.channels, max_seconds, promised)
         yield OpenAudio(rate, file.channels, file.subtype, promised, blocks)
 
 
 def _checked_blocks(
-    path, read, rate: int, channels: int, max_seconds, promised, announced
+    path, read, rate: int, channels: int, max_seconds, promised
 ) -> Iterator[np.ndarray]:
     size = max(_BLOCK // channels, 1)
     wanted = math.inf if max_seconds is None else math.ceil(max_seconds * rate)
@@ -108,11 +117,11 @@ def _checked_blocks(
             )
         done += len(samples)
         yield samples.mean(axis=1) if channels > 1 else samples[:, 0]
-    # Where no more was wanted, libsndfile's word for the rest: it goes by the size of the file.
+    # Where no more was wanted, the header's word for the rest.
     found = done / rate if done < wanted or promised is None else promised
-    if announced is not None and found < announced - 1e-3:
+    if promised is not None and found < promised - 1e-3:
         raise InputError(
-            f"{path}: cut short, its header announces {announced:.3f} s and {found:.3f} s are "
+            f"{path}: cut short, its header announces {promised:.3f} s and {found:.3f} s are "
             "there; copy or download it again"
         )
     if found < SHORTEST_SECONDS:
@@ -128,10 +137,10 @@ def _converted(path: str | Path, max_seconds: float | None) -> Iterator[OpenAudi
     if not program:
         raise InputError(
             f"{path}: libsndfile does not read this format; install ffmpeg, or convert the file: "
-            f"ffmpeg -i {Path(path).name} {Path(path).stem}.flac"
+            f"{conversion(path)}"
         )
     # AU: a header of a few numbers and then the samples, whose count need not be known.
-    command = [program, "-v", "error", "-nostdin", "-protocol_whitelist", "file"]
+    command = [program, "-v", "error", "-xerror", "-nostdin", "-protocol_whitelist", "file"]
     command += ["-i", f"file:{path}", "-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
@@ -140,28 +149,37 @@ def _converted(path: str | Path, max_seconds: float | None) -> Iterator[OpenAudi
         output = process.stdout
         assert output is not None
 
-        def failed() -> InputError:
-            process.wait()
+        def errors() -> list[str]:
+            """What it wrote to standard error, the cause first, as -v error leaves it."""
             said.seek(0)
-            lines = said.read().decode(errors="replace").strip().splitlines() or ["no audio in it"]
-            return InputError(f"{path}: cannot be decoded by ffmpeg ({lines[-1]})")
+            lines = said.read().decode(errors="replace").splitlines()
+            # Of the times in its output, which have no place in that.
+            lines = [line for line in lines if not re.match(r"\[(out#\d+/)?au @", line)]
+            return [re.sub(r"^(\[[^]]*\] )+", "", line) for line in lines if line.strip()]
 
         try:
             header = output.read(24)
             if len(header) < 24 or header[:4] != b".snd":
-                raise failed()
+                process.wait()
+                reason = (errors() or ["no audio in it"])[0]
+                raise InputError(f"{path}: cannot be decoded by ffmpeg ({reason})")
             _, begin, _, _, rate, channels = struct.unpack(">4s5I", header)
             output.read(begin - 24)
 
             def read(count: int) -> np.ndarray:
                 data = output.read(4 * channels * count)
-                if not data and process.wait():
-                    raise failed()
+                # Of Matroska that is cut short it says so, but ends with status 0.
+                if not data and (process.wait() or errors()):
+                    reason = (errors() or [f"status {process.returncode}"])[0]
+                    raise InputError(
+                        f"{path}: cut short or damaged, as ffmpeg has it ({reason}); copy or "
+                        f"download it again, or convert what is there: {conversion(path)}"
+                    )
                 whole = data[: len(data) // (4 * channels) * 4 * channels]
                 return np.frombuffer(whole, ">f4").astype(np.float32).reshape(-1, channels)
 
             rate = _checked_rate(path, rate)
-            blocks = _checked_blocks(path, read, rate, channels, max_seconds, None, None)
+            blocks = _checked_blocks(path, read, rate, channels, max_seconds, None)
             yield OpenAudio(rate, channels, "by ffmpeg", None, blocks)
         finally:
             process.kill()
@@ -209,38 +227,7 @@ def _why_undecodable(path: str | Path, error: Exception) -> str:
     if head.lstrip()[:1] == b"<":
         return "not audio but HTML or XML, often a saved error page; download it again"
     if all(byte in b"\t\n\r" or byte >= 32 for byte in head):
-        return "not audio but text; expected wav, flac or ogg"
+        known = ", ".join(suffix[1:] for suffix in (*BY_LIBSNDFILE, *BY_FFMPEG))
+        return f"not audio but text; expected one of {known}"
     reason = str(error).rsplit(": ", 1)[-1].strip().rstrip(".")
     return f"cannot be decoded ({reason}); copy or download it again"
-
-
-def _announced_seconds(path: str | Path) -> float | None:
-    """How much audio the header of a RIFF wav file announces; None if it is not one or is silent.
-
-    libsndfile trusts the file's size instead, so a download that stopped looks like a short clip.
-    """
-    with open(path, "rb") as file:
-        if file.read(4) != b"RIFF":
-            return None
-        if os.stat(path).st_size > 2**32 + _BLOCK:
-            raise InputError(
-                f"{path}: larger than the 4 GB that the header of a wav can say, so where it ends "
-                f"is not known; convert it: ffmpeg -ignore_length 1 -i {Path(path).name} "
-                f"{Path(path).stem}.flac"
-            )
-        file.seek(12)
-        byte_rate = 0
-        while len(chunk := file.read(8)) == 8:
-            size = int.from_bytes(chunk[4:], "little")
-            if chunk[:4] == b"fmt ":
-                header = file.read(16)
-                size -= 16
-                # Of a codec of blocks the rate is rounded.
-                if int.from_bytes(header[:2], "little") not in _BY_SAMPLE:
-                    return None
-                byte_rate = int.from_bytes(header[8:12], "little")
-            elif chunk[:4] == b"data":
-                streamed = size in (0, 0xFFFFFFFF)  # written to a pipe, the length unknown
-                return None if streamed or not byte_rate else size / byte_rate
-            file.seek(size + size % 2, 1)
-    return None

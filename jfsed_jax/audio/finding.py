@@ -6,13 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from jfsed_jax.audio.decoding import BY_FFMPEG
+from jfsed_jax.audio.decoding import BY_FFMPEG, BY_LIBSNDFILE
 
 # What in a folder is taken for a recording; a file that is named may be called anything.
-SUFFIXES = (
-    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf"),
-    *(".w64", ".rf64", *BY_FFMPEG),
-)
+SUFFIXES = (*BY_LIBSNDFILE, *BY_FFMPEG)
 
 
 class Found(NamedTuple):

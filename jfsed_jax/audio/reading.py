@@ -43,6 +43,9 @@ def read_audio(
         waveform = np.concatenate(list(source.blocks))
     rate = source.sample_rate
     duration = len(waveform) / rate if source.promised is None else source.promised
+    if source.promised is None and max_seconds is not None and duration >= max_seconds:
+        with open_audio(path) as source:  # how much more there is no header says
+            duration = sum(map(len, source.blocks)) / rate
     if rate != sample_rate:
         import librosa
 

@@ -139,11 +139,19 @@ def test_a_wav_of_more_than_its_header_can_say_is_refused(tmp_path):
 FFMPEG = """#!/usr/bin/env python3
 import struct, sys
 path = [word for word in sys.argv if word.startswith("file:")][0][5:]
-if open(path, "rb").read(3) == b"bad":
-    sys.exit("first\\nno stream")
+what = open(path, "rb").read(3)
+if what == b"bad":
+    sys.exit("[in#0 @ 0x55] no stream\\nError opening input")
 out = sys.stdout.buffer
 out.write(b".snd" + struct.pack(">5I", 28, 0xFFFFFFFF, 6, 16000, 2) + bytes(4))
 out.write(struct.pack(">32000f", *[0.25, 0.75] * 16000))
+out.flush()
+if what == b"cut":  # as of Matroska: it says so, with status 0
+    sys.stderr.write("[in#0/matroska,webm @ 0x55] File ended prematurely\\n")
+if what == b"rot":
+    sys.exit(183 if "-xerror" in sys.argv else 0)
+if what == b"dts":
+    sys.stderr.write("[au @ 0x55] Application provided invalid dts to muxer in stream 0\\n")
 """
 
 
@@ -168,9 +176,21 @@ def test_what_libsndfile_cannot_read_ffmpeg_does(tmp_path, ffmpeg):
     recording = read_audio(tmp_path / "a.m4a", 16000)
     assert (recording.sample_rate, recording.channels, recording.duration) == (16000, 2, 1.0)
     np.testing.assert_array_equal(recording.waveform, np.full(16000, 0.5))
-    assert len(read_audio(tmp_path / "a.m4a", 16000, max_seconds=0.5).waveform) == 8000
+    beginning = read_audio(tmp_path / "a.m4a", 16000, max_seconds=0.5)
+    assert (len(beginning.waveform), beginning.duration) == (8000, 1.0)
     with pytest.raises(InputError, match=r"b.webm: cannot be decoded by ffmpeg \(no stream\)"):
         read_audio(tmp_path / "b.webm", 16000)
+
+
+def test_what_ffmpeg_finds_damaged_is_not_read_in_part(tmp_path, ffmpeg):
+    ffmpeg.write_text(FFMPEG)
+    ffmpeg.chmod(stat.S_IRWXU)
+    for what, reason in (("cut", "File ended prematurely"), ("rot", "status 183")):
+        (tmp_path / "a.webm").write_bytes(what.encode() + b"\x00")
+        with pytest.raises(InputError, match=rf"a.webm: cut short or damaged.*\({reason}\)"):
+            read_audio(tmp_path / "a.webm", 16000)
+    (tmp_path / "a.webm").write_bytes(b"dts\x00")  # of what it writes, not of what it reads
+    assert read_audio(tmp_path / "a.webm", 16000).duration == 1.0
 
 
 def test_a_clip_that_ffmpeg_reads_is_prepared(tmp_path, ffmpeg):
