@@ -66,7 +66,19 @@ def conversion(path: str | Path, options: str = "") -> str:
     """The command that makes another file of this one, as a message has it."""
     path = Path(path)
     other = path.stem + (".wav" if path.suffix.lower() == ".flac" else ".flac")
-    return f"ffmpeg {options}-i {shlex.quote(path.name)} {shlex.quote(other)}"
+    return f"ffmpeg {options}-i {_quoted(path.name)} {_quoted(other)}"
+
+
+def _quoted(name: str) -> str:
+    """A file name for a shell, in one line even where it has several or is no text."""
+    if name.isprintable():
+        return shlex.quote(name)
+    letters = (letter if letter.isalnum() else os.fsencode(letter) for letter in name)
+    escaped = (
+        letter if isinstance(letter, str) else "".join(f"\\x{byte:02x}" for byte in letter)
+        for letter in letters
+    )
+    return f"$'{''.join(escaped)}'"
 
 
 def check_whole(path: str | Path) -> None:

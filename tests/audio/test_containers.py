@@ -3,6 +3,7 @@
 import os
 import re
 import struct
+import subprocess
 
 import numpy as np
 import pytest
@@ -237,9 +238,17 @@ def test_text_is_told_what_is_read(tmp_path):
     assert re.findall(r"[\w]+", reason.partition("one of ")[2]) == [s[1:] for s in SUFFIXES]
 
 
-def test_a_command_in_a_message_is_one_for_a_shell(tmp_path):
-    reason = refusal(tmp_path / "my dog's.m4a", b"\x00\x01 something else")
-    assert "ffmpeg -i 'my dog'\"'\"'s.m4a' 'my dog'\"'\"'s.flac'" in reason
+@pytest.mark.parametrize(
+    "name",
+    ["my dog's.m4a", "two\nlines.m4a", "a\t'b'\\$c.m4a", os.fsdecode(b"caf\xe9.m4a"), "ä.m4a"],
+)
+def test_the_command_in_a_message_is_one_line_that_a_shell_takes(tmp_path, name):
+    command = containers.conversion(tmp_path / name)
+    assert command.isprintable()
+    script = f"ffmpeg() {{ printf '%s\\0' \"$@\"; }}; {command}"
+    found = subprocess.run(["bash", "-c", script], capture_output=True, check=True).stdout
+    stem = name.removesuffix(".m4a")
+    assert found.split(b"\0") == [b"-i", os.fsencode(name), os.fsencode(f"{stem}.flac"), b""]
 
 
 def test_a_name_need_not_be_text(tmp_path):
