@@ -119,6 +119,7 @@ def test_clips_end_to_end_are_those_of_files(tmp_path, monkeypatch):
         np.testing.assert_array_equal(heard.frames, found)
         own = np.concatenate([log_mel(file, detector.front_end) for file in files])
         np.testing.assert_array_equal(np.concatenate(mels), own)
+        assert len(mels) == len(files)  # and no clip of silence behind the last one
         assert abs(recording_posteriors(detector, noise[:end]) - expected).max() > 400
 
 
