@@ -29,7 +29,7 @@ class _LogBar(tqdm):
     """A bar that other text behind its numbers does not draw sooner."""
 
     def refresh(self, *args: Any, **kwargs: Any) -> Any:
-        if time.time() - self.last_print_t >= self.mininterval:
+        if not self.disable and time.time() - self.last_print_t >= self.mininterval:
             return super().refresh(*args, **kwargs)
         return None
 

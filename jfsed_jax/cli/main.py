@@ -7,6 +7,7 @@ start without JAX.
 
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -173,16 +174,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()  # here, where a pipe that is closed can be told
         return status
     except KeyboardInterrupt as stop:
-        _say(f"{name}: {str(stop) or 'interrupted'}")
-        return 128 + getattr(stop, "signum", signal.SIGINT)  # of `training.interrupt.Interrupted`
+        said = str(stop) or "interrupted"
+        _say(f"{name}: {said}")
+        if not hasattr(stop, "signum"):  # of `training.interrupt.Interrupted`, which all have had
+            process.leave(argv, 128 + signal.SIGINT, said)
+        return 128 + getattr(stop, "signum", signal.SIGINT)
     except BrokenPipeError:
         process.close_stdout()
         return process.PIPE_CLOSED
     except (InputError, flags.Error, OSError) as error:
         # An error of stdout, as on a full disk, does not name it; a line more tells.
         nameless = isinstance(error, OSError) and error.filename is None
-        _say(f"{name}: {' '.join(str(error).split())}", probe="\n" if nameless else "")
+        said = " ".join(str(error).split())
+        _say(f"{name}: {said}", probe="\n" if nameless else "")
+        process.leave(argv, 2, said)
         return 2
+    except Exception as error:
+        if process.is_one_of_several(argv):  # else Python tells
+            traceback.print_exc()
+            process.leave(argv, 1, f"{type(error).__name__}: {error}")
+        raise
 
 
 def _say(text: str, *, probe: str = "") -> None:

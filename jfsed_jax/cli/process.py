@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 from absl import flags, logging
 
+from jfsed_jax.cli import last_words
 from jfsed_jax.errors import InputError
 
 PIPE_CLOSED = 128 + signal.SIGPIPE  # the status that a shell sees of a program before `head`
@@ -114,11 +115,75 @@ def start_jax_as_trained(workdir: str) -> None:
 
 
 def use_cpu_devices(count: int) -> None:
-    """Makes that many devices of the CPU, see ``config.cpu_devices``."""
+    """Makes that many devices of the CPU, see ``config.cpu_devices``.
+
+    If the environment says how many, it counts, and a line says so.
+    """
     import jax
 
+    flag = "xla_force_host_platform_device_count"
+    said = re.findall(rf"--{flag}=(\d+)", os.environ.get("XLA_FLAGS", ""))
+    if said or (by_jax := os.environ.get("JAX_NUM_CPU_DEVICES")):
+        name, given = (f"XLA_FLAGS ({flag})", said[-1]) if said else ("JAX_NUM_CPU_DEVICES", by_jax)
+        if given != str(count):
+            logging.info("%s devices of the CPU, as %s says", given, name)
+        return
     with suppress(RuntimeError):  # the backend has started
         jax.config.update("jax_num_cpu_devices", count)
+
+
+def join_processes(coordinator: str | None, count: int | None, index: int | None) -> None:
+    """Joins the processes of a run, if flags or a launcher say that there are several.
+
+    Args:
+      coordinator: HOST:PORT of process 0, or ``auto``: as JAX finds out from the launcher.
+      count, index: how many there are, and which of them this one is.
+
+    Raises:
+      InputError: one of the flags is missing, or the processes could not be joined.
+    """
+    from jfsed_jax import hosts
+
+    if coordinator not in (None, "auto") and None in (count, index):
+        raise InputError(
+            "--coordinator needs --num_processes and --process_id too, or is auto where the "
+            "launcher tells JAX"
+        )
+    if coordinator is None and (count, index) != (None, None):
+        raise InputError("--num_processes and --process_id need --coordinator=HOST:PORT")
+    alone = coordinator is None and hosts.sign_of_several(os.environ) is None
+    if alone or hosts.joined():
+        return
+    last_words.hand_over()
+    hosts.start(None if coordinator == "auto" else coordinator, count, index)
+
+
+def is_one_of_several(argv: Sequence[str]) -> bool:
+    """Whether flags or a launcher say that this process is one of several that train."""
+    if list(argv[:1]) != ["train"]:
+        return False
+    from jfsed_jax import hosts
+
+    flagged = any(argument.startswith("--coordinator") for argument in argv)
+    return flagged or hosts.sign_of_several(os.environ) is not None
+
+
+def leave(argv: Sequence[str], status: int, line: str) -> None:
+    """Ends a process that is one of several, after it has told the others; else does nothing.
+
+    One that refuses its flags joins the others for it: they would wait.
+    """
+    if not is_one_of_several(argv):
+        return
+    from jfsed_jax import hosts
+
+    given = dict(re.findall(r"--(\w+)[= ](\S+)", " ".join(argv)))
+    with suppress(InputError, ValueError):
+        index, count = (
+            int(given[key]) if key in given else None for key in ("process_id", "num_processes")
+        )
+        join_processes(given.get("coordinator"), count, index)
+    hosts.leave(status, line)
 
 
 def use_deterministic_kernels() -> None:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from jfsed_jax.cli import labelling, process
-from jfsed_jax.cli.arguments import CommandParser, output_folder
+from jfsed_jax.cli.arguments import CommandParser, number, output_folder
 
 CONFIG = "configs/NAME.py[:size], size one of paper, small, tiny; --config.key=value changes it"
 
@@ -23,11 +23,16 @@ def define_train(parser: CommandParser) -> None:
     parser.switch("strict", "Refuse a folder with missing clips or flawed labels.")
     meaning = "Folder of a run whose weights a new one starts from; default: random weights."
     parser.add("--init_from", meaning, metavar="DIR")
+    meaning = "Process 0 of a run of several processes; or auto: as the launcher says."
+    parser.add("--coordinator", meaning, metavar="HOST:PORT")
+    parser.add("--num_processes", "How many processes.", type=number(int, 1), metavar="N")
+    parser.add("--process_id", "Which of them this is, from 0.", type=number(int, 0), metavar="I")
 
 
 def run_train(args: argparse.Namespace) -> int:
     """Trains to the end; when it is stopped before, `fit` saves and raises."""
     process.start_training(args.config.cpu_devices, deterministic=args.config.deterministic)
+    process.join_processes(args.coordinator, args.num_processes, args.process_id)
     from jfsed_jax.training.loop import fit
 
     fit(

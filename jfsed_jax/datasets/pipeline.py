@@ -2,17 +2,16 @@
 
 Each of the three training sets is shuffled anew every time it has been read through; a batch holds
 a fixed number of clips of each. The batch of step n can be made without those before it, so a
-resumed run sees what the interrupted one would have seen. With several processes each one reads
-its own clips.
+resumed run sees what the interrupted one would have seen. With several processes each one draws the
+order of the whole batch, and reads those of its clips that its devices have.
 
 The order is one of positions (`_order`). Clips are read at those positions, by `batches`; or
 all clips are read once (`all_clips`) and a device picks them by `positions`.
 
-Axis letters: ``B`` clips of this process, ``T`` frames, ``F`` mel bands, ``C`` event classes.
+Axis letters: ``B`` clips, ``T`` frames, ``F`` mel bands, ``C`` event classes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import grain
@@ -128,18 +127,15 @@ def positions_in_whole(
     return np.concatenate(found)
 
 
-def check_filled(
-    counts: Mapping[str, int], composition: Mapping[str, int], processes: int = 1
-) -> None:
+def check_filled(counts: Mapping[str, int], composition: Mapping[str, int]) -> None:
     """Refuses a batch with kinds of which there are no clips, and names all of them.
 
     Args:
       counts: training clips by kind.
       composition: see `batches`.
-      processes: that share the clips; each needs one of every kind.
     """
     wanted = {kind: total for kind, total in composition.items() if total}
-    missing = [kind for kind in wanted if counts.get(kind, 0) < processes]
+    missing = [kind for kind in wanted if not counts.get(kind, 0)]
     if not missing:
         return
     found = " and ".join(f"{counts.get(kind, 0)} {kind} training clips" for kind in missing)
@@ -152,36 +148,25 @@ def check_filled(
 
 
 def _order(
-    sources: Mapping[str, Clips],
-    composition: Mapping[str, int],
-    seed: int,
-    process: int,
-    processes: int,
+    sources: Mapping[str, Clips], composition: Mapping[str, int], seed: int
 ) -> grain.MapDataset:
     """Endless batches of positions <int32>[B], counted as in `read_clips`; see `batches`."""
-    for kind, total in composition.items():
-        if total % processes:
-            raise InputError(
-                f"config.batch.{kind} = {total} cannot be shared by {processes} processes: make it "
-                "a multiple"
-            )
-    check_filled({kind: len(clips) for kind, clips in sources.items()}, composition, processes)
+    check_filled({kind: len(clips) for kind, clips in sources.items()}, composition)
     datasets = []
     first = 0
     for number, (kind, total) in enumerate(composition.items()):
         if not total:
             continue
-        per_process = total // processes
         count = len(sources.get(kind, ()))
         clips = range(first, first + count)
         first += count
-        dataset = grain.MapDataset.source(clips).seed(seed + number)[process::processes]
+        # The slice is all of them. It stays because grain's seeds follow from what stands before
+        # the shuffle: without it every run would have another order than its older versions.
+        dataset = grain.MapDataset.source(clips).seed(seed + number)[0::1]
         # A set smaller than its share of a batch fills it by repetition.
-        dataset = dataset.repeat(
-            -(-per_process // len(dataset)) if len(dataset) < per_process else 1
-        )
+        dataset = dataset.repeat(-(-total // len(dataset)) if len(dataset) < total else 1)
         # batch before repeat: a batch never spans two passes, and every pass is reshuffled.
-        datasets.append(dataset.shuffle().batch(per_process, drop_remainder=True).repeat(None))
+        datasets.append(dataset.shuffle().batch(total, drop_remainder=True).repeat(None))
     zipped = grain.experimental.ZipMapDataset(datasets)
     return zipped.map(lambda parts: np.concatenate(parts).astype(np.int32))
 
@@ -200,8 +185,7 @@ def batches(
     *,
     seed: int,
     start: int = 0,
-    process: int = 0,
-    processes: int = 1,
+    rows: np.ndarray | None = None,
     threads: int = 2,
     **labels: Any,
 ) -> Iterator[Item]:
@@ -212,7 +196,8 @@ def batches(
       composition: clips of each kind in the batch of all processes; 0 leaves a kind out.
       seed: of the order.
       start: the step of the first batch.
-      process, processes: this process's index and how many share the batch.
+      rows: <int>[B] those of the batch that are wanted, as of the devices of one process; by
+        default all.
       threads: that read ahead.
       labels: see `read_clips`.
 
@@ -223,8 +208,12 @@ def batches(
     Raises:
       InputError: a kind has too few clips for its place in the batch.
     """
-    order = _order(sources, composition, seed, process, processes)
-    read = partial(read_clips, sources_of_batch(sources, composition), **labels)
+    order = _order(sources, composition, seed)
+    listed = sources_of_batch(sources, composition)
+
+    def read(positions: np.ndarray) -> Item:
+        return read_clips(listed, positions if rows is None else positions[rows], **labels)
+
     yield from _iterate(order.map(read), start, threads)
 
 
@@ -234,8 +223,6 @@ def positions(
     *,
     seed: int,
     start: int = 0,
-    process: int = 0,
-    processes: int = 1,
 ) -> Iterator[np.ndarray]:
     """What `batches` yields, as positions <int32>[B] in `all_clips`; same arguments and errors."""
-    return _iterate(_order(sources, composition, seed, process, processes), start, threads=2)
+    return _iterate(_order(sources, composition, seed), start, threads=2)

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jfsed_jax.errors import InputError
-from jfsed_jax.method.parallel import AXIS, make_mesh
+from jfsed_jax.method.parallel import ONE_BATCH, make_mesh, own_rows_of_batch
 from jfsed_jax.method.state import Variables
 from jfsed_jax.method.system import Models
 from jfsed_jax.progress import progress_bar
@@ -106,7 +107,8 @@ def clip_posteriors(
 ) -> Posteriors:
     """Posteriors of B clips, a fixed number at a time (the last batch is padded).
 
-    All devices share each batch.
+    All devices share each batch, those of several processes too: each process calls this with the
+    same clips, reads those of its own devices and has the posteriors of all.
 
     Args:
       posteriors: of `make_posteriors`.
@@ -118,19 +120,35 @@ def clip_posteriors(
     Raises:
       InputError: posteriors of a clip are not finite.
     """
-    size = _batch_size()
+    mesh = make_mesh()
+    size = _batch_size(mesh)
+    run = _on_mesh(posteriors, variables, mesh)
+    rows = own_rows_of_batch(mesh, size)
+    # All processes have all posteriors: what they are scored by is the same everywhere.
+    gathered = jax.jit(lambda output: output, out_shardings=NamedSharding(mesh, PartitionSpec()))
     clip, frames = [], []
+
+    def finish(number, begun):
+        output = jax.device_get(begun)
+        count = min(size, len(mels) - number * size)
+        clip.append(output.clip[:count])
+        frames.append(output.frames[:count])
+
+    starts = range(0, len(mels), size)
+    before = None
     with progress_bar(
-        total=-(-len(mels) // size), desc="posteriors", unit="batch", disable=not progress
+        total=len(starts), desc="posteriors", unit="batch", disable=not progress
     ) as bar:
-        numbers = range(len(mels))
-        for i, output in batches(posteriors, variables, numbers, lambda i: mels[i]):
-            assert output is not None  # each has a clip
-            clip.append(output.clip)
-            frames.append(output.frames)
-            if (i + 1) % size == 0 or i + 1 == len(mels):
-                bar.update()
-    output = Posteriors(np.stack(clip), np.stack(frames))
+        for number, first in enumerate(starts):
+            own = [np.asarray(mels[min(first + row, len(mels) - 1)]) for row in rows]
+            begun = gathered(run(np.stack(own)))
+            if before:  # while the devices work on the next one
+                finish(*before)
+            before = number, begun
+            bar.update()
+        if before:
+            finish(*before)
+    output = Posteriors(np.concatenate(clip), np.concatenate(frames))
     _check_finite(output, mels)
     return output
 
@@ -143,7 +161,7 @@ def batches(
 ) -> Iterator[tuple[Item, Posteriors | None]]:
     """Items with the posteriors of their clips, in order; a fixed number of clips at a time.
 
-    All devices share each batch; the next one is filled while they work.
+    All devices of this process share each batch; the next one is filled while they work.
 
     Args:
       posteriors: of `make_posteriors`.
@@ -154,17 +172,14 @@ def batches(
     Yields:
       Each item with clip <float32>[C] and frames <float32>[T', C], or None.
     """
-    mesh = make_mesh()
-    spec = jax.sharding.PartitionSpec
-    variables = jax.device_put(variables, jax.sharding.NamedSharding(mesh, spec()))
-    shared = jax.sharding.NamedSharding(mesh, spec(AXIS))
-    size = _batch_size()
+    mesh = make_mesh(jax.local_devices())
+    run = _on_mesh(posteriors, variables, mesh)
+    size = _batch_size(mesh)
 
     def begin(mels):
         if not mels:
             return None
-        padded = np.stack(mels + [mels[-1]] * (size - len(mels)))
-        return posteriors(variables, jax.device_put(padded, shared))
+        return run(np.stack(mels + [mels[-1]] * (size - len(mels))))
 
     def finish(held, begun):
         output = jax.device_get(begun)
@@ -189,10 +204,22 @@ def batches(
     yield from finish(held, begin(mels))
 
 
-def _batch_size() -> int:
+def _on_mesh(
+    posteriors: PosteriorsOf, variables: Variables, mesh: Mesh
+) -> Callable[[np.ndarray], Posteriors]:
+    """``run(mel)``: posteriors of a batch whose clips on this process's devices are `mel`."""
+    everywhere, shared = (NamedSharding(mesh, spec) for spec in (PartitionSpec(), ONE_BATCH))
+    variables = jax.device_put(variables, everywhere)
+
+    def run(mel: np.ndarray) -> Posteriors:
+        return posteriors(variables, jax.make_array_from_process_local_data(shared, mel))
+
+    return run
+
+
+def _batch_size(mesh: Mesh) -> int:
     """Clips of a batch: as many as all devices can share equally, `_BATCH` or a few more."""
-    devices = make_mesh().size
-    return -(-_BATCH // devices) * devices
+    return -(-_BATCH // mesh.size) * mesh.size
 
 
 def _check_finite(output: Posteriors, mels: ClipMels) -> None:

@@ -4,12 +4,13 @@
 ``jax.pmap`` maps the very same function.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import jax
+import numpy as np
 from jax import lax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 AXIS = "data"
 ONE_BATCH = PartitionSpec(AXIS)  # of arrays [B, ...]
@@ -79,11 +80,18 @@ def data_parallel_gather(mesh: Mesh, split: PartitionSpec = ONE_BATCH) -> Callab
     return jax.jit(mapped)
 
 
-def make_mesh(devices: int | None = None) -> Mesh:
-    """The first `devices` devices, or all of them, along one axis, `AXIS`."""
+def make_mesh(devices: int | Sequence[jax.Device] | None = None) -> Mesh:
+    """The first `devices` devices, these, or all of all processes, along one axis, `AXIS`."""
     auto = jax.sharding.AxisType.Auto  # linen's Dropout cannot work with explicit axes
-    chosen = jax.devices()[:devices]
+    chosen = jax.devices()[:devices] if not isinstance(devices, Sequence) else devices
     return jax.make_mesh((len(chosen),), (AXIS,), axis_types=(auto,), devices=chosen)
+
+
+def own_rows_of_batch(mesh: Mesh, size: int) -> np.ndarray:
+    """<int>[B]: which rows of a batch of `size` clips the devices of this process have."""
+    sharding = NamedSharding(mesh, ONE_BATCH)
+    slices = sharding.addressable_devices_indices_map((size,)).values()
+    return np.unique(np.concatenate([np.arange(size)[own] for own in slices]))
 
 
 def frugal_options(mesh: Mesh) -> dict[str, bool | str]:

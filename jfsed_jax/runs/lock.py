@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from io import FileIO
+from tempfile import TemporaryFile
 
 from absl import logging
 
@@ -46,6 +47,24 @@ def hold(workdir: Workdir) -> Iterator[None]:
             if not file.closed:  # as it is in a forked process
                 with suppress(OSError):
                     workdir.lock.unlink()
+
+
+def check_shared(workdir: Workdir) -> None:
+    """For the other processes of a run: whether they see its folder, and can write there.
+
+    Raises:
+      InputError: the lock that process 0 holds is not there, or nothing can be written beside it.
+    """
+    if not workdir.lock.exists():
+        raise InputError(
+            f"{workdir.path} is not where process 0 has it: its lock file is not there; the "
+            "workdir has to lie on a file system that all processes of a run share"
+        )
+    try:
+        with TemporaryFile(dir=workdir.path):
+            pass
+    except OSError as error:
+        raise InputError(f"{workdir.path} cannot be written: {error.strerror}") from error
 
 
 def _locked(workdir: Workdir) -> FileIO:

@@ -1,15 +1,17 @@
 """Going on without a checkpoint that cannot be read: from the one before it."""
 
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import jax
 import orbax.checkpoint as ocp
 from absl import logging
 
 from jfsed_jax.errors import InputError
+from jfsed_jax.hosts import ALONE, Hosts
 from jfsed_jax.runs.checkpoints import DamagedCheckpoint
 from jfsed_jax.runs.workdir import Workdir
 
@@ -17,7 +19,10 @@ Restored = TypeVar("Restored")
 
 
 def restore_newest(
-    manager: ocp.CheckpointManager, workdir: Workdir, restore: Callable[[int], Restored]
+    manager: ocp.CheckpointManager,
+    workdir: Workdir,
+    restore: Callable[[int], Restored],
+    hosts: Hosts = ALONE,
 ) -> tuple[Restored, int] | None:
     """The newest checkpoint that can be restored, and its step; None if there is none at all.
 
@@ -28,26 +33,27 @@ def restore_newest(
       manager: of the workdir.
       workdir: this process trains there.
       restore: a step's checkpoint, see `restore_state`.
+      hosts: the processes of the run: what one of them cannot read is read by none.
 
     Raises:
       DamagedCheckpoint: none can be restored; all stay where they are.
     """
     damaged: dict[int, DamagedCheckpoint] = {}
     for step in sorted(manager.all_steps(), reverse=True):
-        try:
-            restored = restore(step)
-        except DamagedCheckpoint as error:
-            if jax.process_count() > 1:
-                raise  # the hosts would have to agree on what is moved
+        error: DamagedCheckpoint | None
+        restored, error = hosts.agree(partial(_restored_or_damaged, restore, step))
+        if error := _any_damage(error, hosts):
             damaged[step] = error
             continue
-        for other, damage in damaged.items():
-            moved = _move_away(workdir, other)
+        moved = hosts.in_turn(lambda: _moved_away(workdir, damaged) if hosts.first else {})
+        for other, place in moved.items():
+            reason = damaged[other].reason
             logging.warning(
-                "%s: it is now %s, and training goes on from step %d", damage.reason, moved, step
+                "%s: it is now %s, and training goes on from step %d", reason, place, step
             )
         if damaged:
             manager.reload()
+        assert restored is not None  # as nobody has found damage
         return restored, step
     if not damaged:
         return None
@@ -55,6 +61,26 @@ def restore_newest(
     if all(error.hint == first.hint for error in others):
         raise first
     raise DamagedCheckpoint(first.reason, "nor can any before it: is the run of another version?")
+
+
+def _restored_or_damaged(
+    restore: Callable[[int], Restored], step: int
+) -> tuple[Restored | None, DamagedCheckpoint | None]:
+    try:
+        return restore(step), None
+    except DamagedCheckpoint as error:
+        return None, error
+
+
+def _any_damage(error: DamagedCheckpoint | None, hosts: Hosts) -> DamagedCheckpoint | None:
+    """The damage that this process has found, or else one that another has."""
+    found = hosts.gather(json.dumps(error and (error.reason, error.hint)))
+    others = [told for text in found if (told := json.loads(text))]
+    return error or (DamagedCheckpoint(*others[0]) if others else None)
+
+
+def _moved_away(workdir: Workdir, steps: Iterable[int]) -> dict[int, Path]:
+    return {step: _move_away(workdir, step) for step in steps}
 
 
 def _move_away(workdir: Workdir, step: int) -> Path:

@@ -193,7 +193,8 @@ _MODELS = ("teacher", "student")
 # What runs did before there was a key for it, where configs have another default since.
 _BEFORE = {"loss": {"before_dropout": False}, "postprocess": {"clear_knee": 0.3}}
 _BLOCKS_BEFORE = {"pooling": "max"}  # of models with such blocks, which have a page for them
-_OF_MACHINE = "deterministic"  # says how to compute, not what: a run goes on with another value
+# What says how to compute, and not what: a run goes on with other values.
+_OF_MACHINE = ("deterministic", "cpu_devices")
 
 
 def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -238,13 +239,12 @@ def check_config(workdir: Workdir, config) -> None:
         return
     wanted = json.loads(config.to_json())
     check_same_config(workdir, found, wanted)
-    before, now = (upgraded(page)[_OF_MACHINE] for page in (found, wanted))
+    before, now = (upgraded(page)["deterministic"] for page in (found, wanted))
     if before != now:
         logging.warning(
-            "%s: config.%s is %s there and %s here, so that on a GPU the run is not the "
+            "%s: config.deterministic is %s there and %s here, so that on a GPU the run is not the "
             "uninterrupted one to the bit",
             workdir.path,
-            _OF_MACHINE,
             before,
             now,
         )
@@ -255,13 +255,17 @@ def check_same_config(
 ) -> None:
     """Refuses to go on with another config than the run has; both as JSON, see `check_config`."""
     # Both are filled up: a config may lack what its own page leaves out, too.
-    found, wanted = upgraded(found), upgraded(wanted)
-    differences = sorted(_differences(found | {_OF_MACHINE: wanted[_OF_MACHINE]}, wanted))
+    differences = sorted(_differences(of_run(upgraded(found)), of_run(upgraded(wanted))))
     if differences:
         raise InputError(
             f"{workdir.path} belongs to a run of another config: {'; '.join(differences[:4])}; "
             "choose another --workdir, or repeat the command that made it"
         )
+
+
+def of_run(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config, as JSON, without what belongs to the machine that it runs on."""
+    return {key: value for key, value in config.items() if key not in _OF_MACHINE}
 
 
 def _differences(found: Any, wanted: Any, name: str = "config") -> Iterator[str]:

@@ -10,7 +10,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jfsed_jax.datasets import pipeline
 from jfsed_jax.datasets.selection import KINDS, Clips, data_seed
-from jfsed_jax.method.parallel import ONE_BATCH, SEVERAL_BATCHES, data_parallel_gather
+from jfsed_jax.method.parallel import (
+    ONE_BATCH,
+    SEVERAL_BATCHES,
+    data_parallel_gather,
+    own_rows_of_batch,
+)
 from jfsed_jax.training.plan import Plan
 
 
@@ -40,14 +45,16 @@ def make_feed(plan: Plan, mesh: Mesh, start: int) -> Feed:
     labels: dict[str, Any] = {"num_classes": len(prepared.classes)}
     labels |= {"frame_rate": prepared.front_end.frame_rate}
     labels |= {"floor_labels": config.data.floor_labels}
-    order: dict[str, Any] = {"start": start}
-    order |= {"process": jax.process_index(), "processes": jax.process_count()}
     # Those who draw clips: each seed, or one for all.
     drawing = list(enumerate(plan.data[:1] if config.seeds_share_batch else plan.data))
 
     def put(spec, arrays):
+        """Arrays of this process's rows on its devices; of all rows, where all are on each."""
         make = partial(jax.make_array_from_process_local_data, NamedSharding(mesh, spec))
         return jax.tree.map(make, arrays)
+
+    size = sum(config.batch.values())
+    rows = own_rows_of_batch(mesh, size)
 
     def next_of(streams):
         drawn = [next(stream) for stream in streams]
@@ -56,13 +63,20 @@ def make_feed(plan: Plan, mesh: Mesh, start: int) -> Feed:
     one, several = batch_specs(config)
     if not config.data.in_memory:
         batches = [
-            pipeline.batches(own.train, config.batch, **labels, seed=data_seed(config, k), **order)
+            pipeline.batches(
+                own.train,
+                config.batch,
+                **labels,
+                seed=data_seed(config, k),
+                start=start,
+                rows=None if len(rows) == size else rows,
+            )
             for k, own in drawing
         ]
         return Feed(lambda n: next_of(batches), partial(put, one))
 
     positions = [
-        pipeline.positions(own.train, config.batch, seed=data_seed(config, k), **order)
+        pipeline.positions(own.train, config.batch, seed=data_seed(config, k), start=start)
         for k, own in drawing
     ]
     sources: Mapping[str, Clips] = plan.data[0].train
@@ -79,6 +93,6 @@ def make_feed(plan: Plan, mesh: Mesh, start: int) -> Feed:
 
     def place(chosen: np.ndarray):
         spec = one if chosen.ndim == len(one) else several
-        return pick[spec](clips, put(spec, chosen))
+        return pick[spec](clips, put(spec, chosen[..., rows]))
 
     return Feed(draw, place)

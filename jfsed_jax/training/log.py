@@ -105,13 +105,26 @@ class RunLog:
                 logs.callback(log.close)
 
 
+class NoLog:
+    """In place of a `RunLog` in a process that does not write."""
+
+    def write(self, *_: object) -> None:
+        """Nothing."""
+
+
+Log = RunLog | NoLog
+
+
 @contextmanager
-def open_log(workdir: Workdir, step: int, num_seeds: int) -> Iterator[RunLog]:
-    """A `RunLog` that is closed at the end.
+def open_log(workdir: Workdir, step: int, num_seeds: int, *, writes: bool = True) -> Iterator[Log]:
+    """A `RunLog` that is closed at the end; of several processes one `writes`.
 
     Raises:
       NotWritten: it could not be written to its end.
     """
+    if not writes:
+        yield NoLog()
+        return
     log = RunLog(workdir, step, num_seeds)
     try:
         yield log
@@ -140,7 +153,7 @@ class StepMetrics:
       waited: seconds spent on waiting for clips since the last flush; the loop adds to it.
     """
 
-    def __init__(self, log: RunLog, *, num_seeds: int, batch_size: int, steps_per_epoch: int):
+    def __init__(self, log: Log, *, num_seeds: int, batch_size: int, steps_per_epoch: int):
         self._log = log
         self._num_seeds = num_seeds
         self._clips_per_step = batch_size * num_seeds

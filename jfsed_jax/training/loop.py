@@ -5,10 +5,9 @@ random keys and the schedules are functions of the step, so the result is that o
 run to the bit.
 """
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
@@ -20,6 +19,7 @@ from absl import logging
 from jfsed_jax.audio.front_end import FrontEnd
 from jfsed_jax.datasets.preparation import prepare
 from jfsed_jax.errors import InputError
+from jfsed_jax.hosts import Hosts, split_of
 from jfsed_jax.inference.prediction import make_posteriors
 from jfsed_jax.method import parallel
 from jfsed_jax.method.optimisers import averaged
@@ -32,16 +32,15 @@ from jfsed_jax.method.state import (
 )
 from jfsed_jax.method.step import train_step
 from jfsed_jax.method.system import Handed
-from jfsed_jax.progress import progress_bar
 from jfsed_jax.runs import checkpoints, lock
 from jfsed_jax.runs.recovery import restore_newest
 from jfsed_jax.runs.workdir import NotWritten, Workdir, check_config, check_format, write_json
 from jfsed_jax.sed.postprocessing import Decode
-from jfsed_jax.training.feed import Feed, batch_specs, make_feed
-from jfsed_jax.training.interrupt import Interrupted, Stop, stop_on_signals
-from jfsed_jax.training.log import RunLog, StepMetrics, mean_values, open_log
+from jfsed_jax.training.feed import batch_specs, make_feed
+from jfsed_jax.training.interrupt import Interrupted, stop_on_signals
+from jfsed_jax.training.log import open_log
 from jfsed_jax.training.memory import release_freed_memory
-from jfsed_jax.training.not_finite import checked, where_it_began
+from jfsed_jax.training.not_finite import where_it_began
 from jfsed_jax.training.origin import (
     Origin,
     check_origin,
@@ -49,10 +48,9 @@ from jfsed_jax.training.origin import (
     remembered,
     started_from,
 )
-from jfsed_jax.training.plan import Plan, check_resume, check_values, make_plan
+from jfsed_jax.training.plan import Plan, check_resume, check_values, identity, make_plan
+from jfsed_jax.training.steps import Steps, run_steps
 from jfsed_jax.training.validation import validate
-
-_LOG_EVERY = 5  # dispatches between two reads of the metrics
 
 
 def fit(
@@ -81,24 +79,34 @@ def fit(
 
     Raises:
       InputError: data, config, workdir or `init_from` do not fit; another process trains there; a
-        loss is not finite; the disk is full.
+        loss is not finite; the disk is full. Of the processes of one run all raise one.
       Interrupted: Ctrl-C or SIGTERM; the state is saved.
     """
     files = Workdir(Path(workdir))
-    front_end = FrontEnd(**config.front_end)
-    check_values(config, **handed)
-    # Of several hosts the first one holds the folder for all.
-    alone = not jax.distributed.is_initialized() or jax.process_index() == 0
-    with lock.hold(files) if alone else nullcontext():
-        check_config(files, config)
+    hosts = Hosts.here()
+    with hosts.watched(), ExitStack() as held:
+
+        def begin() -> tuple[FrontEnd, Origin | None]:
+            front_end = FrontEnd(**config.front_end)
+            check_values(config, **handed)
+            if hosts.first:
+                held.enter_context(lock.hold(files))
+            else:
+                lock.check_shared(files)
+            check_config(files, config)
+            if init_from is None or checkpoints.newest_on_disk(files) is not None:
+                return front_end, None
+            return front_end, read_origin(Path(init_from), front_end)
+
+        front_end, origin = hosts.in_turn(begin)
+        make = partial(prepare, Path(data_dir), front_end)
+        prepared = hosts.in_turn(partial(make, features_dir=features_dir, strict=strict))
+        plan = hosts.agree(lambda: make_plan(config, prepared, Path(data_dir), files, **handed))
+        if hosts.several:
+            hosts.check_same(identity(plan.meta))
         source = Path(init_from) if init_from is not None else None
-        origin = None
-        if source is not None and checkpoints.newest_on_disk(files) is None:
-            origin = read_origin(source, front_end)
-        prepared = prepare(Path(data_dir), front_end, features_dir=features_dir, strict=strict)
-        plan = make_plan(config, prepared, Path(data_dir), files, **handed)
         try:
-            _train(plan, files, decode, source, origin)
+            _train(plan, files, hosts, decode, source, origin)
         except NotWritten as error:
             raise InputError(f"{error}; {_what_is_safe(files, plan.total_steps)}") from error
 
@@ -114,23 +122,29 @@ def _what_is_safe(files: Workdir, total_steps: int) -> str:
 
 
 def _train(
-    plan: Plan, files: Workdir, decode: Decode | None, source: Path | None, origin: Origin | None
+    plan: Plan,
+    files: Workdir,
+    hosts: Hosts,
+    decode: Decode | None,
+    source: Path | None,
+    origin: Origin | None,
 ) -> None:
     config = plan.config
     mesh = parallel.make_mesh()
+    logging.info("%s", split_of(sum(config.batch.values()), jax.devices(), hosts))
     with (
         stop_on_signals() as stop,
         checkpoints.open_manager(files, training=True) as manager,
     ):
-        state, start, begun = _first_state(plan, files, manager, mesh, source, origin)
+        state, start, begun = _first_state(plan, files, hosts, manager, mesh, source, origin)
         if begun is not None:
             plan = replace(plan, meta=plan.meta | {"init_from": begun})
         release_freed_memory()  # what compiling the initial state has used
-        _write_meta(plan, files)
+        hosts.agree(lambda: _write_meta(plan, files) if hosts.first else None)
         if start >= plan.total_steps:
             logging.info("%s: all %d steps are done", files.path, plan.total_steps)
             return
-        with open_log(files, start, config.num_seeds) as log:
+        with open_log(files, start, config.num_seeds, writes=hosts.first) as log:
             reached = run_steps(
                 state,
                 start,
@@ -148,6 +162,7 @@ def _train(
                     batch_size=sum(config.batch.values()),
                     num_seeds=config.num_seeds,
                     where=files.checkpoints,
+                    hosts=hosts,
                 ),
                 stop,
             )
@@ -161,7 +176,13 @@ def _train(
 
 
 def _first_state(
-    plan: Plan, files: Workdir, manager, mesh, source: Path | None, origin: Origin | None
+    plan: Plan,
+    files: Workdir,
+    hosts: Hosts,
+    manager,
+    mesh,
+    source: Path | None,
+    origin: Origin | None,
 ) -> tuple[TrainState, int, dict[str, Any] | None]:
     """The state to start from, on the mesh, its step, and what its weights first came from.
 
@@ -179,28 +200,27 @@ def _first_state(
         state = checkpoints.restore_state(manager, step, abstract, mesh, found)
         return state, meta.get("init_from")
 
-    restored = restore_newest(manager, files, restore)
+    restored = restore_newest(manager, files, restore, hosts)
     if restored is not None:
         (state, begun), step = restored
         logging.info("resumed %s at step %d of %d", files.path, step, plan.total_steps)
         return state, step, begun
-    state, begun = jax.jit(init)(key), None
-    if origin is not None:
-        classes = plan.prepared.classes
-        state = started_from(
-            state, origin, plan.system, classes=classes, input_shape=plan.input_shape
-        )
-        begun = remembered(origin, files)
-        new = [label for label in classes if label not in origin.classes]
-        logging.info(
-            "%s starts from the weights of %s, step %d; at random begin the outputs of %s",
-            files.path,
-            origin.path,
-            origin.step,
-            ", ".join(new) or "no class",
-        )
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    return jax.device_put(state, everywhere), 0, begun
+    if origin is None:
+        return jax.jit(init, out_shardings=everywhere)(key), 0, None
+    classes = plan.prepared.classes
+    state = started_from(
+        jax.jit(init)(key), origin, plan.system, classes=classes, input_shape=plan.input_shape
+    )
+    new = [label for label in classes if label not in origin.classes]
+    logging.info(
+        "%s starts from the weights of %s, step %d; at random begin the outputs of %s",
+        files.path,
+        origin.path,
+        origin.step,
+        ", ".join(new) or "no class",
+    )
+    return jax.device_put(state, everywhere), 0, remembered(origin, files)
 
 
 def _write_meta(plan: Plan, files: Workdir) -> None:
@@ -261,112 +281,3 @@ def _validation(plan: Plan, decode: Decode | None) -> Callable[[TrainState], lis
         return scores
 
     return scores_of
-
-
-@dataclass(frozen=True)
-class Steps:
-    """What the loop is made of.
-
-    Attributes:
-      feed: the batches.
-      step_fns: ``(state, batch) -> (state, metrics)`` by the number of steps that a call takes.
-      validate: ``state -> scores`` of each seed.
-      where_it_began: a loss that is not finite, see `not_finite.where_it_began`.
-      save: ``(step, state, selection=...)``.
-      log: where metrics go.
-      total_steps, steps_per_epoch: how long.
-      evaluate_every, checkpoint_every: steps between two evaluations, two checkpoints.
-      batch_size, num_seeds: clips of a step, seeds in it.
-      where: the folder of the checkpoints, for messages.
-    """
-
-    feed: Feed
-    step_fns: Mapping[int, Callable]
-    validate: Callable[[Any], Sequence[dict[str, float | None]]]
-    where_it_began: Callable[[int, int, Callable[[], tuple[Any, Any]]], str]
-    save: Callable[..., None]
-    log: RunLog
-    total_steps: int
-    steps_per_epoch: int
-    evaluate_every: int
-    checkpoint_every: int
-    batch_size: int
-    num_seeds: int
-    where: Path
-
-
-def run_steps(state, start: int, steps: Steps, stop: Stop) -> int:
-    """Steps from `start` on, with everything that happens between two dispatches.
-
-    Returns:
-      The step that was reached and saved: the last one, or that at which `stop` was set.
-    """
-    dispatch = max(steps.step_fns)
-    metrics_log = StepMetrics(
-        steps.log,
-        num_seeds=steps.num_seeds,
-        batch_size=steps.batch_size,
-        steps_per_epoch=steps.steps_per_epoch,
-    )
-    step = saved = start
-    last = checked(start, state)
-    selection: float | None = None
-
-    with progress_bar(total=steps.total_steps, initial=start, unit="step", desc="training") as bar:
-
-        def what_is_safe() -> str:
-            if not saved:
-                return f"{steps.where} holds no checkpoint yet"
-            return f"the last good checkpoint is step {saved} of {steps.where}"
-
-        def why(number: int, k: int) -> str:
-            before = partial(last.before, number, steps.step_fns, steps.feed)
-            return f"{steps.where_it_began(number, k, before)}; {what_is_safe()}"
-
-        def flush() -> None:
-            nonlocal last
-            told = metrics_log.flush(why)
-            if told is not None:
-                last = checked(step, state)
-                chosen = "" if selection is None else f", selection {selection:.1f}"
-                bar.set_postfix_str(told + chosen)
-
-        while step < steps.total_steps and not stop.is_set():
-            # A dispatch ends where something happens between two steps; before that, what is too
-            # little for a whole dispatch goes one by one, so that two programs are all there are.
-            ends = (steps.evaluate_every, steps.checkpoint_every, steps.total_steps)
-            room = min(every - step % every for every in ends)
-            count = dispatch if room >= dispatch else 1
-            before = time.monotonic()
-            drawn = steps.feed.draw(count)
-            metrics_log.waited += time.monotonic() - before
-            last.drawn.append((count, drawn))
-            state, metrics = steps.step_fns[count](state, steps.feed.place(drawn))
-            if step == start:
-                release_freed_memory()  # what compilation has used
-            step += count
-            bar.update(count)
-            pending = metrics_log.add(range(step - count + 1, step + 1), metrics)
-            evaluating = step % steps.evaluate_every == 0 or step == steps.total_steps
-            saving = evaluating or step % steps.checkpoint_every == 0
-            if pending >= _LOG_EVERY or saving:
-                flush()
-            if evaluating:
-                try:
-                    scores = steps.validate(state)
-                except InputError as error:
-                    raise InputError(
-                        f"validation at step {step}: {error}; {what_is_safe()}"
-                    ) from error
-                # Seeds share their checkpoints, and so the step that is best: by the mean.
-                selection = mean_values(scores)["selection"]
-                common = {"selection": selection, "epoch": step // steps.steps_per_epoch}
-                steps.log.write("validation", step, scores, common)
-                metrics_log.restart_clock()
-            if saving:
-                steps.save(step, state, selection=selection if evaluating else None)
-                saved = step
-        flush()
-        if step > saved:
-            steps.save(step, state)
-    return step

@@ -93,7 +93,7 @@ def where_it_began(
 
 
 def _clips_not_finite(plan: Plan, number: int, k: int) -> list[str]:
-    """Clips of a step, of all hosts, whose log-mel is not finite."""
+    """Clips of a step, of all processes, whose log-mel is not finite."""
     config = plan.config
     own = plan.data[0 if config.seeds_share_batch else k].train
     listed = [
@@ -101,15 +101,12 @@ def _clips_not_finite(plan: Plan, number: int, k: int) -> list[str]:
         for kind, clips in pipeline.sources_of_batch(own, config.batch)
         for i in range(len(clips))
     ]
-    processes = jax.process_count()
+    order: dict[str, int] = {"seed": data_seed(config, k), "start": number - 1}
     found = []
-    for process in range(processes):
-        order: dict[str, int] = {"seed": data_seed(config, k), "start": number - 1}
-        order |= {"process": process, "processes": processes}
-        for position in next(pipeline.positions(own, config.batch, **order)):
-            name, clips, i = listed[position]
-            if not np.isfinite(clips[i]["mel"]).all():
-                found.append(name)
+    for position in next(pipeline.positions(own, config.batch, **order)):
+        name, clips, i = listed[position]
+        if not np.isfinite(clips[i]["mel"]).all():
+            found.append(name)
     return list(dict.fromkeys(found))
 
 

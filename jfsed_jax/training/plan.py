@@ -23,7 +23,7 @@ from jfsed_jax.method.models import feature_shares, time_stride
 from jfsed_jax.method.objectives import TAGGED_CLIPS
 from jfsed_jax.method.parallel import AXIS
 from jfsed_jax.method.system import Handed, Models, System
-from jfsed_jax.runs.workdir import FORMAT, Workdir, check_same_config
+from jfsed_jax.runs.workdir import FORMAT, Workdir, check_same_config, of_run
 from jfsed_jax.seams import resolve
 from jfsed_jax.sed import window_rules
 from jfsed_jax.sed.postprocessing import DECODERS, Decode, odd_windows
@@ -70,7 +70,11 @@ class Plan:
 
 
 def make_plan(
-    config, prepared: Prepared, data_dir: Path, workdir: Workdir, **handed: Unpack[Handed]
+    config,
+    prepared: Prepared,
+    data_dir: Path,
+    workdir: Workdir,
+    **handed: Unpack[Handed],
 ) -> Plan:
     """Works a run out.
 
@@ -92,13 +96,8 @@ def make_plan(
             "clips: add them, or hold clips out with --config.evaluation.select_on=holdout"
         )
     counts = {kind: len(clips) for kind, clips in data[0].train.items()}
-    check_filled(counts, config.batch, jax.process_count())
-    batch_size = sum(config.batch.values())
-    if batch_size % jax.device_count():
-        raise InputError(
-            f"config.batch holds {batch_size} clips, which {jax.device_count()} devices cannot "
-            "share: make it a multiple"
-        )
+    check_filled(counts, config.batch)
+    check_shared(config.batch, jax.device_count())
     steps_per_epoch = steps_in_epoch(config, counts)
     shares = _feature_shares(prepared, config)
     make = partial(
@@ -121,6 +120,7 @@ def make_plan(
         "data_dir": workdir.relative(data_dir),
         "features_dir": workdir.relative(prepared.directory),
         "digests": _digests(prepared, config),
+        "draws": "clip",
     }
     return Plan(
         config=config,
@@ -131,6 +131,24 @@ def make_plan(
         steps_per_epoch=steps_per_epoch,
         total_steps=steps_per_epoch * config.epochs,
         meta=meta,
+    )
+
+
+def check_shared(composition: Mapping[str, int], devices: int) -> None:
+    """Refuses a batch that the devices cannot share equally, and says which is the nearest.
+
+    A padded one would be no remedy: batch norm's statistics are over all clips of a batch.
+    """
+    size = sum(composition.values())
+    if not size % devices:
+        return
+    largest = max(composition, key=lambda kind: composition[kind])
+    more, fewer = -size % devices, size % devices
+    change = more if more <= fewer or composition[largest] <= fewer else -fewer
+    raise InputError(
+        f"config.batch holds {size} clips, which {devices} devices cannot share equally; the "
+        f"nearest that they can holds {size + change}, as with "
+        f"--config.batch.{largest}={composition[largest] + change}"
     )
 
 
@@ -208,6 +226,28 @@ def _feature_shares(prepared: Prepared, config) -> list[float] | None:
     return list(feature_shares(tags, config.guided.disentangled_least))
 
 
+def identity(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """What the processes of a run have to have in common, flat: config by key, data by split.
+
+    Args:
+      meta: of a `Plan`. Where its folders lie does not enter.
+    """
+    compared = ("classes", "clips", "steps_per_epoch", "frame_rate", "windows", "handed", "digests")
+    named = {"config": of_run(meta["config"])} | {key: meta[key] for key in compared}
+    flat: dict[str, Any] = {}
+
+    def add(name: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for key, inner in value.items():
+                add(f"{name}.{key}", inner)
+        else:
+            flat[name] = value
+
+    for key, value in named.items():
+        add(key, value)
+    return flat
+
+
 def check_resume(meta: Mapping[str, Any], wanted: Mapping[str, Any], workdir: Workdir) -> None:
     """Refuses to go on with another config, other data or another model; see `describe`.
 
@@ -225,6 +265,12 @@ def check_resume(meta: Mapping[str, Any], wanted: Mapping[str, Any], workdir: Wo
         raise InputError(
             f"{workdir.path} was begun with {', '.join(before) or 'nothing'} handed in, now with "
             f"{', '.join(wanted['handed']) or 'nothing'}: hand in the same"
+        )
+    if meta.get("draws") != wanted.get("draws"):
+        logging.warning(
+            "%s was begun by an older version, whose random numbers depended on the number of "
+            "devices: it goes on with others, and so is not the uninterrupted run to the bit",
+            workdir.path,
         )
     # Of the windows, those of the rules that both know.
     windows = {rule: found for rule, found in wanted["windows"].items() if rule in meta["windows"]}

@@ -97,7 +97,7 @@ def test_any_step_can_be_the_first():
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"start": 5}, {"processes": 2, "process": 1}, {"composition": {"weak": 0, "strong": 16}}],
+    [{}, {"start": 5}, {"composition": {"weak": 0, "strong": 16}}],
 )
 def test_positions_pick_the_clips_of_the_batches(options):
     sources = {"weak": Clips(5), "unlabelled": Clips(9), "strong": Clips(7)}
@@ -137,14 +137,13 @@ def test_kinds_of_equal_size_have_their_own_orders():
     assert len(set(map(tuple, orders))) == 3
 
 
-def test_processes_share_the_clips():
-    composition = {"weak": 0, "unlabelled": 8, "strong": 0}
-    parts = [
-        {c for b in read(4, composition=composition, process=i, processes=2) for c in clips_of(b)}
-        for i in range(2)
-    ]
-    assert parts[0].isdisjoint(parts[1])
-    assert parts[0] | parts[1] == set(range(9))
+@pytest.mark.parametrize("rows", [[0, 1, 2], [5, 2], [8]])
+def test_a_process_reads_its_rows_of_the_batches_of_all(rows):
+    """So that clips and their order do not depend on how many processes read them."""
+    whole = read(4)
+    for batch, own in zip(whole, read(4, rows=np.array(rows)), strict=True):
+        for name, value in batch.items():
+            np.testing.assert_array_equal(own[name], value[rows], err_msg=name)
 
 
 def test_a_set_smaller_than_its_share_repeats():
@@ -153,24 +152,20 @@ def test_a_set_smaller_than_its_share_repeats():
 
 
 @pytest.mark.parametrize(
-    ("sources", "options", "message"),
+    ("sources", "message"),
     [
-        ({"weak": Clips(3)}, {}, "0 unlabelled training clips.*config.batch.unlabelled=0"),
+        ({"weak": Clips(3)}, "0 unlabelled training clips.*config.batch.unlabelled=0"),
         (
             {"weak": Clips(3)},
-            {},
             "0 unlabelled training clips and 0 strong training clips with audio, but "
             "config.batch.unlabelled = 4 and config.batch.strong = 3: add such clips, or leave "
             "them out with --config.batch.unlabelled=0 --config.batch.strong=0",
         ),
-        ({}, {}, "0 weak .*config.batch.strong = 3: add such clips$"),
-        ({"weak": Clips(3)}, {"processes": 3}, "config.batch.weak = 2 cannot be shared by 3"),
+        ({}, "0 weak .*config.batch.strong = 3: add such clips$"),
     ],
 )
-def test_too_few_clips_are_named(sources, options, message):
-    stream = pipeline.batches(
-        sources, COMPOSITION, num_classes=CLASSES, frame_rate=RATE, seed=0, **options
-    )
+def test_too_few_clips_are_named(sources, message):
+    stream = pipeline.batches(sources, COMPOSITION, num_classes=CLASSES, frame_rate=RATE, seed=0)
     with pytest.raises(InputError, match=message):
         next(stream)
 

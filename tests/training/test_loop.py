@@ -20,7 +20,7 @@ from jfsed_jax.training import loop
 from jfsed_jax.training.feed import Feed, make_feed
 from jfsed_jax.training.interrupt import Stop, stop_on_signals
 from jfsed_jax.training.log import RunLog
-from jfsed_jax.training.loop import Steps, run_steps
+from jfsed_jax.training.steps import Steps, run_steps
 from jfsed_jax.training.plan import check_values
 
 

@@ -114,6 +114,7 @@ def described(**changes):
     return {
         "config": json.loads(pts_tfd_afl_esp.get_config().to_json()),
         "handed": [],
+        "draws": "clip",
         "classes": ["a"],
         "clips": {},
         "digests": DATA,

@@ -1,0 +1,52 @@
+"""What compiled code writes to stderr, in one line where it is a page.
+
+When JAX loses a process of a run it ends the others at once, from a thread of its own, with a stack
+of C++. No code of theirs runs any more, so the line is a small program's, which has their stderr.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from typing import TextIO
+
+_FATAL = "Terminating process because the JAX distributed service detected fatal errors"
+_CHATTER = ("[Gloo] Rank",)
+
+
+def hand_over() -> None:
+    """From now on `relay`, in a program of its own, writes what this process's libraries say.
+
+    Python's own stdout and stderr stay what they were, a terminal for example.
+    """
+    out, err = os.dup(1), os.dup(2)
+    command = [sys.executable, "-P", "-c", _PROGRAM]
+    reader = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=err, stderr=err, start_new_session=True
+    )
+    assert reader.stdin is not None
+    for number in (1, 2):
+        os.dup2(reader.stdin.fileno(), number)
+    reader.stdin.close()
+    sys.stdout = os.fdopen(out, "w", buffering=1)
+    sys.stderr = os.fdopen(err, "w", buffering=1, errors="backslashreplace")
+
+
+_PROGRAM = "import sys; from jfsed_jax.cli.last_words import relay; relay(sys.stdin, sys.stderr)"
+
+
+def relay(lines: Iterable[str], out: TextIO) -> None:
+    """Copies lines; of those from the end of a process on it makes one."""
+    for line in lines:
+        if _FATAL in line:
+            told = line + "".join(lines)
+            lost = sorted({int(task) for task in re.findall(r"task:(\d+)\b", told)} or {0})
+            which = ", ".join(map(str, lost))
+            out.write(
+                f"jfsed-jax train: process {which} of the run was lost, and this one has ended "
+                "with it; the same command on all goes on from the last checkpoint\n"
+            )
+        elif not line.startswith(_CHATTER):
+            out.write(line)
+        out.flush()

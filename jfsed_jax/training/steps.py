@@ -1,0 +1,146 @@
+"""Steps from one to another, with everything that happens between two dispatches."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from jfsed_jax.errors import InputError
+from jfsed_jax.hosts import ALONE, Hosts
+from jfsed_jax.progress import progress_bar
+from jfsed_jax.training.feed import Feed
+from jfsed_jax.training.interrupt import Stop
+from jfsed_jax.training.log import Log, StepMetrics, mean_values
+from jfsed_jax.training.memory import release_freed_memory
+from jfsed_jax.training.not_finite import checked
+
+_LOG_EVERY = 5  # dispatches between two reads of the metrics
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What the loop is made of.
+
+    Attributes:
+      feed: the batches.
+      step_fns: ``(state, batch) -> (state, metrics)`` by the number of steps that a call takes.
+      validate: ``state -> scores`` of each seed.
+      where_it_began: a loss that is not finite, see `not_finite.where_it_began`.
+      save: ``(step, state, selection=...)``.
+      log: where metrics go.
+      total_steps, steps_per_epoch: how long.
+      evaluate_every, checkpoint_every: steps between two evaluations, two checkpoints.
+      batch_size, num_seeds: clips of a step, seeds in it.
+      where: the folder of the checkpoints, for messages.
+      hosts: the processes that take the steps together.
+    """
+
+    feed: Feed
+    step_fns: Mapping[int, Callable]
+    validate: Callable[[Any], Sequence[dict[str, float | None]]]
+    where_it_began: Callable[[int, int, Callable[[], tuple[Any, Any]]], str]
+    save: Callable[..., None]
+    log: Log
+    total_steps: int
+    steps_per_epoch: int
+    evaluate_every: int
+    checkpoint_every: int
+    batch_size: int
+    num_seeds: int
+    where: Path
+    hosts: Hosts = ALONE
+
+
+def run_steps(state, start: int, steps: Steps, stop: Stop) -> int:
+    """Steps from `start` on, with everything that happens between two dispatches.
+
+    Returns:
+      The step that was reached and saved: the last one, or that at which `stop` was set.
+    """
+    dispatch = max(steps.step_fns)
+    metrics_log = StepMetrics(
+        steps.log,
+        num_seeds=steps.num_seeds,
+        batch_size=steps.batch_size,
+        steps_per_epoch=steps.steps_per_epoch,
+    )
+    step = saved = start
+    last = checked(start, state)
+    selection: float | None = None
+
+    with progress_bar(
+        total=steps.total_steps,
+        initial=start,
+        unit="step",
+        desc="training",
+        disable=not steps.hosts.first,
+    ) as bar:
+
+        def what_is_safe() -> str:
+            if not saved:
+                return f"{steps.where} holds no checkpoint yet"
+            return f"the last good checkpoint is step {saved} of {steps.where}"
+
+        def why(number: int, k: int) -> str:
+            before = partial(last.before, number, steps.step_fns, steps.feed)
+            return f"{steps.where_it_began(number, k, before)}; {what_is_safe()}"
+
+        def flush() -> None:
+            nonlocal last
+            told = metrics_log.flush(why)
+            if told is not None:
+                last = checked(step, state)
+                chosen = "" if selection is None else f", selection {selection:.1f}"
+                bar.set_postfix_str(told + chosen)
+
+        def stopped(agreed: bool) -> bool:
+            """Several processes stop at one step: where they all have read the last metrics."""
+            if not steps.hosts.several:
+                return stop.is_set()
+            if agreed:
+                stop.signum = steps.hosts.strongest(stop.signum)
+            return agreed and stop.is_set()
+
+        flushed = True
+        while step < steps.total_steps and not stopped(flushed):
+            # A dispatch ends where something happens between two steps; before that, what is too
+            # little for a whole dispatch goes one by one, so that two programs are all there are.
+            ends = (steps.evaluate_every, steps.checkpoint_every, steps.total_steps)
+            room = min(every - step % every for every in ends)
+            count = dispatch if room >= dispatch else 1
+            before = time.monotonic()
+            drawn = steps.feed.draw(count)
+            metrics_log.waited += time.monotonic() - before
+            last.drawn.append((count, drawn))
+            state, metrics = steps.step_fns[count](state, steps.feed.place(drawn))
+            if step == start:
+                release_freed_memory()  # what compilation has used
+            step += count
+            bar.update(count)
+            pending = metrics_log.add(range(step - count + 1, step + 1), metrics)
+            evaluating = step % steps.evaluate_every == 0 or step == steps.total_steps
+            saving = evaluating or step % steps.checkpoint_every == 0
+            flushed = pending >= _LOG_EVERY or saving
+            if flushed:
+                flush()
+            if evaluating:
+                try:
+                    scores = steps.validate(state)
+                except InputError as error:
+                    raise InputError(
+                        f"validation at step {step}: {error}; {what_is_safe()}"
+                    ) from error
+                # Seeds share their checkpoints, and so the step that is best: by the mean.
+                selection = mean_values(scores)["selection"]
+                common = {"selection": selection, "epoch": step // steps.steps_per_epoch}
+                steps.log.write("validation", step, scores, common)
+                metrics_log.restart_clock()
+            if saving:
+                steps.save(step, state, selection=selection if evaluating else None)
+                saved = step
+        flush()
+        if step > saved:
+            steps.save(step, state)
+    return step
