@@ -18,7 +18,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import jax
-from jax._src import distributed  # its client has no public name
+
+# What JAX's processes tell each other by, and how CPUs talk, has no public name.
+from jax._src import distributed, xla_bridge
+from jax._src.lib import _jax
 
 from jfsed_jax.errors import InputError
 
@@ -142,15 +145,22 @@ class Hosts:
         thread.start()
         try:
             yield
-        except (InputError, KeyboardInterrupt):
-            raise
-        except Exception:
-            # What a process sees of another one's end is any error at all of a step or a save. The
-            # reason is told within this time, or JAX ends this process.
-            time.sleep(LOST_AFTER + _GRACE)
-            raise
         finally:
             done.set()
+
+    @contextmanager
+    def waits_for_reason(self, *errors: type[Exception]) -> Iterator[None]:
+        """Holds back what another process's end may have caused, until that is told.
+
+        Of such an end a process may see any error of a step, or of a save: those that are no
+        `InputError`, and `errors`. Within this time the other says why, or JAX ends this one too.
+        """
+        try:
+            yield
+        except Exception as error:
+            if self.several and (isinstance(error, errors) or not isinstance(error, InputError)):
+                time.sleep(LOST_AFTER + _GRACE)
+            raise
 
     def _watch(self, done: threading.Event) -> None:
         while not done.wait(_LOOKS_EVERY):
@@ -231,6 +241,35 @@ def start(coordinator: str | None, count: int | None, index: int | None) -> None
             "of them --coordinator=HOST:PORT, which is process 0's, --num_processes and its own "
             "--process_id"
         ) from error
+    _listen_where_others_reach()
+
+
+def _listen_where_others_reach() -> None:
+    """Has CPUs talk by the address that this process has towards process 0.
+
+    Left alone gloo takes the one that the host's own name stands for, which in many an
+    ``/etc/hosts`` is loopback's.
+    """
+    state = distributed.global_state
+    assert state.coordinator_address is not None
+    host, _, port = state.coordinator_address.rpartition(":")
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            host.strip("[]"), port, type=socket.SOCK_DGRAM
+        )[0]
+        with socket.socket(family, kind) as towards:
+            towards.connect(address)  # which sends nothing
+            own = towards.getsockname()[0]
+    except OSError as error:
+        raise InputError(
+            f"no way to process 0 at {state.coordinator_address} ({error.strerror})"
+        ) from error
+
+    def make_client() -> Any:
+        collectives = _jax.make_gloo_tcp_collectives(distributed_client=state.client, hostname=own)
+        return xla_bridge.make_cpu_client(collectives)
+
+    xla_bridge.register_backend_factory("cpu", make_client, priority=0, fail_quietly=False)
 
 
 def joined() -> bool:

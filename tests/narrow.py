@@ -4,9 +4,16 @@ For tests that train, but of which no statement depends on the models: ``--confi
 tests/narrow.py:pts`` on a command line, `narrow` on a config.
 """
 
+import json
+import os
+
 import flax.linen as nn
+import jax
+import numpy as np
 
 import jfsed_jax as jf
+from jfsed_jax.kernels.dropout import Dropout
+from jfsed_jax.method.augmentation import augment
 from jfsed_jax.method.models import Output
 
 
@@ -33,8 +40,46 @@ class Linear(nn.Module):
         return Output(frames.mean(axis=1), frames, mel)
 
 
+class Random(nn.Module):
+    """A student of little more, with statistics of the batch and with dropout."""
+
+    classes: int
+    axis_name: str | None = None
+    time_stride: int = 1
+
+    @nn.compact
+    def __call__(self, mel, train: bool = False) -> Output:
+        x = nn.BatchNorm(not train, axis_name=self.axis_name if train else None)(mel)
+        x = Dropout(0.3, self.axis_name)(x, train)
+        frames = nn.sigmoid(nn.Dense(self.classes)(x))
+        return Output(frames.mean(axis=1), frames, mel)
+
+
+def spied(key, batch, *, axis_name, **options):
+    """The package's augmentation; what a device hears is appended to a file that CLIPS_HEARD names.
+
+    A clip is known by the first values of its log-mel.
+    """
+    jax.debug.callback(_note, batch["mel"][:, 0, :3])
+    return augment(key, batch, axis_name=axis_name, **options)
+
+
+def _note(values):
+    with open(os.environ["CLIPS_HEARD"], "a") as file:
+        file.write(json.dumps(np.asarray(values, np.float64).tolist()) + "\n")
+
+
 def get_config(name: str):
-    """The config NAME of the package; ``linear`` is system ``supervised`` with a `Linear`."""
+    """The config NAME of the package; ``linear`` is system ``supervised`` with a `Linear`, and
+    ``random`` with a `Random`, mixed clips and plain SGD, which does not amplify rounding.
+    """
+    if name == "random":
+        config = jf.load_config("supervised:tiny")
+        config.student = dict(architecture="narrow:Random", time_stride=1)
+        config.augmentation.update(function="narrow:spied", mix=1.0)
+        config.optimiser.name = "sgd"
+        config.optimiser.learning_rate = 0.05
+        return config
     if name == "linear":
         config = jf.load_config("supervised:tiny")
         config.student = dict(architecture="narrow:Linear", time_stride=1)

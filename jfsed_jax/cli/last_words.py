@@ -11,7 +11,12 @@ import sys
 from collections.abc import Iterable
 from typing import TextIO
 
-_FATAL = "Terminating process because the JAX distributed service detected fatal errors"
+# What JAX writes once it knows of a loss; whatever follows is part of it.
+_ENDS = (
+    "Use error polling to propagate the following error",
+    "Polled an error from coordination service",
+    "Terminating process because the JAX distributed service detected fatal errors",
+)
 _CHATTER = ("[Gloo] Rank",)
 
 
@@ -38,11 +43,12 @@ _PROGRAM = "import sys; from jfsed_jax.cli.last_words import relay; relay(sys.st
 
 def relay(lines: Iterable[str], out: TextIO) -> None:
     """Copies lines; of those from the end of a process on it makes one."""
+    lines = iter(lines)
     for line in lines:
-        if _FATAL in line:
+        if any(end in line for end in _ENDS):
             told = line + "".join(lines)
-            lost = sorted({int(task) for task in re.findall(r"task:(\d+)\b", told)} or {0})
-            which = ", ".join(map(str, lost))
+            lost = re.search(r"stopped sending heartbeats\):\n((?:\d+\n)+)", told)
+            which = ", ".join(lost[1].split()) if lost else "0"  # which JAX calls the leader
             out.write(
                 f"jfsed-jax train: process {which} of the run was lost, and this one has ended "
                 "with it; the same command on all goes on from the last checkpoint\n"

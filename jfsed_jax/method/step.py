@@ -6,7 +6,6 @@
 Axis letters: ``B`` clips, ``T`` frames, ``F`` mel bands, ``C`` classes.
 """
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,7 +20,7 @@ from jfsed_jax.method.losses import Batch, masked_mean
 from jfsed_jax.method.objectives import Term, Terms
 from jfsed_jax.method.optimisers import rate_in
 from jfsed_jax.method.state import TrainState, teacher_params
-from jfsed_jax.method.system import Augment, System
+from jfsed_jax.method.system import Augment, System, takes_axis
 
 RESERVED = ("loss", "gradient_norm", "learning_rate")  # what the log has beside the terms
 
@@ -116,7 +115,7 @@ def _of_device(key: jax.Array, axis_name: str | None) -> jax.Array:
 
 def _augmented(augment: Augment, key: jax.Array, batch: Batch, axis_name: str | None) -> Batch:
     """An augmentation that takes ``axis_name`` draws for the whole batch, another for its clips."""
-    if "axis_name" in inspect.signature(augment).parameters:
+    if takes_axis(augment):
         return augment(key, batch, axis_name=axis_name)
     return augment(_of_device(key, axis_name), batch)
 

@@ -91,6 +91,11 @@ class Handed(TypedDict, total=False):
     augment: Augment
 
 
+def takes_axis(augment: Augment) -> bool:
+    """Whether an augmentation is told of the other devices, see `System`."""
+    return "axis_name" in inspect.signature(augment).parameters
+
+
 def models_from_config(
     config,
     *,
@@ -168,9 +173,9 @@ def from_config(
         options = dict(config.augmentation)
         function = resolve(options.pop("function"), AUGMENTATIONS, "config.augmentation.function")
         # A wrong option would show in the first step, after the data are prepared.
-        call(
-            partial(inspect.signature(function).bind, None, None), "config.augmentation", **options
-        )
+        given = options | ({"axis_name": None} if takes_axis(function) else {})
+        bind = inspect.signature(function).bind
+        call(partial(bind, None, None), "config.augmentation", **given)
         augment = partial(function, **options)
     optimiser, rate = handed.get("optimiser"), None
     if optimiser is None:

@@ -106,7 +106,8 @@ def fit(
             hosts.check_same(identity(plan.meta))
         source = Path(init_from) if init_from is not None else None
         try:
-            _train(plan, files, hosts, decode, source, origin)
+            with hosts.waits_for_reason(NotWritten):
+                _train(plan, files, hosts, decode, source, origin)
         except NotWritten as error:
             raise InputError(f"{error}; {_what_is_safe(files, plan.total_steps)}") from error
 

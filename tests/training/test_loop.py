@@ -20,8 +20,8 @@ from jfsed_jax.training import loop
 from jfsed_jax.training.feed import Feed, make_feed
 from jfsed_jax.training.interrupt import Stop, stop_on_signals
 from jfsed_jax.training.log import RunLog
-from jfsed_jax.training.steps import Steps, run_steps
 from jfsed_jax.training.plan import check_values
+from jfsed_jax.training.steps import Steps, run_steps
 
 
 def log_of(folder):
