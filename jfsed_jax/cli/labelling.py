@@ -13,7 +13,7 @@ from jfsed_jax.cli.arguments import (
     refuse_overwriting,
 )
 from jfsed_jax.cli.detection import define_detector
-from jfsed_jax.errors import InputError
+from jfsed_jax.errors import InputError, one_line
 
 
 def define_predict(parser: CommandParser) -> None:
@@ -84,7 +84,7 @@ def run_predict(args: argparse.Namespace) -> int:
     plan_files(outputs, found.paths, resume=args.resume)  # what it refuses, before JAX starts
     process.start_jax_as_trained(args.workdir)
     from jfsed_jax.inference.detector import load
-    from jfsed_jax.inference.labelling import label_recordings, one_line, parse_thresholds
+    from jfsed_jax.inference.labelling import label_recordings, parse_thresholds
     from jfsed_jax.training.interrupt import Interrupted, stop_on_signals
 
     detector = load(args.workdir, args.checkpoint, args.model, args.seed, tags=args.tags)

@@ -5,7 +5,6 @@ Axis letters: ``T'`` frames of the student, ``C`` classes.
 
 import json
 import os
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -18,7 +17,7 @@ from absl import logging
 
 from jfsed_jax.audio.decoding import check_file
 from jfsed_jax.audio.finding import Found, find_recordings
-from jfsed_jax.errors import InputError
+from jfsed_jax.errors import InputError, one_line
 from jfsed_jax.inference.detector import Detector
 from jfsed_jax.inference.journal import Journal, Labelled, may_have_journal
 from jfsed_jax.inference.label_outputs import LabelOutputs, plan_files, write_files, write_labelled
@@ -28,8 +27,6 @@ from jfsed_jax.sed.confidence import confidences
 from jfsed_jax.sed.postprocessing import Decode
 
 _LONGEST = 7 * 24 * 3600.0  # seconds that a header is believed, for the time that is left
-# Line ends, tabs and the like; what stands for bytes that are no UTF-8.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -164,11 +161,6 @@ def label_recordings(
     return LabelledRecordings(
         [done[path] for path in found.paths if path in done], failures, low_rates
     )
-
-
-def one_line(text: str) -> str:
-    """With escapes, as ``\\n``, in place of line ends, tabs and what else cannot be printed."""
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class _Progress:

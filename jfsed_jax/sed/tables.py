@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jfsed_jax.atomic import write_whole
-from jfsed_jax.errors import InputError
+from jfsed_jax.errors import InputError, one_line
 from jfsed_jax.sed.events import Event
 
 EVENT_COLUMNS = ("filename", "onset", "offset", "event_label")
@@ -46,7 +46,7 @@ class Problem(NamedTuple):
     skipped: bool = True
 
     def __str__(self) -> str:
-        return f"{self.file}, row {self.row}: {self.reason}; found {self.found!r}"
+        return one_line(f"{self.file}, row {self.row}: {self.reason}; found {self.found!r}")
 
 
 class Row(NamedTuple):
@@ -292,14 +292,26 @@ def write_tags(path: str | Path, tags: Mapping[str, Iterable[str]]) -> None:
 
 
 def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Writes a header line and rows, tab-separated, UTF-8; makes the folder if need be."""
-    path = Path(path)
+    """Writes a header line and rows, see `lines_of`, UTF-8; makes the folder if need be."""
+    write_whole(Path(path), lines_of([columns, *rows]).encode())
+
+
+def lines_of(rows: Iterable[Sequence[object]], delimiter: str = "\t") -> str:
+    """Rows of a TSV or CSV table, each of them one line whatever is in it.
+
+    File names need not be lines nor even text: a line end is written as ``\\n``, other control
+    characters and bytes that are no UTF-8 likewise. Tabs stay, as csv quotes what separates.
+    """
+
+    def cell(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return "\t".join(map(one_line, value.split("\t")))
+
     text = io.StringIO(newline="")
-    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    # File names need not be text; what is not is written as \\udc.. escapes.
-    write_whole(path, text.getvalue().encode("utf-8", "backslashreplace"))
+    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
+    writer.writerows([cell(value) for value in row] for row in rows)
+    return text.getvalue()
 
 
 def read_lines(path: Path) -> tuple[list[tuple[int, str]], list[Problem]]:

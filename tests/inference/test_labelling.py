@@ -16,7 +16,7 @@ from jfsed_jax.errors import InputError
 from jfsed_jax.inference import recordings as recordings_module
 from jfsed_jax.inference.journal import Journal, Labelled
 from jfsed_jax.inference.label_outputs import LabelOutputs
-from jfsed_jax.inference.labelling import label_each, label_recordings, one_line, parse_thresholds
+from jfsed_jax.inference.labelling import label_each, label_recordings, parse_thresholds
 from jfsed_jax.inference.prediction import Posteriors
 from jfsed_jax.inference.recordings import hear, recording_posteriors
 from jfsed_jax.sed import tables
@@ -270,10 +270,6 @@ def test_a_recording_is_a_line_whatever_it_is_called(recordings, tmp_path, form)
         read = tables.read_events(table).filenames
         folder = str(tmp_path / "odd") + "/"
         assert read == [folder + n for n in ("1\t2.wav", "1\\n2.wav", "1\\r2.wav", "\\udcff.wav")]
-
-
-def test_a_message_is_a_line():
-    assert one_line("a\tb\r\n\x1b[2J\u2028é　\udcff") == "a\\tb\\r\\n\\x1b[2J\\u2028é　\\udcff"
 
 
 def test_thresholds_as_a_command_line_has_them(tmp_path):

@@ -204,6 +204,33 @@ def test_a_table_that_cannot_be_written_is_named_and_the_old_one_stays(tmp_path,
     assert len(tables.read_events(path).events) == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("a\nb.wav", "a\\nb.wav"),
+        ("a\rb.wav", "a\\rb.wav"),
+        ("\x85\u2028a\x0b.wav\x1f", "\\x85\\u2028a\\x0b.wav\\x1f"),
+        ("a\tb.wav", "a\tb.wav"),
+        ("a\xa0b\u3000é.wav", "a\xa0b\u3000é.wav"),
+    ],
+)
+def test_a_row_is_a_line_whatever_is_in_it(tmp_path, name, read):
+    """Rows that a line end would break would be read as other clips; a tab is quoted."""
+    path = tmp_path / "events.tsv"
+    events = [Event(name, 0.0, 1.0, "Dog"), Event("c.wav", 0.0, 1.0, "Dog")]
+    tables.write_events(path, events, filenames=[name + name])
+    assert len(path.read_text().splitlines()) == 4
+    table = tables.read_events(path)
+    assert table.events == [events[0]._replace(filename=read), events[1]]
+    assert table.filenames == [read, "c.wav", read + read]
+    assert not table.problems
+
+
+def test_a_problem_is_one_line_whatever_its_file_is_called():
+    problem = tables.Problem("a\nb\r\u3000.txt", 3, "1\n2", "c\nd has it too")
+    assert str(problem) == "a\\nb\\r\u3000.txt, row 3: c\\nd has it too; found '1\\n2'"
+
+
 def test_names_that_are_not_text_are_written_as_escapes(tmp_path):
     path = tmp_path / "list.tsv"
     tables.write_table(path, ["filename", "found"], [["a\udcff.wav", "é"]])
