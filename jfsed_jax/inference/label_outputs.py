@@ -5,7 +5,7 @@ Axis letters: ``T`` frames, ``F`` mel bands, ``C`` classes.
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -149,13 +149,8 @@ def write_labelled(path: str | Path, labelled: Iterable[Labelled]) -> None:
 def format_labelled(
     labelled: Iterable[Labelled], *, form: str = "tsv", header: bool = True
 ) -> bytes:
-    """Recordings as a table, see `predictions.format_predictions`.
-
-    Where a row is a line, so are names with line ends: they are written as ``\\n`` and ``\\r``.
-    """
+    """Recordings as a table, see `predictions.format_predictions`."""
     labelled = list(labelled)
-    if form in ("tsv", "csv"):
-        labelled = [_on_one_line(one) for one in labelled]
     return predictions.format_predictions(
         [event for one in labelled for event in one.events],
         [sure for one in labelled for sure in one.confidences],
@@ -163,11 +158,3 @@ def format_labelled(
         form=form,
         header=header,
     )
-
-
-def _on_one_line(labelled: Labelled) -> Labelled:
-    path = labelled.path.replace("\n", "\\n").replace("\r", "\\r")
-    if path == labelled.path:
-        return labelled
-    events = [event._replace(filename=path) for event in labelled.events]
-    return replace(labelled, path=path, events=events)

@@ -23,45 +23,26 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from jfsed_jax.errors import InputError
 from jfsed_jax.sed import tables
 from jfsed_jax.sed.events import Event
-from jfsed_jax.sed.predictions import recording_stem
+from jfsed_jax.sed.recording_names import LABEL_FILES, recording_of, recording_stem
 from jfsed_jax.sed.tables import EventTable, Problem
 
-SUFFIXES = (".txt", ".tsv", ".csv")  # of the files of a folder that are read
 RAVEN_LABELS = (
     *("annotation", "annotations", "event_label", "label", "class", "species", "common name"),
     *("call type", "call", "type", "sound type", "species code", "code", "tags"),
 )
 SEVERAL_COLUMNS = "several columns may hold labels"  # how the reason of such a problem begins
 _BEGIN, _END, _OFFSET = "begin time (s)", "end time (s)", "file offset (s)"
-# What programs put between a recording's name and .txt.
-_ENDING = re.compile(
-    r"(\.table\.?\d+)?\.selections|(\.birdnet)?\.selection\.table|\.birdnet\.results|\.labels?",
-    re.IGNORECASE,
-)
 _ANY_SLASH = re.compile(r"[\\/]")  # a table may come from another system
 _Line = tuple[int, str]
 
 
-def recording_of(path: str | Path) -> str:
-    """The recording that a label file is called after, without folders.
-
-    ``a.txt``, ``a.labels.txt``, ``a.selections.txt``, ``a.Table.1.selections.txt`` and
-    ``a.BirdNET.selection.table.txt`` are of ``a``; ``a.wav.txt`` is of ``a.wav``.
-    """
-    name = PurePath(path).name
-    suffix = PurePath(name).suffix
-    stem = name[: -len(suffix)] if suffix.lower() in SUFFIXES else name
-    endings = [match.start() for match in _ENDING.finditer(stem) if match.end() == len(stem)]
-    return stem[: endings[0]] if endings and endings[0] else stem
-
-
 def files_in(folder: str | Path) -> list[Path]:
-    """What of a folder is read, sorted: names in `SUFFIXES`, in folders below too, none hidden.
+    """What of a folder is read, sorted: names in `LABEL_FILES`, in folders below too, none hidden.
 
     Raises:
       InputError: a folder cannot be read.
@@ -80,7 +61,9 @@ def files_in(folder: str | Path) -> list[Path]:
             continue
         visited.add(real)
         visible = [name for name in names if not name.startswith(".")]
-        found += [Path(inside, name) for name in visible if Path(name).suffix.lower() in SUFFIXES]
+        found += [
+            Path(inside, name) for name in visible if Path(name).suffix.lower() in LABEL_FILES
+        ]
     return sorted(found)
 
 
@@ -128,7 +111,7 @@ def read_label_files(
     if not files:
         raise InputError(
             f"{path} holds no label file; expected a file of each recording that ends in "
-            f"{', '.join(SUFFIXES)}"
+            f"{', '.join(LABEL_FILES)}"
         )
     parts = []
     for file in files:

@@ -9,7 +9,6 @@ Formats: https://manual.audacityteam.org/man/importing_and_exporting_labels.html
 Manual, "Selection tables".
 """
 
-import csv
 import io
 import json
 import math
@@ -17,17 +16,21 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path, PurePath
 
 from jfsed_jax.atomic import write_whole
-from jfsed_jax.audio.finding import SUFFIXES
-from jfsed_jax.errors import InputError
+from jfsed_jax.errors import InputError, one_line
 from jfsed_jax.sed.confidence import Confidence
 from jfsed_jax.sed.events import Event
-from jfsed_jax.sed.tables import EVENT_COLUMNS
+from jfsed_jax.sed.recording_names import recording_of, recording_stem
+from jfsed_jax.sed.tables import EVENT_COLUMNS, lines_of
 
 CONFIDENCE_COLUMNS = ("confidence_mean", "confidence_max")
 FORMS = ("tsv", "csv", "jsonl", "parquet")
 _FORM_OF_SUFFIX = {"": "tsv", ".txt": "tsv", ".ndjson": "jsonl"} | {f".{f}": f for f in FORMS}
-# What the file of a recording is called behind the recording's stem.
-LABEL_SUFFIXES = {"audacity": ".txt", "raven": ".selections.txt"}
+# What the file of a recording is called behind the recording's stem; and behind a name that ends
+# like a label file's, so that `recording_of` takes this end off and no other.
+LABEL_SUFFIXES = {
+    "audacity": (".txt", ".labels.txt"),
+    "raven": (".selections.txt", ".Table.1.selections.txt"),
+}
 _RAVEN_COLUMNS = (
     "Selection",
     "View",
@@ -106,30 +109,29 @@ def format_predictions(
     if form == "parquet":
         return _parquet(columns, rows)
     if form == "jsonl":
-        text = "".join(f"{_json(columns, row)}\n" for row in rows)
-    else:
-        buffer = io.StringIO(newline="")
-        delimiter = {"tsv": "\t", "csv": ","}[form]
-        writer = csv.writer(buffer, delimiter=delimiter, lineterminator="\n")
-        writer.writerows([columns, *rows] if header else rows)
-        text = buffer.getvalue()
-    # File names need not be text; what is not is written as \udc.. escapes.
-    return text.encode("utf-8", "backslashreplace")
-
-
-def recording_stem(name: str) -> str:
-    """A recording's name without the suffix of an audio file, with its folders."""
-    suffix = PurePath(name).suffix
-    return name[: -len(suffix)] if suffix.lower() in SUFFIXES else name
+        return "".join(f"{_json(columns, row)}\n" for row in rows).encode()
+    delimiter = {"tsv": "\t", "csv": ","}[form]
+    return lines_of([columns, *rows] if header else rows, delimiter).encode()
 
 
 def label_paths(folder: str | Path, filenames: Collection[str], form: str) -> dict[str, Path]:
     """Where `write_label_files` writes the labels of each recording, see `own_paths`.
 
+    Where that file would be read as another recording's, as ``a.labels.txt`` is of ``a``, its name
+    keeps the suffix of the audio: ``a.labels.wav.txt``.
+
     Args:
       form: "audacity" or "raven".
     """
-    return own_paths(folder, filenames, LABEL_SUFFIXES[form])
+    short, long = LABEL_SUFFIXES[form]
+    paths = own_paths(folder, filenames, short)
+    for name, path in paths.items():
+        whole = PurePath(name).name
+        files = (path.name, whole + short, whole + long)
+        stem = recording_stem(whole)
+        file = next(file for file in files if recording_stem(recording_of(file)) == stem)
+        paths[name] = path.with_name(file)
+    return paths
 
 
 def own_paths(folder: str | Path, filenames: Collection[str], suffix: str) -> dict[str, Path]:
@@ -219,8 +221,8 @@ def write_raven(
     pairs = zip(events, sure, strict=True)
     for event, confidence in sorted(pairs, key=lambda pair: _by_time(pair[0])):
         onset, offset = _times(event)
-        file = _plain(PurePath(event.filename).name, path)
-        place = [str(len(rows)), "Spectrogram 1", "1", onset, offset, *edges, file, onset]
+        place = [str(len(rows)), "Spectrogram 1", "1", onset, offset, *edges]
+        place += [_begin_file(event.filename), onset]
         rows.append([*place, _plain(event.event_label, path), *_decimals(confidence)])
     _write_lines(path, rows)
 
@@ -285,6 +287,12 @@ def _parquet(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:
     buffer = io.BytesIO()
     pyarrow.parquet.write_table(pyarrow.Table.from_arrays(arrays, list(columns)), buffer)
     return buffer.getvalue()
+
+
+def _begin_file(filename: str) -> str:
+    """Its base name; nothing where that would not be read as it is: then the table's name tells."""
+    name = PurePath(filename).name
+    return name if one_line(name) == name == name.strip() and "\\" not in name else ""
 
 
 def _plain(text: str, path: str | Path) -> str:

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from jfsed_jax.errors import InputError
-from jfsed_jax.sed import label_files, predictions, tables
+from jfsed_jax.sed import label_files, predictions, recording_names, tables
 from jfsed_jax.sed.confidence import Confidence
 from jfsed_jax.sed.events import Event
 
@@ -268,10 +268,12 @@ def test_a_table_may_come_through_a_pipe(tmp_path):
         ("Y1_12.000_22.000.txt", "Y1_12.000_22.000"),
         ("a.v2", "a.v2"),
         (".labels.txt", ".labels"),
+        ("a.labels.labels.txt", "a.labels"),
+        ("a.selection.table.1.selections.txt", "a.selection"),
     ],
 )
 def test_a_label_file_is_called_after_its_recording(name, recording):
-    assert label_files.recording_of(name) == recording
+    assert recording_names.recording_of(name) == recording
 
 
 def test_a_folder_mixes_all_kinds(tmp_path):
@@ -345,13 +347,62 @@ def test_what_was_written_is_read_back(tmp_path, form, sure):
     predictions.write_label_files(tmp_path, events, confidences, form=form, filenames=names)
     table = label_files.read_labels(tmp_path)
     if form == "audacity":  # a label track does not name its recording
-        events = [e._replace(filename=predictions.recording_stem(e.filename)) for e in events]
-        names = [predictions.recording_stem(name) for name in names]
+        events = [e._replace(filename=recording_names.recording_stem(e.filename)) for e in events]
+        names = [recording_names.recording_stem(name) for name in names]
     else:
         names[2] = "none"
     assert table.events == events
     assert table.filenames == names
     assert not table.problems
+
+
+HOSTILE = [
+    *("y.wav", "in/y.labels.wav", "y.labels.flac", "y.label.wav", "y.selections.wav"),
+    *("y.table.1.wav", "y.BirdNET.wav", "y.birdnet.results.mp3", "y.selection.table.wav"),
+    *(
+        "y.selection.wav",
+        "z.selection.table",
+        "z.labels",
+        "z.Table.1",
+        "z.selections",
+        "z.selection",
+    ),
+    *("y.wav.wav", "y.txt.wav", "y.v2", "y_12.000_22.000", " y .wav", "a\\y.wav", "a,y.wav"),
+    *('"y".wav', "a\ty.wav", "a\ny.wav", "a\ry.wav", "y\u3000.wav", "\u2028y.wav", "caf\udce9.wav"),
+]
+
+
+@pytest.mark.parametrize("form", ["audacity", "raven"])
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_recording_gets_its_own_labels_back_whatever_it_is_called(tmp_path, form, silent):
+    """None is read as another one's, as `y.labels.txt` would be `y`'s; with and without events."""
+    events = [Event(name, 1.0, 2.0 + i, "Dog") for i, name in enumerate(HOSTILE)]
+    written = [] if silent else events
+    paths = predictions.write_label_files(tmp_path, written, form=form, filenames=HOSTILE)
+    assert len(set(paths.values())) == len(HOSTILE)
+    table = label_files.read_labels(tmp_path)
+    stems = [recording_names.recording_stem(name) for name in HOSTILE]
+    assert sorted(map(recording_names.recording_stem, table.filenames)) == sorted(stems)
+    found = {recording_names.recording_stem(event.filename): event[1:] for event in table.events}
+    assert found == dict(
+        zip(stems, [] if silent else [event[1:] for event in events], strict=False)
+    )
+    assert not table.problems
+
+
+def test_only_a_name_that_ends_like_a_label_file_keeps_its_suffix(tmp_path):
+    names = ["in/y.labels.wav", "y.table.1.wav", "z.labels", "y.wav"]
+    audacity, raven = (
+        [path.relative_to(tmp_path).as_posix() for path in paths.values()]
+        for paths in (
+            predictions.label_paths(tmp_path, names, form) for form in ("audacity", "raven")
+        )
+    )
+    assert audacity == ["in/y.labels.wav.txt", "y.table.1.txt", "z.labels.labels.txt", "y.txt"]
+    assert raven == [
+        *("in/y.labels.selections.txt", "y.table.1.wav.selections.txt"),
+        *("z.labels.selections.txt", "y.selections.txt"),
+    ]
 
 
 def test_names_without_folders_and_suffixes():

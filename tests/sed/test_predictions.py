@@ -132,6 +132,17 @@ def test_names_that_are_no_text_are_written(tmp_path):
         assert path.read_text().endswith("Dog\n")
 
 
+def test_a_row_is_a_line_whatever_the_recording_is_called(tmp_path):
+    names = ["a\nb.wav", "a\rb.wav", "a\tb.wav"]
+    events = [Event(name, 0.0, 1.0, "Dog") for name in names]
+    for form in ("tsv", "csv"):
+        predictions.write_predictions(tmp_path / f"events.{form}", events, form=form)
+        read = tables.read_events(tmp_path / f"events.{form}").filenames
+        assert read == ["a\\nb.wav", "a\\rb.wav", "a\tb.wav"]
+    data = predictions.format_predictions(events, form="jsonl").decode()
+    assert [json.loads(line)["filename"] for line in data.split("\n")[:-1]] == names
+
+
 def test_audacity_by_hand(tmp_path):
     paths = predictions.write_label_files(
         tmp_path, EVENTS, form="audacity", filenames=["deep/z.wav", "a.wav"]
