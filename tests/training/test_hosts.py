@@ -205,15 +205,16 @@ def check_is(whole, workdir, *, same_bits=False):
 
 
 def test_two_hosts_are_four_processes_to_the_bit_and_one_to_rounding(place, whole, network):
-    """Sums of two and of four devices are taken in one order by gloo, in another within one
-    process; the hosts share no loopback."""
+    """Gloo sums over four devices in one order, one process in another. The hosts share no
+    loopback; they have the clips on their devices, four steps a dispatch, as `whole` has not."""
     address, reason = network
-    two = Run(place, place / "two", 2, 2, address=address)
+    flags = "--config.data.in_memory", "--config.steps_per_dispatch=4"
+    two = Run(place, place / "two", 2, 2, *flags, address=address)
     assert two.ends() == [0, 0], two.said()
     assert "4 devices of 2 processes, 4 of 16 clips each; this is process 1" in two.said()[1]
     assert heard(place, two.workdir, (2, 2)) == whole[1]
     check_is(whole[0], two.workdir)
-    four = Run(place, place / "four", 4, 1)
+    four = Run(place, place / "four", 4, 1, *flags)
     assert four.ends() == [0] * 4, four.said()
     check_is(two.workdir, four.workdir, same_bits=True)
     assert [said.count("training:") > 0 for said in four.said()] == [True, False, False, False]
@@ -241,7 +242,8 @@ def test_a_signal_to_one_stops_all_and_any_number_goes_on(place, whole):
 
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_lost_process_ends_the_other_and_the_run_goes_on(place, whole, lost):
-    run = Run(place, place / f"lost{lost}", 2, 2, "--config.checkpoint_every_steps=3")
+    often = "--config.checkpoint_every_steps=3"
+    run = Run(place, place / f"lost{lost}", 2, 2, often)
     run.wait_for_step(5)
     run.processes[lost].kill()
     since = time.monotonic()
@@ -251,7 +253,7 @@ def test_a_lost_process_ends_the_other_and_the_run_goes_on(place, whole, lost):
     said = run.said()[1 - lost]
     assert said.count(f"process {lost} of the run was lost, and this one has ended with it") == 1
     assert "Check failure stack trace" not in said and "Traceback" not in said
-    again = Run(place, run.workdir, 2, 2)
+    again = Run(place, run.workdir, 2, 2, often)
     assert again.ends() == [0, 0], again.said()
     assert "resumed" in again.said()[0]
     check_is(whole[0], run.workdir)
