@@ -8,6 +8,7 @@ are read from the metadata each time, so correcting a label decodes nothing.
 import errno
 import re
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -22,7 +23,10 @@ from jfsed_jax.datasets.extraction import AudioFile, AudioInfo, Decoder
 from jfsed_jax.datasets.shards import StoredClip
 from jfsed_jax.errors import InputError
 
+# A shard is full at so many files, or, where they are longer than a clip, so many bytes: what goes
+# into it is in memory until it is written.
 SHARD_CLIPS = 128
+SHARD_BYTES = 64_000_000
 
 
 @dataclass(frozen=True)
@@ -82,9 +86,10 @@ class Store:
             outcomes = _counted(decoded, len(pending), progress)
             for name, files in splits.items():
                 extracted = result[name] = Extracted([], {}, {}, {})
-                for number, first in enumerate(range(0, len(files), SHARD_CLIPS)):
-                    group = files[first : first + SHARD_CLIPS]
-                    self._bring(name, number, group, known[name], outcomes, extracted, workers)
+                todo, number = deque(files), 0
+                while todo:
+                    self._bring(name, number, todo, known[name], outcomes, extracted, workers)
+                    number += 1
         return result
 
     def superseded(self, keep: Iterable[Path]) -> list[Path]:
@@ -123,15 +128,16 @@ class Store:
         self,
         split: str,
         number: int,
-        group: Sequence[AudioFile],
+        todo: deque[AudioFile],
         known: Mapping[AudioFile, StoredClip],
         outcomes: Iterator[extraction.Outcome],
         extracted: Extracted,
         threads: int,
     ) -> None:
-        """Adds the shard of a group of files to `extracted`; written unless it is there.
+        """Adds the next shard to `extracted`; written unless it is there.
 
         Args:
+          todo: the split's files that are in no shard yet; those of this one are taken from it.
           known: what is stored of the split.
           outcomes: of decoding the others, in order.
           threads: that read files at once.
@@ -146,11 +152,16 @@ class Store:
             else:
                 fresh[file], info[file] = outcome
 
-        for file in group:
+        # Files of one clip are counted, however large their records are.
+        count, room = SHARD_CLIPS, max(SHARD_BYTES, SHARD_CLIPS * self.record_bytes)
+        while todo and count and room > 0:
+            file, count = todo.popleft(), count - 1
             if file in known:
                 info[file] = known[file].info
             else:
                 take(file, next(outcomes))
+            if file in info:
+                room -= info[file].clips * self.record_bytes
         self._complete(info, threads)
         folder = self.directory / split
         path = shards.shard_path(folder, number, info)

@@ -154,6 +154,108 @@ def test_only_what_changed_is_hashed_again(data, hashed):
     assert hashed == ["w1.wav"]
 
 
+# Shards ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def extract(tmp_path, monkeypatch):
+    """`Store.extract` of files called ``CLIPS-...``, none of which is there; and what it did."""
+    done, write_shard = [], shards.write_shard
+
+    def decode(path, front_end):
+        done.append(path.name)
+        clips = int(path.name.split("-")[0])
+        if not clips:
+            return "no audio"
+        seed = int(hashlib.sha256(path.name.encode()).hexdigest()[:8], 16)
+        records = np.random.default_rng(seed).bytes(clips * 1600)
+        return records, extraction.AudioInfo(
+            float(clips), 8000, 1, "PCM_16", None, None, "d", clips
+        )
+
+    def write(path, records, files):
+        done.append(f"shard {path.name[:5]}")
+        write_shard(path, records, files)
+
+    monkeypatch.setattr(extraction, "decode", decode)
+    monkeypatch.setattr(shards, "write_shard", write)
+
+    def run(names, folder="features"):
+        done.clear()
+        (tmp_path / folder).mkdir(exist_ok=True)
+        made = store.Store(tmp_path / folder, tmp_path, TINY)
+        files = [extraction.AudioFile(name, 1, 2) for name in names]
+        return made.extract({"weak": files}, workers=1, progress=lambda done, total: None)["weak"]
+
+    run.done, run.write_shard, run.decode = done, write_shard, decode
+    return run
+
+
+@pytest.mark.parametrize("limit", [store.SHARD_BYTES, 1])
+def test_clips_are_128_a_shard_however_large_they_are(extract, tmp_path, monkeypatch, limit):
+    """So are those of earlier features, which nothing makes anew; a bad file has its place too."""
+    monkeypatch.setattr(store, "SHARD_BYTES", limit)
+    names = [f"{int(i not in (5, 200))}-{i}.wav" for i in range(300)]
+    extracted = extract(names)
+    assert list(extracted.errors) == [extraction.AudioFile(names[i], 1, 2) for i in (5, 200)]
+    for number, shard in enumerate(extracted.shards):
+        group = [name for name in names[128 * number : 128 * number + 128] if name[0] != "0"]
+        decoded = {extraction.AudioFile(n, 1, 2): extract.decode(tmp_path / n, TINY) for n in group}
+        infos = {file: info for file, (_, info) in decoded.items()}
+        expected = shards.shard_path(tmp_path / "expected", number, infos)
+        expected.parent.mkdir(exist_ok=True)
+        extract.write_shard(expected, [record for record, _ in decoded.values()], infos)
+        assert shard.name == expected.name
+        assert shard.read_bytes() == expected.read_bytes()
+    # Recorded before there was a limit in bytes.
+    names = ["00000-12c8d4d38ae3af28", "00001-2dc826221b095f05", "00002-4ced893becc10d75"]
+    assert [shard.stem for shard in extracted.shards] == names
+
+
+def test_a_shard_of_long_recordings_is_written_before_much_is_in_memory(extract, monkeypatch):
+    """Of two of 160 kB the limit of 204.8 kB is full; each is taken as a whole."""
+    monkeypatch.setattr(store, "SHARD_BYTES", 1)
+    extracted = extract([f"100-{i}" for i in range(5)])
+    order = "100-0 100-1 shard 00000 100-2 100-3 shard 00001 100-4 shard 00002"
+    assert " ".join(extract.done) == order
+    assert list(extracted.positions.values()) == [0, 100, 200, 300, 400]
+    assert extracted.num_records == 500
+
+
+def test_shards_of_long_recordings_go_on_where_they_stopped(extract, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "SHARD_BYTES", 1)
+    names = ["100-0", "1-1", "0-2", "60-3", "100-4", "100-5"]
+    whole = extract(names)
+    stopped = extraction.decode
+
+    def stop(path, front_end):
+        if path.name == "100-5":
+            raise KeyboardInterrupt
+        return stopped(path, front_end)
+
+    monkeypatch.setattr(extraction, "decode", stop)
+    with pytest.raises(KeyboardInterrupt):
+        extract(names, "again")
+    monkeypatch.setattr(extraction, "decode", stopped)
+    extract(names, "again")
+    assert extract.done == ["0-2", "100-4", "100-5", "shard 00001"]
+    assert contents(tmp_path / "again") == contents(tmp_path / "features")
+    assert extract(names).shards == whole.shards and extract.done == ["0-2"]
+
+
+def test_shards_of_another_size_are_copied_and_not_decoded(extract, tmp_path, monkeypatch):
+    names = [f"100-{i}" for i in range(5)]
+    assert len(extract(names).shards) == 1
+    monkeypatch.setattr(store, "SHARD_BYTES", 1)
+    moved = extract(names)
+    assert extract.done == ["shard 00000", "shard 00001", "shard 00002"]
+    anew = extract(names, "anew")
+    assert [path.name for path in moved.shards] == [path.name for path in anew.shards]
+    for one, other in zip(moved.shards, anew.shards, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+    assert list(moved.positions.values()) == list(anew.positions.values())
+
+
 # Damage ------------------------------------------------------------------------------------------
 
 
