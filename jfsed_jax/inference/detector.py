@@ -32,6 +32,9 @@ from jfsed_jax.sed.events import Event
 from jfsed_jax.sed.postprocessing import DECODERS, Decode
 from jfsed_jax.sed.window_rules import RULES, rule_options, window_sizes
 
+# Of a clip the share that the next one hears too: each frame is then in the middle half of a clip.
+OVERLAP = 0.5
+
 
 @dataclass(frozen=True)
 class Detector:
@@ -75,10 +78,20 @@ class Detector:
         """Frames of the front end that one frame of the posteriors lasts."""
         return round(self.front_end.frame_rate / self.frame_rate)
 
-    @property
-    def clip_hop(self) -> int:
-        """Frames of the posteriors from one clip of a long recording to the next: half a clip."""
-        return max(self.front_end.num_frames // 2 // self.time_stride, 1)
+    def clip_hop(self, overlap: float = OVERLAP) -> int:
+        """Frames of the posteriors from one clip of a recording to the next.
+
+        Args:
+          overlap: share of a clip that the next one hears too, from 0 to below 1.
+
+        Raises:
+          InputError: no such overlap.
+        """
+        if not 0 <= overlap < 1:
+            raise InputError(
+                f"clips cannot overlap by {overlap:g} of a clip; expected 0 to below 1"
+            )
+        return max(int(self.front_end.num_frames // self.time_stride * (1 - overlap)), 1)
 
     def posteriors(self, mels: ClipMels, progress: bool = False) -> Posteriors:
         """Posteriors of B log-mel clips; see `prediction.clip_posteriors`."""

@@ -106,7 +106,7 @@ def describe(
     hop, stride = front_end.hop_length, detector.time_stride
     shape = jax.ShapeDtypeStruct((1, front_end.num_frames, front_end.n_mels), np.float32)
     _, frames = jax.eval_shape(_program(detector, "mel"), shape)
-    between = detector.clip_hop
+    between = detector.clip_hop()
     about: dict[str, Any] = {
         "jfsed_jax": jfsed_jax.__version__,
         "jax": jax.__version__,

@@ -18,10 +18,10 @@ from absl import logging
 from jfsed_jax.audio.decoding import check_file
 from jfsed_jax.audio.finding import Found, find_recordings
 from jfsed_jax.errors import InputError, one_line
-from jfsed_jax.inference.detector import Detector
+from jfsed_jax.inference.detector import OVERLAP, Detector
 from jfsed_jax.inference.journal import Journal, Labelled, may_have_journal
 from jfsed_jax.inference.label_outputs import LabelOutputs, plan_files, write_files, write_labelled
-from jfsed_jax.inference.recordings import COST_ONE, OVERLAP, Heard, failure_of, hear
+from jfsed_jax.inference.recordings import COST_ONE, Heard, failure_of, hear
 from jfsed_jax.progress import progress_bar
 from jfsed_jax.sed.confidence import confidences
 from jfsed_jax.sed.postprocessing import Decode

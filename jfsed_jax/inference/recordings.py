@@ -27,7 +27,7 @@ from jfsed_jax.audio.device import log_mel_jax
 from jfsed_jax.audio.host import framed, log_mel, mel_frames
 from jfsed_jax.audio.reading import resampled
 from jfsed_jax.errors import InputError
-from jfsed_jax.inference.detector import Detector
+from jfsed_jax.inference.detector import OVERLAP, Detector
 from jfsed_jax.inference.prediction import Posteriors, batches
 from jfsed_jax.method.state import Variables
 from jfsed_jax.sed.events import Event
@@ -35,8 +35,6 @@ from jfsed_jax.sed.postprocessing import Decode
 
 # What a bad file, or a place where nothing can be written, raises: it costs that recording alone.
 COST_ONE = (InputError, MemoryError, OSError, RuntimeError)
-# Of a clip the share that the next one hears too: each frame is then in the middle half of a clip.
-OVERLAP = 0.5
 _AHEAD = 4  # blocks of log-mel that are worked on while the models hear those before
 
 
@@ -109,7 +107,7 @@ def hear(
     Raises:
       InputError: no such overlap.
     """
-    step = _step(detector, overlap)
+    step = detector.clip_hop(overlap)
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as pool:
 
         def clips() -> Iterator[_Clip]:
@@ -147,7 +145,7 @@ def recording_posteriors(
     Raises:
       InputError: posteriors are not finite.
     """
-    step = _step(detector, overlap)
+    step = detector.clip_hop(overlap)
     with ThreadPoolExecutor(1) as pool:
         clips = _clips(detector, step, 0, "the waveform", [waveform], pool)
         [heard] = _faded(detector, step, clips)
@@ -176,13 +174,6 @@ def detect(
     decode = decode or detector.decoder(rule)
     [heard] = hear(detector, [path])
     return decode(None, _frames_of(heard)[None], [str(path)])
-
-
-def _step(detector: Detector, overlap: float) -> int:
-    """Frames of the posteriors from one clip of a recording to the next."""
-    if not 0 <= overlap < 1:
-        raise InputError(f"clips cannot overlap by {overlap:g} of a clip; expected 0 to below 1")
-    return max(int(detector.front_end.num_frames // detector.time_stride * (1 - overlap)), 1)
 
 
 def failure_of(path: str, error: Exception) -> str:

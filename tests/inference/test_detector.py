@@ -35,6 +35,17 @@ def test_windows_are_those_of_the_rule(tmp_path):
     assert make_detector(tmp_path, stride=2).windows(own).tolist() == [30, 30]
 
 
+@pytest.mark.parametrize(
+    ("num_frames", "stride", "overlap", "hop"),
+    [(20, 1, [], 10), (22, 4, [], 2), (21, 2, [0.5], 5), (20, 2, [0], 10), (20, 1, [0.75], 5),
+     (6, 6, [], 1)],
+)  # fmt: skip
+def test_clips_lie_a_whole_number_of_frames_apart(tmp_path, num_frames, stride, overlap, hop):
+    """By half a clip, for a recording and for who exports, unless told otherwise; never by none."""
+    detector = make_detector(tmp_path, num_frames=num_frames, stride=stride)
+    assert detector.clip_hop(*overlap) == hop
+
+
 def test_the_decoder_has_the_windows_of_the_rule(tmp_path):
     frames = np.zeros((1, 20, 2))
     frames[0, 4:6, 1] = 0.9
