@@ -203,7 +203,7 @@ def get_config(size: str = "paper") -> ConfigDict:
         every_epochs=5,  # [ours] epochs between two selections
     )
     # [ours] On a CPU XLA runs much of a step on one thread a device: two devices share the batch
-    # and use two cores. Other platforms use all their devices.
+    # and use two cores. Other platforms use all their devices. A run may go on with another number.
     config.cpu_devices = 2
     # [ours] Whether a GPU takes only kernels that repeat themselves to the bit, so that a resumed
     # run is the uninterrupted one: fewer to choose from. A CPU's do without it.

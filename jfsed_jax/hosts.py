@@ -164,7 +164,11 @@ class Hosts:
 
     def _watch(self, done: threading.Event) -> None:
         while not done.wait(_LOOKS_EVERY):
-            for key, line in _client().key_value_dir_get(_LEFT):
+            try:
+                left = _client().key_value_dir_get(_LEFT)
+            except Exception:  # the service has ended, and JAX ends this process
+                return
+            for key, line in left:
                 if (other := int(key.rsplit("/", 1)[1])) != self.index and not done.wait(_GRACE):
                     print(f"process {other} has ended: {line}", file=sys.stderr, flush=True)
                     _end(2)

@@ -131,6 +131,11 @@ def _train(
     origin: Origin | None,
 ) -> None:
     config = plan.config
+    if jax.process_count() != hosts.count:  # as on a slice of TPU hosts, which JAX joins by itself
+        raise InputError(
+            f"JAX has {jax.process_count()} processes here, and the run knows of {hosts.count}: "
+            "give each --coordinator=auto, or call jax.distributed.initialize() before"
+        )
     mesh = parallel.make_mesh()
     logging.info("%s", split_of(sum(config.batch.values()), jax.devices(), hosts))
     with (

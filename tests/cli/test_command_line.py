@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import absl.logging
+import jax
 import pytest
 
 from jfsed_jax import __version__, datasets
@@ -34,7 +35,9 @@ FLAGS = {
     "prepare": "data* config features strict verify workers",
     "inspect": "data* config features strict workers output",
     "openmix": "esc10* fsdd* out* rehearsal workers",
-    "train": "config* data* workdir* features strict init_from",
+    "train": (
+        "config* data* workdir* features strict init_from coordinator num_processes process_id"
+    ),
     "evaluate": (
         "workdir* checkpoint model tags postprocess data features seed split tune_thresholds "
         "score_files"
@@ -442,6 +445,46 @@ def test_devices_are_those_of_training(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text('{"cpu_devices": 3}')
     process.start_jax_as_trained(str(tmp_path))
     assert asked == [3]
+
+
+@pytest.mark.parametrize(
+    ("variable", "given"),
+    [
+        ("XLA_FLAGS", "--xla_a=1 --xla_force_host_platform_device_count=8"),
+        ("JAX_NUM_CPU_DEVICES", "8"),
+        (None, None),
+    ],
+)
+def test_the_environment_says_how_many_devices_a_cpu_has(variable, given, monkeypatch, caplog):
+    """Eight that were forced are not turned into two, and a line tells."""
+    asked = []
+    for name in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    if variable:
+        monkeypatch.setenv(variable, given)
+    monkeypatch.setattr(jax.config, "update", lambda *pair: asked.append(pair))
+    with caplog.at_level(logging.INFO):
+        process.use_cpu_devices(2)
+    assert asked == ([] if variable else [("jax_num_cpu_devices", 2)])
+    assert (f"8 devices of the CPU, as {variable}" in caplog.text) == bool(variable)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--num_processes=2"], "--num_processes and --process_id need --coordinator=HOST:PORT"),
+        (["--coordinator=a:1", "--process_id=0"], "--coordinator needs --num_processes and"),
+    ],
+)
+def test_processes_are_joined_by_all_flags_or_none(flags, message, monkeypatch):
+    started = []
+    monkeypatch.setattr("jfsed_jax.hosts.start", lambda *given: started.append(given))
+    given = dict(flag.removeprefix("--").split("=") for flag in flags)
+    index, count = given.get("process_id"), given.get("num_processes")
+    with pytest.raises(InputError, match=message):
+        process.join_processes(given.get("coordinator"), count, index)
+    process.join_processes(None, None, None)
+    assert started == []
 
 
 FLAG = "--xla_gpu_deterministic_ops"
