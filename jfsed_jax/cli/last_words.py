@@ -47,12 +47,22 @@ def relay(lines: Iterable[str], out: TextIO) -> None:
     for line in lines:
         if any(end in line for end in _ENDS):
             told = line + "".join(lines)
-            lost = re.search(r"stopped sending heartbeats\):\n((?:\d+\n)+)", told)
-            which = ", ".join(lost[1].split()) if lost else "0"  # which JAX calls the leader
-            out.write(
-                f"jfsed-jax train: process {which} of the run was lost, and this one has ended "
-                "with it; the same command on all goes on from the last checkpoint\n"
-            )
+            out.write(f"jfsed-jax train: {_in_a_line(told)}\n")
         elif not line.startswith(_CHATTER):
             out.write(line)
         out.flush()
+
+
+def _in_a_line(told: str) -> str:
+    """What JAX's last words mean."""
+    if "RegisterTask" in told:
+        return (
+            "the processes of the run have not met within five minutes: start all of them, with "
+            "the same --coordinator, which is process 0's address and open to the others"
+        )
+    lost = re.search(r"stopped sending heartbeats\):\n((?:\d+\n)+)", told)
+    which = ", ".join(lost[1].split()) if lost else "0"  # which JAX calls the leader
+    return (
+        f"process {which} of the run was lost, and this one has ended with it; the same command on "
+        "all goes on from the last checkpoint"
+    )

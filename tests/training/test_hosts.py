@@ -319,7 +319,8 @@ def test_launchers_are_known_by_their_signs():
 
 
 def test_the_end_of_a_process_is_one_line(tmp_path):
-    """From what JAX writes of a lost worker, and of a lost process 0; the rest is passed on."""
+    """From what JAX writes of a lost worker, of a lost process 0, and where one does not come; the
+    rest is passed on."""
     worker = (
         "E1 coordination_service.cc:1] [5] Use error polling to propagate the following error to "
         "all tasks: UNAVAILABLE: The following tasks are unhealthy (stopped sending heartbeats):\n"
@@ -330,7 +331,16 @@ def test_the_end_of_a_process_is_one_line(tmp_path):
         "client.h:80] Terminating process because the JAX distributed service detected fatal "
         "errors. absl::Status: UNAVAILABLE: Either the leader task was preempted\n*** stack\n"
     )
-    for told, which in ((worker, "1, 3"), (leader, "0")):
+    alone = (
+        "F1 client.h:80] Terminating process because the JAX distributed service detected fatal "
+        "errors. absl::Status: DEADLINE_EXCEEDED: Deadline Exceeded\n\nRPC: /xla.coordination."
+        "CoordinationService/RegisterTask\n*** Check failure stack trace: ***\n"
+    )
+    for told, expected in (
+        (worker, "process 1, 3 of the run was lost"),
+        (leader, "process 0 of the run was lost"),
+        (alone, "the processes of the run have not met within five minutes"),
+    ):
         with open(tmp_path / "said", "w+") as out:
             lines = ["a warning\n", "[Gloo] Rank 0 is connected\n", *told.splitlines(True)]
             last_words.relay(lines, out)
@@ -338,4 +348,4 @@ def test_the_end_of_a_process_is_one_line(tmp_path):
             first, *rest = out.read().splitlines()
         assert first == "a warning"
         (line,) = rest
-        assert f"process {which} of the run was lost" in line
+        assert expected in line
