@@ -1,5 +1,6 @@
 """A damaged checkpoint costs the steps since the one before it, and nothing is thrown away."""
 
+import json
 import shutil
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 from test_checkpoints import META, fill, make_state
 
 from jfsed_jax.errors import InputError
+from jfsed_jax.hosts import ALONE, Hosts
 from jfsed_jax.method.parallel import make_mesh
 from jfsed_jax.runs import checkpoints, recovery
 from jfsed_jax.runs.checkpoints import DamagedCheckpoint
@@ -40,7 +42,7 @@ def workdir(saved, tmp_path):
     return Workdir(tmp_path / "run")
 
 
-def go_on(workdir, optimiser=OPTIMISER, save=None):
+def go_on(workdir, optimiser=OPTIMISER, save=None, hosts=ALONE):
     """What training does first, and a save of the step that is given: (state, step) or None."""
     target = jax.eval_shape(lambda: make_state(optimiser))
 
@@ -50,7 +52,7 @@ def go_on(workdir, optimiser=OPTIMISER, save=None):
             assert checkpoints.read_meta(manager, step)["step"] == step
             return checkpoints.restore_state(manager, step, target, make_mesh(1), 2)
 
-        found = recovery.restore_newest(manager, workdir, restore)
+        found = recovery.restore_newest(manager, workdir, restore, hosts)
         if save is not None:
             checkpoints.save(manager, save, state_of(save), META | {"step": save}, 10.0)
     return found
@@ -130,6 +132,21 @@ def test_another_optimiser_is_no_damage(workdir):
     with pytest.raises(DamagedCheckpoint, match="6/state holds opt_state of other shapes.*hand in"):
         go_on(workdir, optax.sgd(0.1))
     assert not workdir.damaged.exists()
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_what_another_process_cannot_read_none_goes_on_from(workdir, index):
+    """Both take the one before, and the first of them moves it away."""
+    damage = json.dumps(["the checkpoint run/6 cannot be read", "take another"])
+    # Of each checkpoint: that restoring went well, and what it found; then, whether all is moved.
+    answers = iter(["null", damage, "null", "null", "null", "null"])
+
+    class Two(Hosts):
+        def gather(self, text):
+            return [text, next(answers)] if self.first else [next(answers), text]
+
+    assert go_on(workdir, hosts=Two(index, 2))[1] == 4
+    assert (workdir.damaged / "6").exists() == (index == 0)
 
 
 def test_a_refusal_is_no_damage(workdir):

@@ -305,6 +305,44 @@ def test_a_batch_that_devices_cannot_share_names_the_nearest():
         check_shared({"weak": 1, "strong": 2}, 8)
 
 
+class Two(hosts.Hosts):
+    """Process 0 of two, of which the other says `other`."""
+
+    other = "null"
+
+    def gather(self, text):
+        return [text, self.other]
+
+
+def test_an_action_that_fails_in_one_process_fails_in_all():
+    two = Two(0, 2)
+    assert two.agree(lambda: 5) == 5
+    with pytest.raises(InputError, match="^its own$"):
+        two.agree(lambda: (_ for _ in ()).throw(InputError("its own")))
+    Two.other = json.dumps("host1: it cannot")
+    try:
+        with pytest.raises(InputError, match="process 1 has refused, and so do all: host1: it can"):
+            two.agree(lambda: 5)
+    finally:
+        Two.other = "null"
+
+
+def test_what_may_come_of_a_loss_waits_for_its_reason(monkeypatch):
+    """A save that fails, or anything that no one has refused; not what all refuse alike."""
+    waited = []
+    monkeypatch.setattr(hosts.time, "sleep", waited.append)
+
+    class Failed(InputError):
+        pass
+
+    cases = [(2, Failed, True), (2, RuntimeError, True), (2, InputError, False)]
+    for count, error, waits in [*cases, (1, Failed, False), (1, RuntimeError, False)]:
+        waited.clear()
+        with pytest.raises(error), hosts.Hosts(0, count).waits_for_reason(Failed):
+            raise error("a reason")
+        assert (sum(waited) > hosts.LOST_AFTER) == waits, (count, error)
+
+
 def test_launchers_are_known_by_their_signs():
     several = {
         "JAX_COORDINATOR_ADDRESS": "a:1",
