@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from jfsed_jax.errors import InputError
 from jfsed_jax.runs.meta import is_number
@@ -24,7 +24,7 @@ class LogRow(NamedTuple):
 
 
 def read_log(path: Path) -> Iterator[LogRow]:
-    """The rows of a log; none if there is no file.
+    """The rows of a log, read one by one; none if there is no file.
 
     The last one of a run that is still writing it, or was killed, may be cut: then it is left out.
 
@@ -32,15 +32,27 @@ def read_log(path: Path) -> Iterator[LogRow]:
       InputError: the file cannot be read.
     """
     try:
-        *lines, last = path.read_bytes().split(b"\n")
+        return _rows(path.open("rb"), path)
     except FileNotFoundError:
-        return
+        return iter(())
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    for number, line in enumerate([*lines, last], 1):
-        entry = _entry(line)
-        if line.strip() and (entry is not None or number <= len(lines)):
-            yield LogRow(number, line.decode(errors="replace"), entry)
+        raise _cannot_read(path, error) from error
+
+
+def _rows(file: BinaryIO, path: Path) -> Iterator[LogRow]:
+    try:
+        with file:
+            for number, line in enumerate(file, 1):
+                text = line.removesuffix(b"\n")
+                entry = _entry(text)
+                if text.strip() and (entry is not None or text != line):
+                    yield LogRow(number, text.decode(errors="replace"), entry)
+    except OSError as error:
+        raise _cannot_read(path, error) from error
+
+
+def _cannot_read(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path} cannot be read: {error.strerror}")
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from absl import logging
 
 from jfsed_jax.atomic import write_whole
 from jfsed_jax.errors import InputError
-from jfsed_jax.runs.log_rows import read_log
+from jfsed_jax.runs.log_rows import LogRow, read_log
 from jfsed_jax.runs.workdir import NotWritten, Workdir
 
 Values = Mapping[str, float | None]
@@ -32,25 +32,40 @@ class MetricsLog:
         from tensorboard.summary import Writer
 
         self._path, self._folder = workdir.metrics, workdir.tensorboard
-        rows = list(read_log(self._path))
-        if damaged := [row for row in rows if row.entry is None]:
-            copy = self._path.with_name(f"{self._path.stem}-damaged-{int(time.time())}.jsonl")
-            with _written(copy):
-                write_whole(copy, self._path.read_bytes())
-            logging.warning(
-                "%s, row %s: expected a JSON object with 'kind' and 'step', found %.60r; left out, "
-                "the file as it was is now %s",
-                self._path,
-                ", ".join(str(row.number) for row in damaged),
-                damaged[0].text,
-                copy.name,
-            )
-        kept = [row.text for row in rows if row.entry is not None and row.entry["step"] <= step]
+        rows = read_log(self._path)
+        # The file that a link leads to: one that is written in place cannot be read meanwhile.
+        path = self._path.resolve() if self._path.is_symlink() else self._path
         with _written(self._path):
-            write_whole(self._path, "".join(line + "\n" for line in kept))
+            write_whole(path, self._kept(rows, step))
             self._file = self._path.open("a")
         with _written(self._folder):
             self._board = Writer(str(self._folder))
+
+    def _kept(self, rows: Iterator[LogRow], step: int) -> Iterator[bytes]:
+        """The rows up to a step, one in memory at a time; at their end, what was damaged is told.
+
+        By then all are written, and the file that they are read from is still there.
+        """
+        damaged, first = [], ""
+        for row in rows:
+            if row.entry is None:
+                first = first or row.text
+                damaged.append(row.number)
+            elif row.entry["step"] <= step:
+                yield f"{row.text}\n".encode()
+        if not damaged:
+            return
+        copy = self._path.with_name(f"{self._path.stem}-damaged-{int(time.time())}.jsonl")
+        with _written(copy), self._path.open("rb") as file:
+            write_whole(copy, file)
+        logging.warning(
+            "%s, row %s: expected a JSON object with 'kind' and 'step', found %.60r; left out, "
+            "the file as it was is now %s",
+            self._path,
+            ", ".join(map(str, damaged)),
+            first,
+            copy.name,
+        )
 
     def write(self, kind: str, step: int, values: Mapping[str, float | int | None]) -> None:
         """Appends one line and one TensorBoard point per value."""

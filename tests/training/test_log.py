@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import tracemalloc
 
 import pytest
 
@@ -52,6 +53,31 @@ def test_a_damaged_row_costs_no_other_and_is_kept(tmp_path, caplog, damaged):
     assert copy.read_bytes() == before
     (record,) = caplog.records
     assert f"{path}, row 2: expected" in record.getMessage() and copy.name in record.getMessage()
+
+
+def test_a_log_behind_a_link_is_copied_and_stays_behind_it(tmp_path):
+    """Where a link leads is written in place, and so cannot be read while it is written."""
+    elsewhere = tmp_path / "elsewhere.jsonl"
+    elsewhere.write_bytes(row(1) + b"[2]\n" + row(3) + row(4))
+    (workdir := tmp_path / "run").mkdir()
+    (workdir / "metrics.jsonl").symlink_to(elsewhere)
+    MetricsLog(Workdir(workdir), 3).close()
+    assert (workdir / "metrics.jsonl").is_symlink() and steps_in(elsewhere) == [1, 3]
+    assert [path.name[:16] for path in workdir.glob("*-damaged-*")] == ["metrics-damaged-"]
+
+
+def test_rows_of_a_long_log_are_not_all_in_memory(tmp_path):
+    """A run of 200 passes over two million clips has 6.25 million of them."""
+    path = tmp_path / "metrics.jsonl"
+    MetricsLog(Workdir(tmp_path), 0).close()  # what is loaded once
+    values = {f"term_{i}": 1 / (i + 3) for i in range(20)}
+    path.write_bytes(b"".join(row(step, **values) for step in range(2000)))
+    tracemalloc.start()
+    MetricsLog(Workdir(tmp_path), 1000).close()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert steps_in(path) == list(range(1001))
+    assert peak < path.stat().st_size / 2
 
 
 def full(*_, **__):
