@@ -103,24 +103,29 @@ def holdout_split(source: Clips, share: float, seed: int) -> tuple[Subset, Subse
 
 
 def _sharing(source: Clips) -> list[list[int]]:
-    """The clips of a source in groups that share no recording; none if no clip shares any."""
+    """Clips in groups that share no recording, by their first clips; none if no clip shares any."""
     clips = getattr(source, "clips", ())
     parts = Counter(clip.filename for clip in clips)
     cut = {name for name, count in parts.items() if count > 1}
     origins = [(*clip.origins, *cut.intersection([clip.filename])) for clip in clips]
     if not any(origins):
         return []
-    groups: list[tuple[set[str], list[int]]] = []
-    for number, own in enumerate(origins):
-        joined = (set(own), [number])
-        apart = []
-        for group in groups:
-            if group[0].isdisjoint(joined[0]):
-                apart.append(group)
-            else:
-                joined = (group[0] | joined[0], group[1] + joined[1])
-        groups = [*apart, joined]
-    return sorted(sorted(clips) for _, clips in groups)
+    from scipy import sparse
+    from scipy.sparse.csgraph import connected_components
+
+    recordings: dict[str, int] = {}  # numbered after the clips
+    pairs = [
+        (clip, recordings.setdefault(name, len(clips) + len(recordings)))
+        for clip, own in enumerate(origins)
+        for name in own
+    ]
+    size = len(clips) + len(recordings)
+    graph = sparse.coo_array((np.ones(len(pairs)), np.array(pairs).T), shape=(size, size))
+    _, labels = connected_components(graph, directed=False)
+    groups: dict[int, list[int]] = {}
+    for clip, label in enumerate(labels[: len(clips)].tolist()):
+        groups.setdefault(label, []).append(clip)
+    return list(groups.values())
 
 
 def data_seed(config, k: int) -> int:

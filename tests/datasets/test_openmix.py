@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -604,6 +605,43 @@ def test_clips_that_share_a_recording_are_held_out_together():
         found.add(tuple(held.indices))
     assert len(found) > 2
     assert selection.holdout_split(source, 0.0, 0)[1].indices == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_groups_are_what_clips_reach_through_recordings_they_share(seed):
+    """By the definition: the closure of sharing one, as a matrix; 40 clips of 45 recordings."""
+    rng = np.random.default_rng(seed)
+    of = rng.random((40, 45)) < 0.025
+    of[:, 44] = of[:, 3]  # two that always come together
+    reached = np.eye(40, dtype=bool) | (of.astype(int) @ of.T > 0)
+    for _ in range(6):  # 2 to the 6 steps are more than there are clips
+        reached = reached.astype(int) @ reached > 0
+    expected = sorted({tuple(np.flatnonzero(row).tolist()) for row in reached})
+    assert 1 < len(expected) < 40
+    source = clips(*(tuple(f"r{i}" for i in np.flatnonzero(row)) for row in of))
+    assert selection._sharing(source) == [list(group) for group in expected]
+
+
+def test_groups_are_found_in_steps_that_grow_as_the_clips_do():
+    def steps(count):
+        """Lines of the module that are run for so many clips, two of one recording."""
+        source, lines = clips("a", "a", *([f"r{i}"] for i in range(count))), 0
+
+        def trace(frame, event, _):
+            nonlocal lines
+            lines += event == "line"
+            return trace if frame.f_code.co_filename == selection.__file__ else None
+
+        selection._sharing(source)  # what is loaded once
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            assert len(selection._sharing(source)) == count + 1
+        finally:
+            sys.settrace(before)
+        return lines
+
+    assert steps(400) < 3 * steps(200)
 
 
 def test_the_smallest_group_is_held_out_if_all_are_too_large():
