@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from jfsed_jax.audio.front_end import FrontEnd
 from jfsed_jax.datasets.extraction import AudioInfo, clip_start
 from jfsed_jax.datasets.features_folder import PREPARED, Reader
-from jfsed_jax.datasets.shards import damage
+from jfsed_jax.datasets.shards import Records
 from jfsed_jax.errors import InputError
 from jfsed_jax.sed.events import Event, cut_events
 
@@ -82,26 +81,15 @@ class ClipSet:
         self._shape = (front_end.num_frames, front_end.n_mels)
         self._index = {label: i for i, label in enumerate(classes)}
         self._events = _by_clip(events)
-        self._shards = list(shards)
         self._reader = reader  # held while these clips may be read
-        # It refuses an empty list; a split without clips has no shards.
-        self._source: Any = None
-        if shards:
-            try:
-                self._source = ArrayRecordDataSource(list(map(str, shards)))
-            except RuntimeError as error:
-                raise damage(self._shards, None, error) from error
+        self._records = Records(shards)
 
     def __len__(self) -> int:
         return len(self.clips)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         clip = self.clips[int(index)]
-        try:
-            record = self._source[clip.record]
-        except RuntimeError as error:
-            raise damage(self._shards, clip.record, error) from error
-        mel = np.frombuffer(record, np.float16).reshape(self._shape)
+        mel = np.frombuffer(self._records[clip.record], np.float16).reshape(self._shape)
         events = self._events.get(clip.filename, ())
         own = cut_events(events, clip.start, clip.start + clip_start(1, self.front_end))
         return make_item(clip, own, mel, self._index)

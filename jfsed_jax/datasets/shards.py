@@ -7,12 +7,18 @@ compared when the record is read: damage on the disk is noticed then, and never 
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import re
+import resource
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -27,6 +33,8 @@ from jfsed_jax.errors import InputError
 _OPTIONS = "group_size:1,uncompressed"  # reads four times as fast as zstd, 8 % larger
 # What a shard and its manifest are called, and what they are while they are written.
 NAMES = r"\.?\d{5}-[0-9a-f]+\.(array_record|tmp|json(\.\d+\.tmp)?)"
+_KINDS = get_type_hints(AudioInfo)  # once: it takes longer than a file's row of a manifest
+_COUNTING = 16  # shards opened at once to count their records, where a file system answers slowly
 
 
 def shard_path(folder: Path, number: int, files: Mapping[AudioFile, AudioInfo]) -> Path:
@@ -89,7 +97,7 @@ def read_manifest(shard: Path) -> dict[AudioFile, AudioInfo]:
 def _audio_info(saved: Mapping[str, Any]) -> AudioInfo:
     """What a manifest holds of a file; TypeError if a value is of another kind."""
     info = AudioInfo(**saved)
-    for name, kind in get_type_hints(AudioInfo).items():
+    for name, kind in _KINDS.items():
         if not isinstance(value := getattr(info, name), kind):
             raise TypeError(f"{name} is {value!r}")
     return info
@@ -137,41 +145,81 @@ def _read(shard: Path, positions: Sequence[int]) -> list[bytes] | None:
     reader = array_record_module.ArrayRecordReader(str(shard))
     try:
         return reader.read(list(positions))
-    except RuntimeError:
+    except RuntimeError as error:
+        _check_open_files(shard, error)
         return None
     finally:
         _close(reader)
 
 
-def damage(shards: Sequence[Path], record: int | None, error: Exception) -> InputError:
-    """Why clips cannot be read; names the shard.
+class Records:
+    """The records of shards, counted through all of them; read at random, by several threads.
 
-    Args:
-      shards: in order.
-      record: which one was asked for, counted through all shards; None if they could not be opened.
-      error: array_record's.
+    A shard that was read stays open until others have been: at most an eighth of as many as the
+    process may have files open (``ulimit -n``), so that the five splits of a data set leave room.
+
+    Raises:
+      InputError: a shard cannot be opened, or, when it is read, its record is damaged.
     """
-    first, where = 0, shards[0]
-    for shard in shards:
-        found = _count(shard)
-        if found is None or (record is not None and record < first + found):
-            where = shard
-            break
-        first += found
-    reason = "damaged" if where.exists() else "missing"
+
+    def __init__(self, shards: Sequence[Path]):
+        self._shards = list(shards)
+        with ThreadPoolExecutor(_COUNTING) as pool:
+            self._ends = list(accumulate(pool.map(_count, self._shards)))
+        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        limit = None if most == resource.RLIM_INFINITY else max(most // 8, 1)
+        # One that is dropped while another thread reads from it is closed when that has ended.
+        self._reader = lru_cache(limit)(_opened)
+
+    def __getitem__(self, record: int) -> bytes:
+        number = bisect_right(self._ends, record)
+        shard, first = self._shards[number], self._ends[number - 1] if number else 0
+        try:
+            return self._reader(shard).read([record - first])[0]
+        except RuntimeError as error:
+            raise _damage(shard, error) from error
+
+    def __reduce__(self):
+        return Records, (self._shards,)
+
+
+def _opened(shard: Path) -> Any:
+    """A reader of single records; RuntimeError if the shard cannot be opened."""
+    reader = array_record_module.ArrayRecordReader(
+        str(shard), "readahead_buffer_size:0", file_reader_buffer_size=32768
+    )
+    if not reader.ok():
+        reader.close()  # it raises what opening has said
+    return reader
+
+
+def _count(shard: Path) -> int:
+    """Records of a shard."""
+    try:
+        return _opened(shard).num_records()
+    except RuntimeError as error:
+        raise _damage(shard, error) from error
+
+
+def _damage(shard: Path, error: RuntimeError) -> InputError:
+    """Why a shard, or a record in it, cannot be read."""
+    _check_open_files(shard, error)
+    reason = "damaged" if shard.exists() else "missing"
     said = re.split(r"; | \(", str(error))[0]
     return InputError(
-        f"{where}: {reason} ({said}); jfsed-jax prepare --verify --data DIR "
-        f"--features {where.parents[1]} makes it anew, then the same command goes on"
+        f"{shard}: {reason} ({said}); jfsed-jax prepare --verify --data DIR "
+        f"--features {shard.parents[1]} makes it anew, then the same command goes on"
     )
 
 
-def _count(shard: Path) -> int | None:
-    """Records of a shard; None if it cannot be opened."""
-    reader = array_record_module.ArrayRecordReader(str(shard))
-    found = reader.num_records() if reader.ok() else None
-    _close(reader)
-    return found
+def _check_open_files(shard: Path, error: RuntimeError) -> None:
+    """Refuses to take for damage that no more files can be opened; array_record has text alone."""
+    if os.strerror(errno.EMFILE) in str(error):
+        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        raise InputError(
+            f"{shard} cannot be opened: too many open files, of which this process may have "
+            f"{most}; allow more with ulimit -n, then the same command goes on"
+        ) from error
 
 
 def _close(reader) -> None:

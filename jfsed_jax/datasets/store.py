@@ -184,7 +184,10 @@ class Store:
                 shards.write_manifest(path, info, path.stat().st_size)
         except (OSError, RuntimeError) as error:
             raise self._cannot_write(error) from error
-        first = extracted.num_records
+        first = 0
+        if extracted.positions:
+            last = next(reversed(extracted.positions))
+            first = extracted.positions[last] + extracted.info[last].clips
         for file in info:
             extracted.positions[file] = first
             first += info[file].clips

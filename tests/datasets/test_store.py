@@ -8,7 +8,10 @@ import logging
 import os
 import pickle
 import re
+import resource
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -345,6 +348,54 @@ def test_a_shard_that_cannot_be_opened_is_refused_and_named(data):
         datasets.load(directory)
 
 
+@contextmanager
+def no_more_files():
+    """The process can open none."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with open(os.devnull) as lowest_free:
+        most = lowest_free.fileno()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_few_shards_stay_open_and_all_can_be_read(data, monkeypatch):
+    """One by one, in any order, by several threads and in another process's copy."""
+    monkeypatch.setattr(store, "SHARD_CLIPS", 1)
+    monkeypatch.setattr(shards.resource, "getrlimit", lambda _: (16, 16))
+    for i in range(3, 9):
+        write_audio(data / f"audio/train/weak/w{i}.wav", np.full(8000, 0.01 * i))
+    (data / "metadata/train/weak.tsv").write_text(
+        WEAK + "".join(f"w{i}.wav\tDog\n" for i in range(9))
+    )
+    weak = prepare(data).splits["weak"]
+    paths = [data / "audio/train/weak" / name for name in weak.filenames]
+    expected = [extraction.extract_clip(path, TINY)[0] for path in paths]
+    assert len(expected) == 9
+    before = len(os.listdir("/dev/fd"))
+    for clips in weak, pickle.loads(pickle.dumps(weak)):
+        order = [*range(9), *reversed(range(9)), 0, 4, 0, 8]
+        with ThreadPoolExecutor(4) as pool:
+            for i, clip in zip(order, pool.map(clips.__getitem__, order), strict=True):
+                np.testing.assert_array_equal(clip["mel"], expected[i])
+        assert len(os.listdir("/dev/fd")) - before <= 2 * (1 + (clips is not weak)) + 1  # a lock
+
+
+def test_that_no_more_files_can_be_opened_is_not_taken_for_damage(data):
+    """Neither where clips are read nor where a shard is copied; once there is room, they go on."""
+    prepared = prepare(data)
+    shard = only_shard(prepared.directory)
+    message = rf"^{shard} cannot be opened: too many open files.* ulimit -n"
+    stored = shards.StoredClip(shard, 0, prepared.splits["weak"].clips[0].info)
+    for read in lambda: prepared.splits["weak"][0], stored.read, lambda: shards.Records([shard]):
+        with no_more_files(), pytest.raises(InputError, match=message):
+            read()
+    assert prepared.splits["weak"][0]["filename"] == "w0.wav"
+    assert stored.read()
+
+
 def made_elsewhere(directory):
     """A shard that is whole, with a clip of which one value is none."""
     shard = next(directory.glob("weak/*.array_record"))
@@ -430,6 +481,22 @@ def test_a_damaged_manifest_is_made_anew_with_its_shard_alone(data, decoded, cap
     assert contents(prepare(data).directory) == before
     assert decoded == ["w0.wav", "w1.wav", "w2.wav"]
     assert f"{manifest}: damaged" in caplog.text
+
+
+def test_a_start_does_not_grow_with_the_square_of_what_is_stored(data, monkeypatch):
+    """Nothing is counted through all shards for each, nor asked of a type for each file."""
+    monkeypatch.setattr(store, "SHARD_CLIPS", 1)
+    before = prepare(data)
+    expected = [[clip.record for clip in split.clips] for split in before.splits.values()]
+    assert [0, 1, 2] in expected
+
+    def refused(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(store.Extracted, "num_records", property(refused))
+    monkeypatch.setattr(shards, "get_type_hints", refused)
+    splits = prepare(data).splits.values()
+    assert [[clip.record for clip in split.clips] for split in splits] == expected
 
 
 @pytest.mark.parametrize("content", [*DAMAGED, None])
