@@ -103,7 +103,12 @@ def _mean(outputs, names):
 
 
 def clip_posteriors(
-    posteriors: PosteriorsOf, variables: Variables, mels: ClipMels, *, progress: bool = False
+    posteriors: PosteriorsOf,
+    variables: Variables,
+    mels: ClipMels,
+    *,
+    frames: bool = True,
+    progress: bool = False,
 ) -> Posteriors:
     """Posteriors of B clips, a fixed number at a time (the last batch is padded).
 
@@ -115,6 +120,7 @@ def clip_posteriors(
       variables: of both models.
       mels: B arrays <float>[T, F]; read one by one. Where they have ``filenames``, errors name
         their clips by them.
+      frames: keep the frame posteriors; otherwise they are <float32>[B, 0, C].
       progress: show a bar.
 
     Raises:
@@ -126,13 +132,19 @@ def clip_posteriors(
     rows = own_rows_of_batch(mesh, size)
     # All processes have all posteriors: what they are scored by is the same everywhere.
     gathered = jax.jit(lambda output: output, out_shardings=NamedSharding(mesh, PartitionSpec()))
-    clip, frames = [], []
+    finite = np.ones(len(mels), bool)
+    whole: list[np.ndarray] = []  # filled batch by batch, so that nothing is there twice
 
     def finish(number, begun):
         output = jax.device_get(begun)
-        count = min(size, len(mels) - number * size)
-        clip.append(output.clip[:count])
-        frames.append(output.frames[:count])
+        own = slice(number * size, min((number + 1) * size, len(mels)))
+        count = own.stop - own.start
+        finite[own] = _finite(output)[:count]
+        parts = output.clip, output.frames if frames else output.frames[:, :0]
+        if not whole:
+            whole.extend(np.empty((len(mels), *part.shape[1:]), part.dtype) for part in parts)
+        for array, part in zip(whole, parts, strict=True):
+            array[own] = part[:count]
 
     starts = range(0, len(mels), size)
     before = None
@@ -148,9 +160,8 @@ def clip_posteriors(
             bar.update()
         if before:
             finish(*before)
-    output = Posteriors(np.concatenate(clip), np.concatenate(frames))
-    _check_finite(output, mels)
-    return output
+    _check_finite(finite, mels)
+    return Posteriors(*whole)
 
 
 def batches(
@@ -222,9 +233,13 @@ def _batch_size(mesh: Mesh) -> int:
     return -(-_BATCH // mesh.size) * mesh.size
 
 
-def _check_finite(output: Posteriors, mels: ClipMels) -> None:
-    """Refuses posteriors that are not finite; names the clips and whose fault it is."""
-    finite = np.isfinite(output.clip).all(1) & np.isfinite(output.frames).all((1, 2))
+def _finite(output: Posteriors) -> np.ndarray:
+    """<bool>[B]: whether all posteriors of a clip are."""
+    return np.isfinite(output.clip).all(1) & np.isfinite(output.frames).all((1, 2))
+
+
+def _check_finite(finite: np.ndarray, mels: ClipMels) -> None:
+    """Refuses posteriors that are not `finite`; names the clips and whose fault it is."""
     bad = np.flatnonzero(~finite).tolist()
     if not bad:
         return

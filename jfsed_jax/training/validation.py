@@ -65,7 +65,7 @@ def validate(
         scores["event_f1"] = found["event_f1"]["macro"]
         scores["segment_f1"] = found["segment_f1"]["macro"]
     if weak := data.held.get("weak"):
-        output = clip_posteriors(posteriors, variables, Mels(weak))
+        output = clip_posteriors(posteriors, variables, Mels(weak), frames=False)
         tags = np.stack([weak[i]["clip_labels"] for i in range(len(weak))]) > 0
         scores["at_f1"] = scoring.tagging_scores(tags, output.clip > 0.5, classes)["macro"]
     scores["selection"] = sum(scores.get(key) or 0.0 for key in SELECTIONS[select_by])

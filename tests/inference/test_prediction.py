@@ -1,5 +1,7 @@
 """Posteriors of stub models whose outputs are known: whose, at which frames, of which variables."""
 
+import tracemalloc
+
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
@@ -79,6 +81,25 @@ def test_clips_keep_their_order_and_padding_is_dropped(count):
     assert found.clip.shape == (count, 2) and found.frames.shape == (count, 4, 2)
     np.testing.assert_array_equal(found.clip[:, 0], -100 - np.arange(count))
     np.testing.assert_array_equal(found.frames[:, 3, 1], 103 + np.arange(count))
+
+
+def test_posteriors_are_in_memory_once_and_those_of_frames_where_they_are_wanted():
+    """64 frames of 16 clips at a time are an eighth of what 128 clips have."""
+
+    def posteriors(variables, mel):
+        return Posteriors(jnp.asarray(mel[:, 0], jnp.float32), jnp.asarray(mel, jnp.float32))
+
+    mels = np.random.default_rng(0).random((128, 64, 50), np.float32)
+    whole = clip_posteriors(posteriors, {}, mels)  # also what is loaded once
+    np.testing.assert_array_equal(whole.frames, mels)
+    for frames, most in (True, 1.5), (False, 0.5):
+        tracemalloc.start()
+        found = clip_posteriors(posteriors, {}, mels, frames=frames)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        np.testing.assert_array_equal(found.clip, mels[:, 0])
+        assert peak < most * mels.nbytes
+        assert found.frames.shape == (128, 64 if frames else 0, 50)
 
 
 def test_clips_and_weights_that_are_not_finite_are_told_apart():

@@ -10,13 +10,13 @@ from stub_detector import CLASSES, ByMel, StubClips, active, make_prepared
 
 from jfsed_jax.datasets.selection import Subset, TrainingData
 from jfsed_jax.errors import InputError
-from jfsed_jax.inference.prediction import Posteriors
+from jfsed_jax.inference.prediction import Posteriors, clip_posteriors
 from jfsed_jax.method.optimisers import ParameterEmaState
 from jfsed_jax.method.state import TrainState
 from jfsed_jax.method.system import Models
 from jfsed_jax.sed.events import Event
 from jfsed_jax.sed.postprocessing import median_decoder
-from jfsed_jax.training import loop
+from jfsed_jax.training import loop, validation
 from jfsed_jax.training.validation import validate
 
 
@@ -84,6 +84,19 @@ def test_selection_is_by_what_is_held_out():
     strong = scores(inverted=False, data=TrainingData({}, {"strong": data.held["strong"]}))
     assert strong.keys() == {"event_f1", "segment_f1", "selection"}
     assert strong["selection"] == pytest.approx(100)
+
+
+def test_frames_of_weak_clips_are_not_kept(monkeypatch):
+    kept = []
+
+    def spy(posteriors, variables, mels, **options):
+        kept.append((list(mels.filenames), clip_posteriors(posteriors, variables, mels, **options)))
+        return kept[-1][1]
+
+    monkeypatch.setattr(validation, "clip_posteriors", spy)
+    assert scores(inverted=False)["selection"] == pytest.approx(200)
+    shapes = {tuple(names): output.frames.shape for names, output in kept}
+    assert shapes == {("1.wav", "2.wav"): (2, 20, 2), ("0.wav", "2.wav"): (2, 0, 2)}
 
 
 @pytest.mark.parametrize(("kind", "cats"), [("strong", 100), ("development", 100 * 2 / 3)])
