@@ -428,6 +428,29 @@ def test_audio_that_is_gone_is_told(visit, tmp_path, browser):
     page.problems.clear()
 
 
+# What becomes of the start: the sound is loaded anew and so has not begun at the second click.
+STARTED_AND_PAUSED = """async () => {
+  const audio = document.querySelector('audio'), button = document.getElementById('play');
+  const play = audio.play.bind(audio);
+  let started;
+  audio.play = () => started = play();
+  audio.load();
+  button.click();
+  button.click();
+  return started.then(() => 'it plays', ({ name }) => name);
+}"""
+
+
+def test_a_pause_before_the_sound_has_begun_is_no_failure(place, visit):
+    page = visit(place / "page.html")
+    page.click("#next")  # a page that nobody touched may play nothing
+    assert page.evaluate(STARTED_AND_PAUSED) == "AbortError"
+    assert "cannot be played" not in page.inner_text("#status")
+    assert page.inner_text("#play") == "Play"
+    page.click("#play")
+    wait(page, "document.getElementById('play').textContent === 'Pause'")
+
+
 def test_a_browser_that_cannot_inflate_shows_the_events(place, heard, visit):
     page = visit(place / "page.html", before="delete window.DecompressionStream")
     assert page.locator("#list button").count() == min(len(heard.events), 100)
