@@ -26,7 +26,6 @@ from jax._src.lib import _jax
 from jfsed_jax.errors import InputError
 
 LOST_AFTER = 20  # seconds without a sign of life after which JAX ends the other processes
-LOST = 75  # the status of a process that another one's loss has ended, EX_TEMPFAIL: try again
 _PATIENCE = 7 * 24 * 3600 * 1000  # ms; whoever waits may wait for a preparation of days
 _LOOKS_EVERY = 1.0  # seconds
 _GRACE = 5.0  # seconds in which a process ends by itself, as where all refuse at once
@@ -106,7 +105,10 @@ class Hosts:
         return result
 
     def in_turn(self, action: Callable[[], Result]) -> Result:
-        """`agree`, the first process before the others: what it leaves on disk they find."""
+        """`agree`, the first process before the others: what it leaves on disk they find.
+
+        `action` uses no device: JAX starts its backend in all processes at once.
+        """
         result = self.agree(action if self.first else lambda: None)
         others = self.agree(lambda: result if self.first else action())
         return others  # type: ignore[return-value]  # of the first one it is `result`

@@ -86,7 +86,7 @@ def fit(
     hosts = Hosts.here()
     with hosts.watched(), ExitStack() as held:
 
-        def begin() -> tuple[FrontEnd, Origin | None]:
+        def begin() -> FrontEnd:
             front_end = FrontEnd(**config.front_end)
             check_values(config, **handed)
             if hosts.first:
@@ -94,11 +94,15 @@ def fit(
             else:
                 lock.check_shared(files)
             check_config(files, config)
-            if init_from is None or checkpoints.newest_on_disk(files) is not None:
-                return front_end, None
-            return front_end, read_origin(Path(init_from), front_end)
+            return front_end
 
-        front_end, origin = hosts.in_turn(begin)
+        def read() -> Origin | None:
+            if init_from is None or checkpoints.newest_on_disk(files) is not None:
+                return None
+            return read_origin(Path(init_from), front_end)
+
+        front_end = hosts.in_turn(begin)
+        origin = hosts.agree(read)
         make = partial(prepare, Path(data_dir), front_end)
         prepared = hosts.in_turn(partial(make, features_dir=features_dir, strict=strict))
         plan = hosts.agree(lambda: make_plan(config, prepared, Path(data_dir), files, **handed))

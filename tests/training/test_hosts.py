@@ -218,6 +218,7 @@ def test_two_hosts_are_four_processes_to_the_bit_and_one_to_rounding(place, whol
     assert four.ends() == [0] * 4, four.said()
     check_is(two.workdir, four.workdir, same_bits=True)
     assert [said.count("training:") > 0 for said in four.said()] == [True, False, False, False]
+    assert len(list((four.workdir / "tensorboard").iterdir())) == 1
     if reason:
         pytest.skip(f"passed over loopback, without network namespaces: {reason}")
 
@@ -257,6 +258,13 @@ def test_a_lost_process_ends_the_other_and_the_run_goes_on(place, whole, lost):
     assert again.ends() == [0, 0], again.said()
     assert "resumed" in again.said()[0]
     check_is(whole[0], run.workdir)
+
+
+def test_two_processes_start_from_the_weights_of_a_run(place, whole):
+    """Reading them starts JAX's backend, for which all have to be there."""
+    run = Run(place, place / "started", 2, 1, f"--init_from={whole[0]}", "--config.epochs=1")
+    assert run.ends() == [0, 0], run.said()
+    assert "starts from the weights of" in run.said()[0]
 
 
 def other_label(place):
