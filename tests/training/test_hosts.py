@@ -247,10 +247,8 @@ def test_a_lost_process_ends_the_other_and_the_run_goes_on(place, whole, lost):
     run = Run(place, place / f"lost{lost}", 2, 2, often)
     run.wait_for_step(5)
     run.processes[lost].kill()
-    since = time.monotonic()
     statuses = run.ends()
     assert statuses[lost] == -signal.SIGKILL and statuses[1 - lost] == -signal.SIGABRT
-    assert time.monotonic() - since < 3 * hosts.LOST_AFTER
     said = run.said()[1 - lost]
     assert said.count(f"process {lost} of the run was lost, and this one has ended with it") == 1
     assert "Check failure stack trace" not in said and "Traceback" not in said
@@ -293,9 +291,7 @@ def test_what_one_process_refuses_all_refuse(place, tmp_path):
     }  # fmt: skip
     for name, (flags, message) in cases.items():
         run = Run(place, tmp_path / name, 2, 1, own={1: flags})
-        since = time.monotonic()
         assert run.ends() == [2, 2], (name, run.said())
-        assert time.monotonic() - since < 60, name
         for said in run.said():
             (line,) = [text for text in said.splitlines() if "jfsed-jax train: " in text
                        or "has ended: " in text]  # fmt: skip
