@@ -582,7 +582,7 @@ def test_file_names_that_are_not_text(data):
     path.write_bytes(b"")
     prepared = prepare(data)
     assert len(prepared.splits["unlabel_in_domain"]) == 3
-    assert any("tab\tand\nline.wav" in row[0] for row in rows(prepared))
+    assert any("tab\tand\\nline.wav" in row[0] for row in rows(prepared))
     assert inspection.write_page(prepared).exists()
 
 
