@@ -26,7 +26,7 @@ from jfsed_jax.cli import (
     training,
 )
 from jfsed_jax.cli.arguments import CommandParser, refuse_positional
-from jfsed_jax.errors import InputError
+from jfsed_jax.errors import InputError, one_line
 
 
 class Command(NamedTuple):
@@ -185,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (InputError, flags.Error, OSError) as error:
         # An error of stdout, as on a full disk, does not name it; a line more tells.
         nameless = isinstance(error, OSError) and error.filename is None
-        said = " ".join(str(error).split())
+        said = one_line(" ".join(line.strip(" ") for line in str(error).split("\n")))
         _say(f"{name}: {said}", probe="\n" if nameless else "")
         process.leave(argv, 2, said)
         return 2

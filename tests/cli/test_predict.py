@@ -168,14 +168,6 @@ def test_corrected_labels_are_not_written_over(learnt_run, place, capsys):
     assert soundfile.info(place / "in/d.wav").frames
 
 
-def test_what_cannot_be_written_of_a_recording_costs_no_other(learnt_run, place, capsys):
-    """Raven's tables have no way to write a tab."""
-    (place / "in/b.flac").rename(place / "in/b\tc.flac")
-    assert predict(learnt_run, "--output=events.tsv", "--raven=rav", "in") == 2
-    assert "1 of 4 files could not be used" in capsys.readouterr().err
-    assert jf.read_events("events.tsv").filenames == [n for n in NAMES if n != "in/b.flac"]
-
-
 def test_a_bad_file_is_a_line_whatever_it_is_called(learnt_run, place, capsys):
     """In the table of failures, in that of events and in all that is written of good ones."""
     names = ["in/1\n2.wav", "in/1\t2.wav", os.fsdecode(b"in/\xff.wav")]
