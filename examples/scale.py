@@ -122,7 +122,8 @@ def needs(
         "in memory": clips * each,
         "checkpoints": 4 * rates.state_bytes,
         "log": steps * rates.log_bytes,
-        "held posteriors": held * clips * (frames + 1) * classes * 4,
+        "held posteriors, strong": held * clips * (frames + 1) * classes * 4,
+        "held posteriors, weak": held * clips * classes * 4,
     }
 
 
@@ -143,7 +144,7 @@ def print_table(
         "audio on disk": row("audio", _bytes),
         "features on disk": row("features", _bytes),
         "manifests and prepared.json": row("index", _bytes),
-        "shards, and files open in training": row("shards", _count),
+        "shards": row("shards", _count),
         **{f"preparing on {n} cores": row("prepare hours", _hours, workers=n) for n in workers},
         "training, a pass": row("train hours", _hours),
         f"training, {passes} passes": row("train hours", _hours, passes=passes),
@@ -154,7 +155,8 @@ def print_table(
         "bytes a second from disk": row("bytes read a second", _bytes),
         "hosts that feed the steps": row("hosts", _count),
         "data.in_memory, each device": row("in memory", _bytes),
-        "posteriors of a held-out fifth": row("held posteriors", _bytes),
+        "posteriors of a fifth held, strong": row("held posteriors, strong", _bytes),
+        "posteriors of a fifth held, weak": row("held posteriors, weak", _bytes),
     }
     _print_rows(rows)
 
@@ -412,15 +414,14 @@ def log(place: Path, clips: int, most: int = 300_000) -> Iterator[str]:
     yield "  opened to go on"
 
 
-def sharing(place: Path, clips: int, most: int = 10_000) -> Iterator[str]:
+def sharing(place: Path, clips: int) -> Iterator[str]:
     """A hold-out where two clips are of one recording, so that groups must be found."""
-    count = min(clips, most)
-    source: Any = Unread(count)
-    source.filenames = [f"{max(i, 1)}.wav" for i in range(count)]
+    source: Any = Unread(clips)
+    source.filenames = [f"{max(i, 1)}.wav" for i in range(clips)]
     source.clips = [Clip(name, i, INFO, ()) for i, name in enumerate(source.filenames)]
     yield "made"
     holdout_split(source, 0.2, 0)
-    yield f"holdout_split, {count:,} clips, two of one recording"
+    yield "holdout_split, two clips of one recording"
 
 
 STAGES: dict[str, Stage] = {

@@ -53,7 +53,8 @@ def test_what_a_set_takes_by_hand():
             "in memory": 1009 * (24 + 24 + 16 + 8),
             "checkpoints": 28,
             "log": 900,
-            "held posteriors": 100.9 * (6 + 1) * 4 * 4,
+            "held posteriors, strong": 100.9 * (6 + 1) * 4 * 4,
+            "held posteriors, weak": 100.9 * 4 * 4,
         }
     )
 
