@@ -12,8 +12,9 @@ import socket
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -26,7 +27,6 @@ from jax._src.lib import _jax
 from jfsed_jax.errors import InputError
 
 LOST_AFTER = 20  # seconds without a sign of life after which JAX ends the other processes
-_PATIENCE = 7 * 24 * 3600 * 1000  # ms; whoever waits may wait for a preparation of days
 _LOOKS_EVERY = 1.0  # seconds
 _GRACE = 5.0  # seconds in which a process ends by itself, as where all refuse at once
 
@@ -75,10 +75,7 @@ class Hosts:
             return [text]
         number, client = next(self._rounds), _client()
         client.key_value_set(f"{self.prefix}/{number}/{self.index}", text)
-        found = [
-            client.blocking_key_value_get(f"{self.prefix}/{number}/{i}", _PATIENCE)
-            for i in range(self.count)
-        ]
+        found = [_waited_for(f"{self.prefix}/{number}/{i}") for i in range(self.count)]
         if number:  # whoever has come to this round has read the one before
             client.key_value_delete(f"{self.prefix}/{number - 1}/{self.index}")
         return found
@@ -118,10 +115,11 @@ class Hosts:
         everyone = [json.loads(text) for text in self.gather(json.dumps([_me(), values]))]
         (name_0, expected), *others = everyone
         for i, (name, found) in enumerate(others, start=1):
-            keys = [key for key in expected if found.get(key) != expected[key]]
+            keys = sorted(expected.keys() | found.keys())
+            keys = [key for key in keys if found.get(key) != expected.get(key)]
             if keys:
                 told = "; ".join(
-                    f"{key} is {_short(expected[key])} there and {_short(found.get(key))} here"
+                    f"{key} is {_short(expected.get(key))} there and {_short(found.get(key))} here"
                     for key in keys[:4]
                 )
                 raise InputError(
@@ -132,6 +130,32 @@ class Hosts:
     def strongest(self, signum: int | None) -> int | None:
         """The signal that any process has had, if one has."""
         return max(map(int, self.gather(str(signum or 0)))) or None
+
+    def split_of(self, batch: int, devices: Sequence[Any]) -> str:
+        """In words: what a run computes on, and how the clips of a batch are split.
+
+        Raises:
+          InputError: JAX knows of other processes, or they have different numbers of devices.
+        """
+        counts = Counter(device.process_index for device in devices)
+        if len(counts) != self.count:  # as on a slice of TPU hosts, which JAX joins by itself
+            raise InputError(
+                f"JAX has devices of {len(counts)} processes, and the run knows of {self.count}: "
+                "give each --coordinator=auto, or call jax.distributed.initialize() before"
+            )
+        if len(set(counts.values())) > 1:
+            found = ", ".join(f"{counts[i]} of process {i}" for i in sorted(counts))
+            raise InputError(
+                f"the processes have different numbers of devices ({found}): let each use as many"
+            )
+        kind = f"{devices[0].platform} ({devices[0].device_kind})"
+        share = f"{batch // len(devices)} of {batch} clips each"
+        if not self.several:
+            return f"{kind}: {len(devices)} devices, {share}"
+        return (
+            f"{kind}: {len(devices)} devices of {self.count} processes, {share}; this is process "
+            f"{self.index} on {_me()} with {counts[self.index]} of them"
+        )
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -147,6 +171,10 @@ class Hosts:
         thread.start()
         try:
             yield
+        except BaseException as error:
+            if not hasattr(error, "signum"):  # of an agreed stop
+                _tell(f"{self.prefix}/left/", self.index, str(error) or type(error).__name__)
+            raise
         finally:
             done.set()
 
@@ -167,7 +195,11 @@ class Hosts:
     def _watch(self, done: threading.Event) -> None:
         while not done.wait(_LOOKS_EVERY):
             try:
-                left = _client().key_value_dir_get(_LEFT)
+                left = [
+                    entry
+                    for folder in (_LEFT, f"{self.prefix}/left/")
+                    for entry in _client().key_value_dir_get(folder)
+                ]
             except Exception:  # the service has ended, and JAX ends this process
                 return
             for key, line in left:
@@ -182,6 +214,17 @@ _LEFT = "jfsed_jax/left/"
 
 def _client() -> Any:
     return distributed.global_state.client
+
+
+def _waited_for(key: str) -> str:
+    """The value of a key, however long it takes another process to set it."""
+    while True:
+        try:
+            # In pieces, for no signal is heard within a call.
+            return _client().blocking_key_value_get(key, 1000)
+        except jax.errors.JaxRuntimeError as error:
+            if "DEADLINE_EXCEEDED" not in str(error):
+                raise
 
 
 def _me() -> str:
@@ -201,7 +244,7 @@ def leave(status: int, line: str) -> None:
     state = distributed.global_state
     if not joined() or state.num_processes == 1:
         return
-    _client().key_value_set(f"{_LEFT}{state.process_id}", f"{_me()}: {line}")
+    _tell(_LEFT, state.process_id, line)
     # The service ends with process 0, and with the service everyone.
     until = time.monotonic() + 2 * _GRACE
     while state.process_id == 0 and time.monotonic() < until:
@@ -209,6 +252,11 @@ def leave(status: int, line: str) -> None:
             break
         time.sleep(_LOOKS_EVERY / 4)
     _end(status)
+
+
+def _tell(folder: str, index: int, line: str) -> None:
+    with suppress(jax.errors.JaxRuntimeError):  # the service has ended
+        _client().key_value_set(f"{folder}{index}", f"{_me()}: {line}", allow_overwrite=True)
 
 
 def _end(status: int) -> None:
@@ -219,8 +267,6 @@ def _end(status: int) -> None:
 
 def sign_of_several(environment: dict[str, str] | os._Environ) -> str | None:
     """The variable by which a launcher that JAX knows says that it starts several processes."""
-    if environment.get("JAX_COORDINATOR_ADDRESS"):
-        return "JAX_COORDINATOR_ADDRESS"
     for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"):
         if environment.get(name, "1").isdecimal() and int(environment.get(name, "1")) > 1:
             return name
@@ -237,6 +283,8 @@ def start(coordinator: str | None, count: int | None, index: int | None) -> None
     Raises:
       InputError: they could not be joined.
     """
+    # It would take SIGTERM, and tell nobody who does not ask it at every step.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(coordinator, count, index, heartbeat_timeout_seconds=LOST_AFTER)
     except (RuntimeError, ValueError) as error:
@@ -258,7 +306,11 @@ def _listen_where_others_reach() -> None:
     """
     state = distributed.global_state
     assert state.coordinator_address is not None
-    host, _, port = state.coordinator_address.rpartition(":")
+    towards_0 = state.coordinator_address
+    if state.process_id == 0 and state.num_processes > 1:
+        # Its own name may stand for loopback here; what process 1 has found is another's address.
+        towards_0 = f"{_waited_for('jfsed_jax/address/1')}:{towards_0.rpartition(':')[2]}"
+    host, _, port = towards_0.rpartition(":")
     try:
         family, kind, _, _, address = socket.getaddrinfo(
             host.strip("[]"), port, type=socket.SOCK_DGRAM
@@ -268,8 +320,11 @@ def _listen_where_others_reach() -> None:
             own = towards.getsockname()[0]
     except OSError as error:
         raise InputError(
-            f"no way to process 0 at {state.coordinator_address} ({error.strerror})"
+            f"no way from this process to the other one at {towards_0} ({error.strerror})"
         ) from error
+
+    if state.process_id == 1:
+        _client().key_value_set("jfsed_jax/address/1", own)
 
     def make_client() -> Any:
         collectives = _jax.make_gloo_tcp_collectives(distributed_client=state.client, hostname=own)
@@ -281,15 +336,3 @@ def _listen_where_others_reach() -> None:
 def joined() -> bool:
     """Whether this process is one of those that `start` has joined."""
     return jax.distributed.is_initialized()
-
-
-def split_of(batch: int, devices: Sequence[Any], hosts: Hosts) -> str:
-    """In words: what a run computes on, and how the clips of a batch are split."""
-    own = sum(device.process_index == hosts.index for device in devices)
-    kind = f"{devices[0].platform} ({devices[0].device_kind})"
-    if not hosts.several:
-        return f"{kind}: {len(devices)} devices, {batch // len(devices)} of {batch} clips each"
-    return (
-        f"{kind}: {len(devices)} devices of {hosts.count} processes, {batch // len(devices)} of "
-        f"{batch} clips each; this is process {hosts.index} on {_me()} with {own} of them"
-    )

@@ -38,7 +38,10 @@ def hand_over() -> None:
     sys.stderr = os.fdopen(err, "w", buffering=1, errors="backslashreplace")
 
 
-_PROGRAM = "import sys; from jfsed_jax.cli.last_words import relay; relay(sys.stdin, sys.stderr)"
+_PROGRAM = (
+    "import sys; from jfsed_jax.cli.last_words import relay; "
+    "sys.stdin.reconfigure(errors='replace'); relay(sys.stdin, sys.stderr)"
+)
 
 
 def relay(lines: Iterable[str], out: TextIO) -> None:

@@ -5,6 +5,7 @@ classes.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
@@ -130,8 +131,6 @@ def clip_posteriors(
     size = _batch_size(mesh)
     run = _on_mesh(posteriors, variables, mesh)
     rows = own_rows_of_batch(mesh, size)
-    # All processes have all posteriors: what they are scored by is the same everywhere.
-    gathered = jax.jit(lambda output: output, out_shardings=NamedSharding(mesh, PartitionSpec()))
     finite = np.ones(len(mels), bool)
     whole: list[np.ndarray] = []  # filled batch by batch, so that nothing is there twice
 
@@ -153,7 +152,7 @@ def clip_posteriors(
     ) as bar:
         for number, first in enumerate(starts):
             own = [np.asarray(mels[min(first + row, len(mels) - 1)]) for row in rows]
-            begun = gathered(run(np.stack(own)))
+            begun = _everywhere(run(np.stack(own)), mesh)
             if before:  # while the devices work on the next one
                 finish(*before)
             before = number, begun
@@ -226,6 +225,12 @@ def _on_mesh(
         return posteriors(variables, jax.make_array_from_process_local_data(shared, mel))
 
     return run
+
+
+@partial(jax.jit, static_argnames="mesh")
+def _everywhere(output: Posteriors, mesh: Mesh) -> Posteriors:
+    """On all devices, so that every process has what clips are scored by."""
+    return jax.lax.with_sharding_constraint(output, NamedSharding(mesh, PartitionSpec()))
 
 
 def _batch_size(mesh: Mesh) -> int:

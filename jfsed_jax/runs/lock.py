@@ -49,13 +49,20 @@ def hold(workdir: Workdir) -> Iterator[None]:
                     workdir.lock.unlink()
 
 
+def holder(workdir: Workdir) -> str:
+    """What the lock says of who holds it; empty if there is none."""
+    with suppress(OSError):
+        return " ".join(workdir.lock.read_text(errors="replace").split())
+    return ""
+
+
 def check_shared(workdir: Workdir) -> None:
     """For the other processes of a run: whether they see its folder, and can write there.
 
     Raises:
       InputError: the lock that process 0 holds is not there, or nothing can be written beside it.
     """
-    if not workdir.lock.exists():
+    if not holder(workdir):
         raise InputError(
             f"{workdir.path} is not where process 0 has it: its lock file is not there; the "
             "workdir has to lie on a file system that all processes of a run share"

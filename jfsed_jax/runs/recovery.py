@@ -15,13 +15,15 @@ from jfsed_jax.hosts import ALONE, Hosts
 from jfsed_jax.runs.checkpoints import DamagedCheckpoint
 from jfsed_jax.runs.workdir import Workdir
 
+Read = TypeVar("Read")
 Restored = TypeVar("Restored")
 
 
 def restore_newest(
     manager: ocp.CheckpointManager,
     workdir: Workdir,
-    restore: Callable[[int], Restored],
+    read: Callable[[int], Read],
+    restore: Callable[[int, Read], Restored],
     hosts: Hosts = ALONE,
 ) -> tuple[Restored, int] | None:
     """The newest checkpoint that can be restored, and its step; None if there is none at all.
@@ -32,17 +34,24 @@ def restore_newest(
     Args:
       manager: of the workdir.
       workdir: this process trains there.
-      restore: a step's checkpoint, see `restore_state`.
+      read: what a step's checkpoint holds beside the state, checked; for each process by itself.
+      restore: its state, see `restore_state`; for all of them together.
       hosts: the processes of the run: what one of them cannot read is read by none.
 
     Raises:
       DamagedCheckpoint: none can be restored; all stay where they are.
     """
     damaged: dict[int, DamagedCheckpoint] = {}
-    for step in sorted(manager.all_steps(), reverse=True):
+    steps = sorted(manager.all_steps(), reverse=True)
+    hosts.check_same({f"{workdir.checkpoints}": steps})
+    for step in steps:
         error: DamagedCheckpoint | None
-        restored, error = hosts.agree(partial(_restored_or_damaged, restore, step))
-        if error := _any_damage(error, hosts):
+        meta, error = hosts.agree(partial(_or_damage, read, step))
+        if not (error := _any_damage(error, hosts)):
+            assert meta is not None
+            restored, error = hosts.agree(partial(_or_damage, restore, step, meta))
+            error = _any_damage(error, hosts)
+        if error:
             damaged[step] = error
             continue
         moved = hosts.in_turn(lambda: _moved_away(workdir, damaged) if hosts.first else {})
@@ -63,11 +72,11 @@ def restore_newest(
     raise DamagedCheckpoint(first.reason, "nor can any before it: is the run of another version?")
 
 
-def _restored_or_damaged(
-    restore: Callable[[int], Restored], step: int
+def _or_damage(
+    action: Callable[..., Restored], *arguments: object
 ) -> tuple[Restored | None, DamagedCheckpoint | None]:
     try:
-        return restore(step), None
+        return action(*arguments), None
     except DamagedCheckpoint as error:
         return None, error
 

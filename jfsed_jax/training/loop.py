@@ -16,10 +16,11 @@ import jax
 import ml_collections
 from absl import logging
 
+from jfsed_jax import __version__
 from jfsed_jax.audio.front_end import FrontEnd
 from jfsed_jax.datasets.preparation import prepare
 from jfsed_jax.errors import InputError
-from jfsed_jax.hosts import Hosts, split_of
+from jfsed_jax.hosts import Hosts
 from jfsed_jax.inference.prediction import make_posteriors
 from jfsed_jax.method import parallel
 from jfsed_jax.method.optimisers import averaged
@@ -79,7 +80,8 @@ def fit(
 
     Raises:
       InputError: data, config, workdir or `init_from` do not fit; another process trains there; a
-        loss is not finite; the disk is full. Of the processes of one run all raise one.
+        loss is not finite; the disk is full. Of several processes all raise what is refused before
+        the first step; of what ends one of them later the others are told (`Hosts.watched`).
       Interrupted: Ctrl-C or SIGTERM; the state is saved.
     """
     files = Workdir(Path(workdir))
@@ -96,19 +98,28 @@ def fit(
             check_config(files, config)
             return front_end
 
-        def read() -> Origin | None:
-            if init_from is None or checkpoints.newest_on_disk(files) is not None:
-                return None
-            return read_origin(Path(init_from), front_end)
-
         front_end = hosts.in_turn(begin)
-        origin = hosts.agree(read)
+        anew = checkpoints.newest_on_disk(files) is None
+        source = Path(init_from) if init_from is not None else None
+        if hosts.several:
+            hosts.check_same(
+                {
+                    "the lock of the workdir": lock.holder(files),
+                    "whether it holds checkpoints": not anew,
+                    "init_from given": source is not None,
+                    "jfsed_jax": __version__,
+                    "jax": jax.__version__,
+                }
+            )
+        # Before anything that one process alone may refuse: JAX waits here for all of them.
+        logging.info("%s", hosts.split_of(sum(config.batch.values()), jax.devices()))
+        weights = source if anew else None
+        origin = hosts.agree(lambda: read_origin(weights, front_end) if weights else None)
         make = partial(prepare, Path(data_dir), front_end)
         prepared = hosts.in_turn(partial(make, features_dir=features_dir, strict=strict))
         plan = hosts.agree(lambda: make_plan(config, prepared, Path(data_dir), files, **handed))
         if hosts.several:
             hosts.check_same(identity(plan.meta))
-        source = Path(init_from) if init_from is not None else None
         try:
             with hosts.waits_for_reason(NotWritten):
                 _train(plan, files, hosts, decode, source, origin)
@@ -135,13 +146,7 @@ def _train(
     origin: Origin | None,
 ) -> None:
     config = plan.config
-    if jax.process_count() != hosts.count:  # as on a slice of TPU hosts, which JAX joins by itself
-        raise InputError(
-            f"JAX has {jax.process_count()} processes here, and the run knows of {hosts.count}: "
-            "give each --coordinator=auto, or call jax.distributed.initialize() before"
-        )
     mesh = parallel.make_mesh()
-    logging.info("%s", split_of(sum(config.batch.values()), jax.devices(), hosts))
     with (
         stop_on_signals() as stop,
         checkpoints.open_manager(files, training=True) as manager,
@@ -201,16 +206,20 @@ def _first_state(
     init = partial(initial_state, plan.system, input_shape=plan.input_shape)
     key = run_keys(plan.config.seed, plan.config.num_seeds)
 
-    def restore(step: int) -> tuple[TrainState, dict[str, Any] | None]:
+    def read(step: int) -> dict[str, Any]:
         meta = checkpoints.read_meta(manager, step)
-        found = check_format(meta, files.path)
+        check_format(meta, files.path)
         check_resume(meta, plan.meta, files)
         check_origin(meta, source, files)
+        return meta
+
+    def restore(step: int, meta: dict[str, Any]) -> tuple[TrainState, dict[str, Any] | None]:
         abstract = jax.eval_shape(init, key)
+        found = check_format(meta, files.path)
         state = checkpoints.restore_state(manager, step, abstract, mesh, found)
         return state, meta.get("init_from")
 
-    restored = restore_newest(manager, files, restore, hosts)
+    restored = restore_newest(manager, files, read, restore, hosts)
     if restored is not None:
         (state, begun), step = restored
         logging.info("resumed %s at step %d of %d", files.path, step, plan.total_steps)

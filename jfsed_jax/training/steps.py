@@ -99,9 +99,10 @@ def run_steps(state, start: int, steps: Steps, stop: Stop) -> int:
             """Several processes stop at one step: where they all have read the last metrics."""
             if not steps.hosts.several:
                 return stop.is_set()
-            if agreed:
-                stop.signum = steps.hosts.strongest(stop.signum)
-            return agreed and stop.is_set()
+            # A signal may come while the others are asked: it is heard the next time.
+            had = steps.hosts.strongest(stop.signum) if agreed else None
+            stop.signum = had or stop.signum
+            return had is not None
 
         flushed = True
         while step < steps.total_steps and not stopped(flushed):

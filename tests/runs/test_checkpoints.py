@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 from contextlib import contextmanager
 from dataclasses import asdict
 
@@ -121,7 +122,7 @@ def test_a_lack_of_permission_is_no_damage(tmp_path, monkeypatch):
     save_steps(tmp_path, [(3, 1.0)])
     with checkpoints.open_manager(Workdir(tmp_path)) as manager:
         for error in (PermissionError(13, "Permission denied"), ValueError("PERMISSION_DENIED: x")):
-            monkeypatch.setattr(manager, "restore", lambda *_, raised=error, **__: throw(raised))
+            monkeypatch.setattr(Path, "read_bytes", lambda *_, raised=error: throw(raised))
             with pytest.raises(InputError, match="cannot be read: P") as refused:
                 checkpoints.read_meta(manager, 3)
             assert not isinstance(refused.value, checkpoints.DamagedCheckpoint)

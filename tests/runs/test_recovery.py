@@ -48,11 +48,16 @@ def go_on(workdir, optimiser=OPTIMISER, save=None, hosts=ALONE):
 
     with checkpoints.open_manager(workdir, training=True) as manager:
 
-        def restore(step):
-            assert checkpoints.read_meta(manager, step)["step"] == step
+        def read(step):
+            meta = checkpoints.read_meta(manager, step)
+            assert meta["step"] == step
+            return meta
+
+        def restore(step, meta):
+            assert meta["step"] == step
             return checkpoints.restore_state(manager, step, target, make_mesh(1), 2)
 
-        found = recovery.restore_newest(manager, workdir, restore, hosts)
+        found = recovery.restore_newest(manager, workdir, read, restore, hosts)
         if save is not None:
             checkpoints.save(manager, save, state_of(save), META | {"step": save}, 10.0)
     return found
@@ -138,12 +143,14 @@ def test_another_optimiser_is_no_damage(workdir):
 def test_what_another_process_cannot_read_none_goes_on_from(workdir, index):
     """Both take the one before, and the first of them moves it away."""
     damage = json.dumps(["the checkpoint run/6 cannot be read", "take another"])
-    # Of each checkpoint: that restoring went well, and what it found; then, whether all is moved.
-    answers = iter(["null", damage, "null", "null", "null", "null"])
+    # What the other says: of step 6 that reading went well, and the damage; of step 4 that all is
+    # well, in reading and in restoring; then, that moving went well.
+    answers = iter(["null", damage, *["null"] * 6])
 
     class Two(Hosts):
         def gather(self, text):
-            return [text, next(answers)] if self.first else [next(answers), text]
+            other = text if "checkpoints" in text and text.startswith("[") else next(answers)
+            return [text, other] if self.first else [other, text]
 
     assert go_on(workdir, hosts=Two(index, 2))[1] == 4
     assert (workdir.damaged / "6").exists() == (index == 0)
@@ -159,7 +166,7 @@ def test_a_refusal_is_no_damage(workdir):
         def restore(step):
             raise InputError("trained on other data")
 
-        recovery.restore_newest(manager, workdir, restore)
+        recovery.restore_newest(manager, workdir, restore, lambda *_: None)
     assert not workdir.damaged.exists()
 
 

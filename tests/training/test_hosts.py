@@ -15,8 +15,10 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -25,7 +27,11 @@ from jfsed_jax import hosts
 from jfsed_jax.cli import last_words
 from jfsed_jax.datasets import clips
 from jfsed_jax.errors import InputError
+from jfsed_jax.training.feed import Feed
+from jfsed_jax.training.interrupt import Stop
+from jfsed_jax.training.log import NoLog
 from jfsed_jax.training.plan import check_shared
+from jfsed_jax.training.steps import Steps, run_steps
 
 ROOT = Path(__file__).parents[2]
 STEPS = 24
@@ -277,6 +283,15 @@ def other_label(place):
     return folder
 
 
+def without_weak(place):
+    """The data without weak clips."""
+    folder = place / "no_weak" / "data"
+    shutil.copytree(place / "data", folder)
+    for path in (folder / "metadata" / "train").glob("weak.*"):
+        path.write_text(path.read_text().splitlines()[0] + "\n")
+    return folder
+
+
 def test_what_one_process_refuses_all_refuse(place, tmp_path):
     """Each with a line of its own, and none waits for another."""
     (tmp_path / "file").write_text("")
@@ -287,6 +302,8 @@ def test_what_one_process_refuses_all_refuse(place, tmp_path):
                    "config.optimiser.learning_rate is 0.05 there and 0.1 here"),
         "workdir": ([f"--workdir={tmp_path}/elsewhere"],
                     "elsewhere is not where process 0 has it: its lock file is not there"),
+        "clips": ([f"--data={without_weak(place)}", f"--features={tmp_path}/w"], "0 weak training"),
+        "weights": ([f"--init_from={tmp_path}/elsewhere"], "init_from given is false there and tr"),
         "unwritable": ([f"--workdir={tmp_path}/file/run"], "file/run"),
     }  # fmt: skip
     for name, (flags, message) in cases.items():
@@ -331,6 +348,62 @@ def test_an_action_that_fails_in_one_process_fails_in_all():
         Two.other = "null"
 
 
+def test_values_that_only_another_has_differ_too():
+    class Other(hosts.Hosts):
+        def gather(self, text):
+            return [text, json.dumps(["host1", {"a": 1, "b": 2}])]
+
+    with pytest.raises(
+        InputError, match=r"process 1 \(host1\) has another .*: b is null there and 2"
+    ):
+        Other(0, 2).check_same({"a": 1})
+
+
+def test_a_signal_that_comes_while_others_are_asked_is_heard_the_next_time(tmp_path):
+    """Not lost: a second one would kill the process without a save."""
+    stop, asked = Stop(), []
+
+    class Asked(hosts.Hosts):
+        def gather(self, text):
+            asked.append(text)
+            if len(asked) == 2:
+                stop.signum = signal.SIGTERM
+            return [text, "0"]
+
+    steps = Steps(
+        feed=Feed(int, int),
+        step_fns={1: lambda state, batch: (state, {"loss": jnp.asarray(1.0)})},
+        validate=lambda state: [{"selection": 0.0}],
+        where_it_began=lambda *_: "",
+        save=lambda *_, **__: None,
+        log=NoLog(),
+        total_steps=40,
+        steps_per_epoch=40,
+        evaluate_every=40,
+        checkpoint_every=40,
+        batch_size=1,
+        num_seeds=1,
+        where=tmp_path,
+        hosts=Asked(0, 2),
+    )
+    assert run_steps({"step": 0}, 0, steps, stop) == 10
+    assert asked == ["0", "0", "15"] and stop.signum == signal.SIGTERM
+
+
+def test_devices_are_as_many_in_every_process():
+    def devices(*processes):
+        found = [
+            SimpleNamespace(process_index=i, platform="cpu", device_kind="x") for i in processes
+        ]
+        return hosts.Hosts(0, 2).split_of(8, found)
+
+    assert devices(0, 0, 1, 1).startswith("cpu (x): 4 devices of 2 processes, 2 of 8 clips each")
+    with pytest.raises(InputError, match="different numbers of devices .1 of process 0, 2 of proc"):
+        devices(0, 1, 1)
+    with pytest.raises(InputError, match="devices of 1 processes, and the run knows of 2"):
+        devices(0, 0)
+
+
 def test_what_may_come_of_a_loss_waits_for_its_reason(monkeypatch):
     """A save that fails, or anything that no one has refused; not what all refuse alike."""
     waited = []
@@ -349,7 +422,6 @@ def test_what_may_come_of_a_loss_waits_for_its_reason(monkeypatch):
 
 def test_launchers_are_known_by_their_signs():
     several = {
-        "JAX_COORDINATOR_ADDRESS": "a:1",
         "SLURM_STEP_NUM_TASKS": "2",
         "OMPI_COMM_WORLD_SIZE": "8",
         "TPU_WORKER_HOSTNAMES": "a,b",
