@@ -2,9 +2,9 @@
 
 import json
 import shutil
-from pathlib import Path
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
