@@ -97,6 +97,7 @@ def pytest_configure(config):
 
 # Files that train for minutes with few tests: begun last, they would keep one of two workers alone.
 LONGEST = (
+    "test_hosts.py",
     "test_end_to_end.py",
     "test_extending.py",
     "test_reproduce.py",
