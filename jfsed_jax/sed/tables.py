@@ -299,14 +299,14 @@ def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Sequenc
 def lines_of(rows: Iterable[Sequence[object]], delimiter: str = "\t") -> str:
     """Rows of a TSV or CSV table, each of them one line whatever is in it.
 
-    File names need not be lines nor even text: a line end is written as ``\\n``, other control
-    characters and bytes that are no UTF-8 likewise. Tabs stay, as csv quotes what separates.
+    File names need not be lines nor even text: a line end is written as ``\\n``, NUL and bytes that
+    are no UTF-8 likewise. All else stays, and is read back; csv quotes what separates.
     """
 
     def cell(value: object) -> object:
         if not isinstance(value, str):
             return value
-        return "\t".join(map(one_line, value.split("\t")))
+        return re.sub("[\0\r\n\ud800-\udfff]", lambda found: one_line(found[0]), value)
 
     text = io.StringIO(newline="")
     writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")

@@ -209,7 +209,7 @@ def test_a_table_that_cannot_be_written_is_named_and_the_old_one_stays(tmp_path,
     [
         ("a\nb.wav", "a\\nb.wav"),
         ("a\rb.wav", "a\\rb.wav"),
-        ("\x85\u2028a\x0b.wav\x1f", "\\x85\\u2028a\\x0b.wav\\x1f"),
+        ("a\x85\u2028\x0b\x1fb.wav", "a\x85\u2028\x0b\x1fb.wav"),
         ("a\tb.wav", "a\tb.wav"),
         ("a\xa0b\u3000é.wav", "a\xa0b\u3000é.wav"),
     ],
@@ -219,7 +219,7 @@ def test_a_row_is_a_line_whatever_is_in_it(tmp_path, name, read):
     path = tmp_path / "events.tsv"
     events = [Event(name, 0.0, 1.0, "Dog"), Event("c.wav", 0.0, 1.0, "Dog")]
     tables.write_events(path, events, filenames=[name + name])
-    assert len(path.read_text().splitlines()) == 4
+    assert path.read_text().count("\n") == 4
     table = tables.read_events(path)
     assert table.events == [events[0]._replace(filename=read), events[1]]
     assert table.filenames == [read, "c.wav", read + read]
