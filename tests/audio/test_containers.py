@@ -14,6 +14,7 @@ from jfsed_jax.audio.finding import SUFFIXES
 from jfsed_jax.audio.reading import load_audio, read_audio
 from jfsed_jax.errors import InputError
 
+OLD = soundfile.__version__.startswith("0.12.")  # the oldest that is allowed
 RATE = 8000
 NOISE = np.random.default_rng(0).normal(0, 0.1, 5 * RATE).astype(np.float32)
 # Of each container the format for soundfile, and where the size of its sound stands.
@@ -189,7 +190,8 @@ def test_a_flac_of_unknown_length_is_read_to_its_end(tmp_path):
     np.testing.assert_allclose(recording.waveform, NOISE, atol=1e-4)
     assert recording.duration == 5
     assert read_audio(path, RATE, max_seconds=1.0).duration == 5
-    assert "decoded" in refusal(path, data[: len(data) // 2])
+    if not OLD:  # whose libsndfile takes the cut for the end
+        assert "decoded" in refusal(path, data[: len(data) // 2])
 
 
 def test_a_flac_that_is_longer_than_it_says_is_named(tmp_path):
@@ -204,6 +206,8 @@ def test_a_flac_that_is_longer_than_it_says_is_named(tmp_path):
 
 def mp3(path, samples, *, counted=True):
     """An MP3 of variable bit rate, with or without the frame that counts the others."""
+    if OLD:
+        pytest.skip("soundfile 0.12 writes no MP3 of variable bit rate")
     soundfile.write(path, samples, RATE, format="MP3", bitrate_mode="VARIABLE")
     data = path.read_bytes()
     return data if counted else data[data.index(data[:2], 4) :]
