@@ -1,4 +1,4 @@
-"""examples/scale.py: its arithmetic, and that what it simulates is what the package does."""
+"""examples/scale.py and scale_start.py: the arithmetic, and that the made-up start is what the package does."""
 
 import itertools
 import json
@@ -16,7 +16,7 @@ from jfsed_jax.datasets.selection import KINDS
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from examples import scale  # noqa: E402
+from examples import scale, scale_start  # noqa: E402
 
 CLIPS = 300  # a whole shard and a part of one, of each set but the smallest
 
@@ -25,8 +25,8 @@ CLIPS = 300  # a whole shard and a part of one, of each set but the smallest
 def place(tmp_path_factory):
     """Folders of made-up clips; `prepare` has looked at them."""
     place = tmp_path_factory.mktemp("scale")
-    scale.make_folders(place, CLIPS)
-    rows = scale.run_stage("preparing", place, CLIPS)
+    scale_start.make_folders(place, CLIPS)
+    rows = scale_start.run_stage("preparing", place, CLIPS)
     assert [row[0] for row in rows] == ["prepare, nothing new"]
     return place
 
@@ -77,7 +77,7 @@ def test_made_up_folders_are_what_prepare_finds_and_leaves(place):
     """It decodes nothing, misses nothing and finds no flaw; the names of the shards stay."""
     features = place / "features"
     prepared = load(features)
-    sizes = scale.sizes(CLIPS)
+    sizes = scale_start.sizes(CLIPS)
     assert sizes == {"weak": 150, "unlabelled": 120, "strong": 30}
     assert {kind: len(prepared.splits[KINDS[kind]]) for kind in sizes} == sizes
     assert len(prepared.splits["synthetic"].events) == 3 * 30
@@ -96,7 +96,7 @@ STAGES = {"listing": 1, "opening": 4, "order": 4, "log": 2, "sharing": 2}  # the
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_stage_runs(place, stage):
     # Of few clips grain's order is slow.
-    rows = scale.run_stage(stage, place, 20_000 if stage == "order" else CLIPS)
+    rows = scale_start.run_stage(stage, place, 20_000 if stage == "order" else CLIPS)
     assert len(rows) == STAGES[stage]
     assert all(wall > 0 for _, wall, _, _ in rows)
 
@@ -104,7 +104,7 @@ def test_every_stage_runs(place, stage):
 def test_the_order_of_the_simulation_is_that_of_the_pipeline(place):
     """Of made-up sources and of opened clips, gone on to and resumed at."""
     prepared = load(place / "features")
-    made_up = {kind: scale.Unread(count) for kind, count in scale.sizes(CLIPS).items()}
+    made_up = {kind: scale_start.Unread(count) for kind, count in scale_start.sizes(CLIPS).items()}
     opened = {kind: prepared.splits[name] for kind, name in KINDS.items()}
     batch, late = {"weak": 2, "unlabelled": 3, "strong": 1}, 40  # the strong ones' second pass
     whole = pipeline.positions(opened, batch, seed=0)
@@ -120,7 +120,7 @@ def test_a_shard_that_cannot_be_opened_is_told_and_not_raised(place, monkeypatch
         raise jf.InputError("too many open files")
 
     monkeypatch.setattr("jfsed_jax.datasets.clips.ClipSet.__getitem__", refused)
-    *_, (told, *_) = scale.run_stage("opening", place, CLIPS)
+    *_, (told, *_) = scale_start.run_stage("opening", place, CLIPS)
     assert "a clip of 0 shards, then: too many open files" in told
 
 
