@@ -1,4 +1,4 @@
-"""examples/scale.py and scale_start.py: the arithmetic, and that the made-up start is what the package does."""
+"""The examples scale.py and scale_start.py: arithmetic, and a start that is the package's own."""
 
 import itertools
 import json
