@@ -144,7 +144,7 @@ def run_folder(workdir: Path, name: str) -> Path:
 
 
 def score_folder(trained_rule: str, rule: str) -> str:
-    """Where `rule`'s scores lie in a run: ``eval``, which the report shows, if it trained so."""
+    """Where `rule`'s scores lie in a run: ``eval`` if it trained so."""
     return "eval" if rule == trained_rule else f"eval-{rule}"
 
 

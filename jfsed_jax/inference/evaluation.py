@@ -90,7 +90,7 @@ def evaluate(
       output: the posteriors of what the models hear of the split (`WholeRecordings`: its clips)
         where they are known; computed if None.
       decode: in place of the config's decoder.
-      scored: the report shows what is in ``eval``; others keep a second rule's scores apart.
+      scored: the folder; ``eval-RULE`` keeps a second rule's scores apart, and the report has both.
       data_dir: the folder of audio, so that the clips which the report shows can be heard.
 
     Returns:

@@ -69,7 +69,7 @@ def _confusions(run: SavedRun, split: SavedSplit) -> list[HeatMap]:
     if split.reference is not None and split.estimates is not None and classes:
         names = [] if posteriors is None else [str(name) for name in posteriors["filenames"]]
         names = list(dict.fromkeys([*names, *split.reference.filenames]))
-        folder = Workdir(run.workdir).split(split.name)
+        folder = split.folder
         tags = []
         for file, events in ((folder.reference, split.reference), (folder.events, split.estimates)):
             scoring.check_events(events.events, names, classes, str(file), events.rows)
@@ -237,7 +237,7 @@ class SplitClips(NamedTuple):
 def example_pictures(run: SavedRun) -> list[SplitClips]:
     """Example clips: log-mel, reference, events and posteriors."""
     found = []
-    for split in run.splits:
+    for split in run.own_splits:
         count = 0 if split.examples is None else len(split.examples["filenames"])
         pictures = [_clip(run, split, i) for i in range(count)]
         if pictures:
@@ -250,7 +250,7 @@ def any_posteriors(run: SavedRun) -> bool:
     """Whether the posteriors of some example are known."""
     return any(
         split.examples is not None and split.posteriors is not None and "frames" in split.posteriors
-        for split in run.splits
+        for split in run.own_splits
     )
 
 

@@ -18,7 +18,13 @@ from absl import logging
 from jfsed_jax.errors import InputError
 from jfsed_jax.runs.log_rows import read_log
 from jfsed_jax.runs.meta import check_meta, is_number
-from jfsed_jax.runs.workdir import SplitFolder, Workdir, check_format, read_json
+from jfsed_jax.runs.workdir import (
+    OWN_SCORES,
+    SplitFolder,
+    Workdir,
+    check_format,
+    read_json,
+)
 from jfsed_jax.sed import tables
 from jfsed_jax.sed.score_titles import TITLES
 
@@ -30,14 +36,16 @@ class SavedSplit:
     """What `evaluate` wrote for one split; None stands for a file that is not there.
 
     Attributes:
-      name: of the folder.
+      folder: where it lies, in ``eval`` or, scored with another window rule, in ``eval-RULE``.
+      title: for a heading, with the rule where a run has scores of several, or of another alone.
       scores: the content of scores.json.
       reference, estimates: events in seconds, and the clips that the reference names.
       posteriors: filenames [N], clip [N, C], frames [N, T, C], clip_reference [N, C].
       examples: filenames [K], mel [K, T, F].
     """
 
-    name: str
+    folder: SplitFolder
+    title: str
     scores: dict[str, Any] | None
     reference: tables.EventTable | None
     estimates: tables.EventTable | None
@@ -45,14 +53,18 @@ class SavedSplit:
     examples: dict[str, np.ndarray] | None
 
     @property
-    def title(self) -> str:
-        """The name for a heading."""
-        return SPLIT_NAMES.get(self.name, self.name)
+    def name(self) -> str:
+        """Of the clips: ``validation`` or ``eval``, whatever the rule."""
+        return self.folder.path.name
 
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A workdir as read; None stands for a file that is not there."""
+    """A workdir as read; None stands for a file that is not there.
+
+    Attributes:
+      splits: in the order of a page: split by split, of each the run's own rule first.
+    """
 
     workdir: Path
     meta: dict[str, Any]
@@ -66,6 +78,11 @@ class SavedRun:
     def classes(self) -> list[str]:
         """The class labels, in the order of the model's outputs."""
         return self.meta.get("classes", [])
+
+    @property
+    def own_splits(self) -> list[SavedSplit]:
+        """Of each split that of the run's own rule or, if there is none, the first."""
+        return list({split.name: split for split in reversed(self.splits)}.values())[::-1]
 
     @property
     def system(self) -> str:
@@ -91,7 +108,7 @@ def read_run(workdir: Path) -> SavedRun:
     meta = read_json(files.meta)
     config = read_json(files.config)
     rows = _read_metrics(files.metrics)
-    splits = [_read_split(files.split(name)) for name in _scored_splits(workdir / "eval")]
+    splits = [_read_split(folder, title) for folder, title in _scored_folders(files, config)]
     if meta is None and config is None and not rows and not splits:
         raise InputError(
             f"{workdir} holds no run: none of meta.json, config.json, metrics.jsonl and eval/ is "
@@ -111,19 +128,33 @@ def read_run(workdir: Path) -> SavedRun:
         splits=splits,
     )
     for split in splits:
-        _check_shapes(files.split(split.name), split, len(run.classes))
+        _check_shapes(split, len(run.classes))
     return run
 
 
-def _scored_splits(folder: Path) -> list[str]:
-    """Evaluated splits: validation, eval, then others by name."""
+def _scored_folders(
+    files: Workdir, config: Mapping[str, Any] | None
+) -> list[tuple[SplitFolder, str]]:
+    """Evaluated splits and their titles: validation, eval, then others by name."""
     known = list(SPLIT_NAMES)
-    found = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-    order = {name: i for i, name in enumerate(known)}
-    return sorted(found, key=lambda name: (order.get(name, len(known)), name))
+    found = [
+        (known.index(path.name) if path.name in known else len(known), path.name, i, scored)
+        for i, scored in enumerate(files.scored())
+        for path in (files.path / scored).iterdir()
+        if path.is_dir()
+    ]
+    own = ((config or {}).get("postprocess") or {}).get("rule") or "own rule"
+    several = {scored for *_, scored in found} != {OWN_SCORES}
+    folders = []
+    for _, name, _, scored in sorted(found):
+        title = SPLIT_NAMES.get(name, name)
+        if several:
+            title += f" · {own if scored == OWN_SCORES else scored.removeprefix(f'{OWN_SCORES}-')}"
+        folders.append((files.split(name, scored), title))
+    return folders
 
 
-def _read_split(folder: SplitFolder) -> SavedSplit:
+def _read_split(folder: SplitFolder, title: str) -> SavedSplit:
     def events(path: Path) -> tables.EventTable | None:
         return tables.read_events(path) if path.exists() else None
 
@@ -131,7 +162,8 @@ def _read_split(folder: SplitFolder) -> SavedSplit:
     if scores is not None:
         _check_scores(folder.scores, scores)
     return SavedSplit(
-        name=folder.path.name,
+        folder=folder,
+        title=title,
         scores=scores,
         reference=events(folder.reference),
         estimates=events(folder.events),
@@ -192,7 +224,9 @@ def _check_scores(path: Path, scores: Mapping[str, Any]) -> None:
             raise InputError(f"{path}: expected numbers in '{key}', found {wrong[0]!s:.60}")
 
 
-def _check_shapes(folder: SplitFolder, split: SavedSplit, num_classes: int) -> None:
+def _check_shapes(split: SavedSplit, num_classes: int) -> None:
+    folder = split.folder
+
     def expect(path: Path, name: str, array: np.ndarray, shape: tuple[int | None, ...]) -> None:
         fits = len(shape) == array.ndim and all(
             wanted in (None, size) for wanted, size in zip(shape, array.shape, strict=True)

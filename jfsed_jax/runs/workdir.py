@@ -27,6 +27,7 @@ from jfsed_jax.atomic import write_whole
 from jfsed_jax.configs import base
 from jfsed_jax.errors import InputError
 
+OWN_SCORES = "eval"  # the folder of scores with the run's own window rule; others': eval-RULE
 FORMAT = 2  # of the folder and of what travels in checkpoints; 1 had no such number
 
 
@@ -126,9 +127,15 @@ class Workdir:
         """Means over the seeds, JSON."""
         return self.path / "seeds" / f"{split}.json"
 
-    def split(self, name: str, scored: str = "eval") -> SplitFolder:
+    def split(self, name: str, scored: str = OWN_SCORES) -> SplitFolder:
         """The scores of a split; `scored` is ``eval``, or ``eval-RULE`` for another rule's."""
         return SplitFolder(self.path / scored / name)
+
+    def scored(self) -> list[str]:
+        """The folders of scores that are there: ``eval``, then those of other rules by name."""
+        found = [path.name for path in self.path.glob(f"{OWN_SCORES}-*") if path.is_dir()]
+        own = [OWN_SCORES] if (self.path / OWN_SCORES).is_dir() else []
+        return own + sorted(found)
 
     def relative(self, path: Path) -> str:
         """`path` as the run remembers it: relative to its folder."""
