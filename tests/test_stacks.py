@@ -116,7 +116,7 @@ def scores():
     of_all, counts = scoring.score_clips(
         reference, found, filenames=CLIPS, classes=CLASSES, tags=tags
     )
-    intervals = uncertainty.intervals(counts, num_resamples=200)
+    intervals = uncertainty.intervals([counts], num_resamples=200)
     return {
         "scores": np.array([[of_all[name][mean] for mean in ("macro", "micro")] for name in names]),
         "intervals": np.array([intervals[f"{name}/macro"] for name in names]),

@@ -51,11 +51,10 @@ def define_score(parser: CommandParser) -> None:
     parser.add("--compare", meaning, metavar="PATH")
     parser.add(
         "--bootstrap",
-        "Number of resamples of the clips for 95 %% intervals; with --compare at least 1000; "
-        "default: %(default)s.",
+        "Number of resamples of the clips for 95 %% intervals, 0 for none; default: %(default)s.",
         type=number(int, 0),
         metavar="N",
-        default=0,
+        default=1000,
     )
     meaning = "Seed of the resamples; default: %(default)s."
     parser.add("--seed", meaning, type=number(int, 0), metavar="N", default=0)
@@ -208,13 +207,12 @@ def run_score(args: argparse.Namespace) -> int:
 
     given = _read_inputs(args)
     reference, filenames, classes = given.reference.events, given.filenames, given.classes
-    draws = max(args.bootstrap, 1000) if args.compare else args.bootstrap
     result: dict[str, Any] = {
         "info": {
             "reference": args.reference,
             "num_clips": len(filenames),
             "classes": classes,
-            "num_resamples": draws,
+            "num_resamples": args.bootstrap,
             "seed": args.seed,
             "notes": given.notes,
         }
@@ -222,22 +220,25 @@ def run_score(args: argparse.Namespace) -> int:
     print(f"{len(filenames)} clips, {len(classes)} classes, {len(reference)} events")
     for note in given.notes:
         print(f"note: {note}")
-    all_counts = []
+    all_scores: dict[str, scoring.Scores] = {}
+    all_counts: dict[str, list[scoring.Counts]] = {}
     for role, table in given.systems.items():
-        scores, counts = scoring.score_clips(
+        all_scores[role], counts = scoring.score_clips(
             reference, table.events, filenames=filenames, classes=classes
         )
-        all_counts.append(counts)
-        intervals = uncertainty.intervals(counts, num_resamples=draws, seed=args.seed)
+        all_counts[role] = [counts]
+    compared = uncertainty.compare_systems(
+        all_counts, classes=classes, num_resamples=args.bootstrap, seed=args.seed
+    )
+    for role, scores in all_scores.items():
+        intervals = {key: found.interval for key, found in compared[role].items()}
         path = getattr(args, role)
         print(f"\n{path}\n{score_text.format_scores(scores, intervals)}")
         entry = {**scores, "intervals": intervals, "file": path}
         result |= entry if role == "estimates" else {role: entry}
     if args.compare:
-        differences = uncertainty.paired_differences(
-            *all_counts, num_resamples=draws, seed=args.seed
-        )
-        result["differences"] = differences
+        differences = {k: e.against_first for k, e in compared["compare"].items()}
+        result["differences"] = {k: d._asdict() for k, d in differences.items() if d}
         print(f"\n{args.compare} minus {args.estimates}")
         print(score_text.format_differences(differences))
     if args.psds:

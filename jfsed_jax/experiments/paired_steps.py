@@ -17,7 +17,6 @@ from jfsed_jax.sed.scoring import Counts
 # Rows of table 1 that differ in one thing: teacher and unlabelled clips, TFD, AFL, ESP; and in all.
 STEPS = ((CONTROL, "3"), ("3", "6"), ("6", "8"), ("8", "9"), (CONTROL, "9"))
 SCORES = ("event_f1", "segment_f1", "at_f1_events")  # those of the table
-RESAMPLES = 1000
 
 
 class PairedDifference(NamedTuple):
@@ -25,7 +24,7 @@ class PairedDifference(NamedTuple):
 
     Attributes:
       difference: the mean over the seeds; None where a score is undefined.
-      interval: 95 %, see `uncertainty.paired_seed_differences`.
+      interval: 95 %, see `uncertainty.compare_systems`.
       seeds: how many pairs of runs it is of.
     """
 
@@ -67,11 +66,12 @@ def _cells(
         pairs = _pairs(measured, before, after, split)
         if not pairs:
             continue
-        counts, others = zip(*pairs, strict=True)
-        found = uncertainty.paired_seed_differences(counts, others, num_resamples=RESAMPLES)
+        first, other = (uncertainty.sample_scores(side) for side in zip(*pairs, strict=True))
         for score in SCORES:
+            key = f"{score}/macro"
+            step = uncertainty.difference(first[key], other[key])
             cells.setdefault(TITLES[score].text, {})[split] = PairedDifference(
-                **found[f"{score}/macro"], seeds=len(pairs)
+                step.difference, step.interval, len(pairs)
             )
     return cells
 

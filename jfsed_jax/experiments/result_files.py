@@ -9,7 +9,6 @@ from pathlib import Path
 from jfsed_jax import atomic
 from jfsed_jax.errors import InputError
 from jfsed_jax.experiments.paired_steps import (
-    RESAMPLES,
     SCORES,
     PairedDifference,
     PairedStep,
@@ -185,7 +184,7 @@ def _paired_notes(seeds: int) -> list[str]:
     )
     return [
         "Cells are validation / eval: the second row's mean over the seeds less the first's, of "
-        f"the seeds that both have. The interval is of {RESAMPLES} resamples over {drawn}; each "
+        f"the seeds that both have. The interval is of {uncertainty.RESAMPLES} resamples over {drawn}; each "
         "draws the same for both rows."
     ]
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from jfsed_jax.sed.score_titles import TITLES
 from jfsed_jax.sed.scoring import Scores
+from jfsed_jax.sed.uncertainty import Difference
 
 
 def format_scores(
@@ -23,7 +24,7 @@ def format_scores(
             interval = (intervals or {}).get(f"{name}/{average}")
             if interval:
                 low, high = interval
-                line += f"   95 % of resamples in {low:.2f} to {high:.2f}"
+                line += f"   95 % interval {low:.2f} to {high:.2f}"
             lines.append(line)
     event, segment = scores["event_f1"], scores["segment_f1"]
     width = max(map(len, event["classwise"]))
@@ -55,20 +56,24 @@ def format_seeds(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def format_differences(differences: Mapping[str, Mapping[str, Any]]) -> str:
-    """`paired_differences` as a text table."""
+def format_differences(differences: Mapping[str, Difference | None]) -> str:
+    """Macro and micro differences of two systems, by key, as a text table."""
     lines = []
-    for key, value in differences.items():
-        name, average = key.split("/")
-        if value["interval"] is None:
-            lines.append(f"{TITLES[name].text:18} {average}  undefined")
+    for key, found in differences.items():
+        name, average, *label = key.split("/")
+        if label:
             continue
-        low, high = value["interval"]
-        verdict = "not told from noise" if low <= 0 <= high else "told from noise"
-        lines.append(
-            f"{TITLES[name].text:18} {average}  {value['difference']:+8.4f}   95 % of resamples in "
-            f"{low:+.2f} to {high:+.2f}, ahead in {100 * value['share_better']:.1f} %: {verdict}"
-        )
+        line = f"{TITLES[name].text:18} {average}"
+        if found is None or found.difference is None:
+            line += "  undefined"
+        else:
+            line += f"  {found.difference:+8.4f}"
+        if found is not None and found.interval and found.share_better is not None:
+            low, high = found.interval
+            line += f"   95 % interval {low:+.2f} to {high:+.2f}"
+            line += f", ahead in {100 * found.share_better:.1f} % of resamples: "
+            line += "not told from noise" if low <= 0 <= high else "told from noise"
+        lines.append(line)
     return "\n".join(lines)
 
 

@@ -176,27 +176,10 @@ def tagging_scores(
     }
 
 
-def scores_of_counts(name: str, total: np.ndarray) -> dict[str, np.ndarray]:
-    """One score from counts, by sed_eval's formulas.
-
-    Args:
-      name: a key of `score`'s result; it decides what an undefined class does.
-      total: <float64>[..., C, 3] reference, estimated and matched items.
-
-    Returns:
-      macro and micro: <float64>[...] percent.
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
-        return {
-            "macro": 100 * np.nanmean(f1_of_counts(name, total), axis=-1),
-            "micro": 100 * f1_of_counts(name, total.sum(axis=-2)),
-        }
-
-
 def f1_of_counts(name: str, counts: np.ndarray) -> np.ndarray:
     """F1 <float64>[...] of <float>[..., 3] reference, estimated and matched items, 0 to 1.
 
+    `name` is a key of `score`'s result; it decides what is undefined.
     As sed_eval computes its two, NaN where undefined; tags are 2TP / (2TP + FP + FN), or 0.
     """
     reference, estimated, matched = np.moveaxis(np.asarray(counts, np.float64), -1, 0)

@@ -1,44 +1,154 @@
 """How sure a score is: over the choice of clips (the bootstrap) and over the seeds of training.
 
+A resample draws as many clips as there are, with replacement, and as many seeds as a system has;
+each seed is scored on the clips that were drawn, and the drawn seeds are averaged. Equal `seed` and
+equal numbers of clips and seeds make equal draws, whatever is scored: differences between systems
+are taken draw by draw.
+
 Axis letters: `B` clips, `C` event classes, `N` resamples, `K` seeds.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from jfsed_jax.sed.scoring import Counts, scores_of_counts
+from jfsed_jax.sed.scoring import Counts, f1_of_counts
+
+RESAMPLES = 1000
+LEVEL = 0.95
+SEED = 0
+
+Interval = tuple[float, float]
 
 
-def resampled_scores(counts: Counts, *, num_resamples: int, seed: int = 0) -> Counts:
-    """Bootstrap: the scores of sets of clips drawn with replacement.
+class Sampled(NamedTuple):
+    """A score: of all clips, NaN where undefined, and <float64>[N] of the resamples."""
 
-    Two systems on the same clips and with the same seed are scored on the same draws, so that the
-    differences of their samples are the bootstrap of the paired difference.
+    value: float
+    samples: np.ndarray
+
+    def less(self, other: "Sampled") -> "Sampled":
+        """This score less another of the same draws."""
+        return Sampled(self.value - other.value, self.samples - other.samples)
+
+
+class Difference(NamedTuple):
+    """How much better than the first system, in the unit of the score; None where undefined.
+
+    Attributes:
+      difference: of the scores of all clips.
+      interval: of it.
+      share_better: of the resamples that are ahead.
+    """
+
+    difference: float | None
+    interval: Interval | None
+    share_better: float | None
+
+
+class Estimate(NamedTuple):
+    """A system's score, how sure it is, and how much better than the first system's.
+
+    Attributes:
+      value: of all clips, in the mean over the seeds; None where undefined.
+      interval: of it.
+      against_first: None of the first system, and of a score that the first one does not have.
+    """
+
+    value: float | None
+    interval: Interval | None
+    against_first: Difference | None
+
+
+def compare_systems(
+    systems: Mapping[str, Sequence[Counts]],
+    *,
+    classes: Sequence[str] = (),
+    num_resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> dict[str, dict[str, Estimate]]:
+    """Scores of systems on the same clips, their 95 % intervals, and differences to the first.
 
     Args:
-      counts: <int64>[B, C, 3] by name, from `score_clips`.
+      systems: by name, of each seed the counts <int64>[B, C, 3] by score, from `score_clips` on the
+        same clips in the same order. Systems with equally many seeds share their draws too: the
+        k-th of each are taken for a pair.
+      classes: C labels, for scores of each class.
 
     Returns:
-      <float64>[N] percent for each of "NAME/macro" and "NAME/micro".
+      By system, and by "NAME/macro", "NAME/micro" and, with `classes`, "NAME/classwise/LABEL"; in
+      percent.
     """
-    num_clips = len(next(iter(counts.values())))
-    rng = np.random.default_rng(seed)
+    sampled = {
+        name: sample_scores(of_seeds, classes=classes, num_resamples=num_resamples, seed=seed)
+        for name, of_seeds in systems.items()
+    }
+    return compare_samples(sampled)
+
+
+def compare_samples(
+    systems: Mapping[str, Mapping[str, Sampled]],
+) -> dict[str, dict[str, Estimate]]:
+    """`compare_systems` of scores that were resampled elsewhere, on the same draws of clips."""
+    first: Mapping[str, Sampled] = next(iter(systems.values()), {})
+    return {
+        name: {
+            key: Estimate(
+                _defined(sampled.value),
+                confidence_interval(sampled.samples),
+                None if scores is first or key not in first else difference(first[key], sampled),
+            )
+            for key, sampled in scores.items()
+        }
+        for name, scores in systems.items()
+    }
+
+
+def difference(first: Sampled, other: Sampled) -> Difference:
+    """How much better `other` is, of samples of the same draws."""
+    found = other.less(first)
+    samples = found.samples[~np.isnan(found.samples)]
+    return Difference(
+        _defined(found.value),
+        confidence_interval(samples),
+        float(np.mean(samples > 0)) if len(samples) else None,
+    )
+
+
+def sample_scores(
+    of_seeds: Sequence[Counts],
+    *,
+    classes: Sequence[str] = (),
+    num_resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> dict[str, Sampled]:
+    """The scores of one system, see `compare_systems`, with those of its resamples."""
+    num_seeds = len(of_seeds)
+    values: dict[str, list[float]] = {}
     samples: dict[str, list[np.ndarray]] = {}
-    for start in range(0, num_resamples, 256):
-        draws = min(256, num_resamples - start)
-        weights = rng.multinomial(num_clips, np.full(num_clips, 1 / num_clips), size=draws)
-        for name, count in counts.items():
-            flat = weights.astype(np.float64) @ count.reshape(num_clips, -1)
-            for average, values in scores_of_counts(
-                name, flat.reshape(draws, *count.shape[1:])
-            ).items():
-                samples.setdefault(f"{name}/{average}", []).append(values)
-    return {name: np.concatenate(values) for name, values in samples.items()}
+    for counts in of_seeds:
+        totals = {name: count.sum(0)[None] for name, count in counts.items()}
+        present = {name: total[0, :, 0] > 0 for name, total in totals.items()}
+        for key, found in _scores(totals, present, classes).items():
+            values.setdefault(key, []).append(float(found[0]))
+        blocks = [_scores(drawn, present, classes) for drawn in _drawn(counts, num_resamples, seed)]
+        for key in values:
+            parts = [block[key] for block in blocks]
+            samples.setdefault(key, []).append(np.concatenate(parts) if parts else np.empty(0))
+    draws = np.random.default_rng([seed, num_seeds]).integers(
+        num_seeds, size=(num_seeds, num_resamples)
+    )
+    return {
+        key: Sampled(
+            float(np.mean(values[key])),
+            np.take_along_axis(np.stack(samples[key]), draws, axis=0).mean(axis=0),
+        )
+        for key in values
+    }
 
 
-def confidence_interval(samples: np.ndarray, level: float = 0.95) -> tuple[float, float] | None:
+def confidence_interval(samples: np.ndarray, level: float = LEVEL) -> Interval | None:
     """The percentile interval of the samples <float64>[N] that are not NaN; None without any."""
     samples = samples[~np.isnan(samples)]
     if not len(samples):
@@ -48,85 +158,17 @@ def confidence_interval(samples: np.ndarray, level: float = 0.95) -> tuple[float
 
 
 def intervals(
-    counts: Counts, *, num_resamples: int, seed: int = 0
-) -> dict[str, tuple[float, float] | None]:
-    """95 % intervals of "NAME/macro" and "NAME/micro"; empty without resamples."""
+    of_seeds: Sequence[Counts],
+    *,
+    classes: Sequence[str] = (),
+    num_resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> dict[str, Interval | None]:
+    """The intervals of `compare_systems` for one system; empty without resamples."""
     if not num_resamples:
         return {}
-    samples = resampled_scores(counts, num_resamples=num_resamples, seed=seed)
-    return {name: confidence_interval(values) for name, values in samples.items()}
-
-
-def paired_differences(
-    counts: Counts, other: Counts, *, num_resamples: int, seed: int = 0
-) -> dict[str, dict[str, Any]]:
-    """How much better the other system is on the same clips, and how sure that is.
-
-    Returns:
-      For each of "NAME/macro" and "NAME/micro": `difference` in points of percent, its 95 %
-      `interval`, and `share_better`, the share of resamples in which the other system is ahead;
-      None where a score is undefined.
-    """
-    samples = resampled_scores(counts, num_resamples=num_resamples, seed=seed)
-    others = resampled_scores(other, num_resamples=num_resamples, seed=seed)
-    result = {}
-    for key in samples:
-        name, average = key.split("/")
-        before, after = (scores_of_counts(name, c[name].sum(0))[average] for c in (counts, other))
-        differences = others[key] - samples[key]
-        defined = differences[~np.isnan(differences)]
-        result[key] = {
-            "difference": None if np.isnan(after - before) else float(after - before),
-            "interval": confidence_interval(defined),
-            "share_better": float(np.mean(defined > 0)) if len(defined) else None,
-        }
-    return result
-
-
-def paired_seed_differences(
-    counts: Sequence[Counts], others: Sequence[Counts], *, num_resamples: int, seed: int = 0
-) -> dict[str, dict[str, Any]]:
-    """How much better the other system is, in the mean over K seeds, and how sure that is.
-
-    A resample draws clips with replacement, the same for both systems and all seeds, and K seeds
-    with replacement, of which a drawn one brings both systems. Each seed's scores are computed from
-    the counts of the clips that were drawn; their differences are averaged over the drawn seeds.
-    With one seed the interval is over clips alone.
-
-    Args:
-      counts, others: of each seed, <int64>[B, C, 3] by name, from `score_clips` on the same clips;
-        the k-th of both are of the same seed.
-
-    Returns:
-      For each of "NAME/macro" and "NAME/micro": `difference` in points of percent and its 95 %
-      `interval`; None where a score is undefined.
-    """
-    num_seeds = len(counts)
-    drawn = np.random.default_rng([seed, num_seeds]).integers(
-        num_seeds, size=(num_seeds, num_resamples)
-    )
-    samples: dict[str, list[np.ndarray]] = {}
-    totals: dict[str, list[float]] = {}
-    for before, after in zip(counts, others, strict=True):
-        old, new = (
-            resampled_scores(c, num_resamples=num_resamples, seed=seed) for c in (before, after)
-        )
-        for key in old:
-            name, average = key.split("/")
-            samples.setdefault(key, []).append(new[key] - old[key])
-            first, second = (
-                scores_of_counts(name, c[name].sum(0))[average] for c in (before, after)
-            )
-            totals.setdefault(key, []).append(float(second - first))
-    result = {}
-    for key, differences in samples.items():
-        of_drawn = np.take_along_axis(np.stack(differences), drawn, axis=0)
-        mean = float(np.mean(totals[key]))
-        result[key] = {
-            "difference": None if np.isnan(mean) else mean,
-            "interval": confidence_interval(of_drawn.mean(axis=0)),
-        }
-    return result
+    found = sample_scores(of_seeds, classes=classes, num_resamples=num_resamples, seed=seed)
+    return {key: confidence_interval(sampled.samples) for key, sampled in found.items()}
 
 
 def mean_std(values: Sequence[float]) -> tuple[float | None, float | None]:
@@ -134,3 +176,47 @@ def mean_std(values: Sequence[float]) -> tuple[float | None, float | None]:
     if not values:
         return None, None
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def _drawn(counts: Counts, num_resamples: int, seed: int) -> Iterator[Counts]:
+    """Totals <float64>[n, C, 3] by score of n resamples at a time, N together."""
+    num_clips = len(next(iter(counts.values())))
+    rng = np.random.default_rng(seed)
+    at_once = max(1, 2**21 // max(1, num_clips))  # 16 MiB of weights
+    flat = {n: c.reshape(num_clips, -1).astype(np.float64) for n, c in counts.items()}
+    for start in range(0, num_resamples, at_once):
+        size = min(at_once, num_resamples - start)
+        drawn = rng.integers(num_clips, size=(size, num_clips))
+        drawn += np.arange(size)[:, None] * num_clips
+        weights = np.bincount(drawn.ravel(), minlength=size * num_clips).astype(np.float64)
+        weights = weights.reshape(size, num_clips)
+        yield {n: (weights @ f).reshape(size, *counts[n].shape[1:]) for n, f in flat.items()}
+
+
+def _scores(
+    totals: Counts, present: Mapping[str, np.ndarray], classes: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Scores <float64>[n] in percent, by key, of totals <float64>[n, C, 3].
+
+    A class that the clips have, and a resample of them by chance has not, is undefined in it.
+    """
+    found = {}
+    for name, total in totals.items():
+        f1 = 100 * f1_of_counts(name, total)
+        f1[present[name] & (total[..., 0] == 0)] = np.nan
+        found[f"{name}/macro"] = _nanmean(f1)
+        found[f"{name}/micro"] = 100 * f1_of_counts(name, total.sum(axis=-2))
+        for c, label in enumerate(classes):
+            found[f"{name}/classwise/{label}"] = f1[:, c]
+    return found
+
+
+def _nanmean(values: np.ndarray) -> np.ndarray:
+    """Over the last axis; NaN, without a warning, where all are."""
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, values, 0).sum(axis=-1) / known.sum(axis=-1)
+
+
+def _defined(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -95,11 +95,13 @@ def test_scores_are_those_of_sed_eval(reference, estimates, shift):
         if reference:
             assert entry["error_rate"]["micro"] == result["overall"]["error_rate"]["error_rate"]
     json.dumps(scores, allow_nan=False)
-    for name, count in counts.items():
-        for average, value in scoring.scores_of_counts(name, count.sum(0)).items():
-            assert scores[name][average] == pytest.approx(
-                None if np.isnan(value) else float(value), abs=1e-9
-            )
+    sampled = uncertainty.compare_systems({"": [counts]}, classes=CLASSES, num_resamples=0)[""]
+    for name in counts:
+        values = {average: scores[name][average] for average in ("macro", "micro")}
+        values |= {f"classwise/{label}": v for label, v in scores[name]["classwise"].items()}
+        for key, value in values.items():
+            assert sampled.pop(f"{name}/{key}").value == pytest.approx(value, abs=1e-9)
+    assert not sampled
 
 
 def test_collar_edges_by_hand():
@@ -213,15 +215,17 @@ def test_unknown_clips_and_labels_are_named():
 def test_bootstrap_of_equal_clips_has_no_spread_and_is_seeded():
     reference = [Event(name, 0.0, 1.0, "Dog") for name in CLIPS]
     _, counts = scoring.score_clips(reference, reference, filenames=CLIPS, classes=["Dog"])
-    assert uncertainty.intervals(counts, num_resamples=50)["event_f1/macro"] == (100.0, 100.0)
+    assert uncertainty.intervals([counts], num_resamples=50)["event_f1/macro"] == (100.0, 100.0)
     _, half = scoring.score_clips(reference, reference[:1], filenames=CLIPS, classes=["Dog"])
-    first = uncertainty.resampled_scores(half, num_resamples=300, seed=3)
-    again = uncertainty.resampled_scores(half, num_resamples=300, seed=3)
-    np.testing.assert_array_equal(first["at_f1_events/micro"], again["at_f1_events/micro"])
+    first, again = (uncertainty.sample_scores([half], num_resamples=300, seed=3) for _ in range(2))
+    key = "at_f1_events/micro"
+    np.testing.assert_array_equal(first[key].samples, again[key].samples)
     assert set(first) == {f"{n}/{a}" for n in half for a in ("macro", "micro")}
-    difference = uncertainty.paired_differences(half, counts, num_resamples=300)["event_f1/micro"]
-    assert difference["difference"] == pytest.approx(50)
-    assert difference["interval"][0] >= 0 and 0.9 < difference["share_better"] <= 1
+    systems = {"half": [half], "all": [counts]}
+    compared = uncertainty.compare_systems(systems, num_resamples=300)["all"]
+    found = compared["event_f1/micro"].against_first
+    assert found.difference == pytest.approx(50)
+    assert found.interval[0] >= 0 and 0.9 < found.share_better <= 1
 
 
 def test_bootstrap_spread_is_that_of_the_mean_of_independent_clips():
@@ -229,7 +233,7 @@ def test_bootstrap_spread_is_that_of_the_mean_of_independent_clips():
     rng = np.random.default_rng(0)
     right = rng.uniform(size=400) < 0.3
     counts = {"event_f1": np.stack([np.ones(400), np.ones(400), right], -1)[:, None]}
-    samples = uncertainty.resampled_scores(counts, num_resamples=2000)["event_f1/micro"]
+    _, samples = uncertainty.sample_scores([counts], num_resamples=2000)["event_f1/micro"]
     share = right.mean()
     assert samples.std() == pytest.approx(100 * np.sqrt(share * (1 - share) / 400), rel=0.1)
 
@@ -378,8 +382,8 @@ def test_percentiles_by_hand():
 def test_a_system_is_not_ahead_of_itself():
     reference = [Event(name, 0.0, 1.0, "Dog") for name in CLIPS]
     _, counts = scoring.score_clips(reference, reference[:1], filenames=CLIPS, classes=["Dog"])
-    found = uncertainty.paired_differences(counts, counts, num_resamples=50)["event_f1/macro"]
-    assert found == {"difference": 0.0, "interval": (0.0, 0.0), "share_better": 0.0}
+    found = uncertainty.compare_systems({"a": [counts], "b": [counts]}, num_resamples=50)["b"]
+    assert found["event_f1/macro"].against_first == (0.0, (0.0, 0.0), 0.0)
 
 
 def test_of_equally_good_thresholds_the_one_nearest_a_half():
@@ -400,16 +404,18 @@ def test_of_equally_good_thresholds_the_one_nearest_a_half():
 
 def test_differences_as_text():
     differences = {
-        "event_f1/macro": {"difference": 1.25, "interval": (0.5, 2.0), "share_better": 0.9875},
-        "at_f1/micro": {"difference": -0.5, "interval": (-1.0, 0.0), "share_better": 0.02},
-        "segment_f1/macro": {"difference": None, "interval": None, "share_better": None},
+        "event_f1/macro": uncertainty.Difference(1.25, (0.5, 2.0), 0.9875),
+        "event_f1/classwise/Dog": uncertainty.Difference(1.0, (0.5, 2.0), 1.0),
+        "at_f1/micro": uncertainty.Difference(-0.5, (-1.0, 0.0), 0.02),
+        "at_f1/macro": uncertainty.Difference(-0.5, None, None),
+        "segment_f1/macro": uncertainty.Difference(None, None, None),
     }
-    resamples = "95 % of resamples in"
     assert score_text.format_differences(differences).splitlines() == [
-        f"Event-F1           macro   +1.2500   {resamples} +0.50 to +2.00, ahead in 98.8 %: "
-        "told from noise",
-        f"AT-F1 (clip head)  micro   -0.5000   {resamples} -1.00 to +0.00, ahead in 2.0 %: "
-        "not told from noise",
+        "Event-F1           macro   +1.2500   95 % interval +0.50 to +2.00, ahead in 98.8 % of "
+        "resamples: told from noise",
+        "AT-F1 (clip head)  micro   -0.5000   95 % interval -1.00 to +0.00, ahead in 2.0 % of "
+        "resamples: not told from noise",
+        "AT-F1 (clip head)  macro   -0.5000",
         "Segment-F1         macro  undefined",
     ]
 
