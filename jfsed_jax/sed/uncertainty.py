@@ -178,19 +178,26 @@ def mean_std(values: Sequence[float]) -> tuple[float | None, float | None]:
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
-def _drawn(counts: Counts, num_resamples: int, seed: int) -> Iterator[Counts]:
-    """Totals <float64>[n, C, 3] by score of n resamples at a time, N together."""
-    num_clips = len(next(iter(counts.values())))
+def draw_clips(
+    num_clips: int, *, num_resamples: int = RESAMPLES, seed: int = SEED
+) -> Iterator[np.ndarray]:
+    """How often a resample has each clip: <float64>[n, B] of n resamples at a time, N together."""
     rng = np.random.default_rng(seed)
-    at_once = max(1, 2**21 // max(1, num_clips))  # 16 MiB of weights
-    flat = {n: c.reshape(num_clips, -1).astype(np.float64) for n, c in counts.items()}
+    at_once = max(1, 2**21 // max(1, num_clips))  # 16 MiB
     for start in range(0, num_resamples, at_once):
         size = min(at_once, num_resamples - start)
         drawn = rng.integers(num_clips, size=(size, num_clips))
         drawn += np.arange(size)[:, None] * num_clips
         weights = np.bincount(drawn.ravel(), minlength=size * num_clips).astype(np.float64)
-        weights = weights.reshape(size, num_clips)
-        yield {n: (weights @ f).reshape(size, *counts[n].shape[1:]) for n, f in flat.items()}
+        yield weights.reshape(size, num_clips)
+
+
+def _drawn(counts: Counts, num_resamples: int, seed: int) -> Iterator[Counts]:
+    """Totals <float64>[n, C, 3] by score of n resamples at a time, N together."""
+    num_clips = len(next(iter(counts.values())))
+    flat = {n: c.reshape(num_clips, -1).astype(np.float64) for n, c in counts.items()}
+    for weights in draw_clips(num_clips, num_resamples=num_resamples, seed=seed):
+        yield {n: (weights @ f).reshape(-1, *counts[n].shape[1:]) for n, f in flat.items()}
 
 
 def _scores(
