@@ -18,8 +18,8 @@ from jfsed_jax.inference.evaluation import describe_scores, evaluate
 from jfsed_jax.inference.focal_weights import write_adaptive_weights
 from jfsed_jax.inference.prediction import Posteriors
 from jfsed_jax.report import run_page
+from jfsed_jax.runs.scored_runs import read_counts
 from jfsed_jax.runs.workdir import SplitFolder
-from jfsed_jax.sed import scoring, tables
 
 
 def score_run(
@@ -66,20 +66,12 @@ def score_run(
         run_page.write_report(folder)
     counts = {
         rule: {
-            split: _counts(files.split(split, folders[rule]), detector.classes) for split in splits
+            split: read_counts(files.split(split, folders[rule]), detector.classes)
+            for split in splits
         }
         for rule in rules
     }
     return RunScores(detector.meta["clips"], detector.classes, scores, counts)
-
-
-def _counts(folder: SplitFolder, classes: Sequence[str]) -> scoring.Counts:
-    """What each clip of a scored split counts; events are saved to the digit that they had."""
-    reference, estimates = tables.read_events(folder.reference), tables.read_events(folder.events)
-    _, counts = scoring.score_clips(
-        reference.events, estimates.events, filenames=reference.filenames, classes=classes
-    )
-    return counts
 
 
 def _current_scores(

@@ -97,8 +97,8 @@ class SavedRun:
         return f"jfsed-jax {name} --workdir {run} --seed {self.meta['seed']}"
 
 
-def read_run(workdir: Path) -> SavedRun:
-    """Reads what a workdir holds; see `SavedRun`."""
+def read_run(workdir: Path, *, only: Sequence[SplitFolder] | None = None) -> SavedRun:
+    """Reads what a workdir holds, of its scored splits `only` some; see `SavedRun`."""
     if not workdir.is_dir():
         raise InputError(
             f"{workdir}: no such folder; expected the workdir of a run, as 'jfsed-jax train' "
@@ -108,7 +108,11 @@ def read_run(workdir: Path) -> SavedRun:
     meta = read_json(files.meta)
     config = read_json(files.config)
     rows = _read_metrics(files.metrics)
-    splits = [_read_split(folder, title) for folder, title in _scored_folders(files, config)]
+    splits = [
+        _read_split(folder, title)
+        for folder, title in _scored_folders(files, config)
+        if only is None or folder in only
+    ]
     if meta is None and config is None and not rows and not splits:
         raise InputError(
             f"{workdir} holds no run: none of meta.json, config.json, metrics.jsonl and eval/ is "
