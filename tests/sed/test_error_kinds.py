@@ -32,6 +32,7 @@ def named(kinds):
         ([(1, 2)], [(1.5, 1.6)], ["both"], ["both"]),
         # None over one: what touches does not overlap.
         ([(1, 2)], [(2, 3)], ["missed"], ["false_alarm"]),
+        ([(2, 3)], [(1, 2)], ["missed"], ["false_alarm"]),
         ([(1, 2)], [], ["missed"], []),
         ([], [(1, 2)], [], ["false_alarm"]),
         # Within the collars a match needs no overlap.
@@ -44,8 +45,9 @@ def named(kinds):
         ([(1, 9)], [(1, 8.5), (8.6, 9)], ["hit"], ["hit", "split"]),
         # Two over two: the long estimate merges both references, the short one splits the second.
         ([(1, 2), (3, 9)], [(1, 7), (8, 9)], ["merged", "merged"], ["merged", "split"]),
-        # The most matches and not the first: the second reference leaves the first one its only.
-        ([(1, 2), (1.3, 2)], [(1.15, 2), (0.9, 2)], ["hit", "hit"], ["hit", "hit"]),
+        ([(0, 9)], [(1, 2), (8, 9)], ["split"], ["split", "split"]),
+        # The most matches: the first estimate, which fits both, is the second reference's only one.
+        ([(1, 2), (1.05, 2.2)], [(1, 2.1), (1.1, 1.85)], ["hit", "hit"], ["hit", "hit"]),
         # Without length, inside.
         ([(1, 4)], [(2, 2)], ["both"], ["both"]),
     ],
