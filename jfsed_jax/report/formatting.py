@@ -1,7 +1,9 @@
 """Names and numbers as a page shows them."""
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.ticker import MaxNLocator
 
@@ -47,3 +49,14 @@ def tick_labels(values: Sequence[float]) -> tuple[list[str], str]:
     decimals = next((d for d in range(5) if all(abs(v - round(v, d)) < 1e-6 for v in scaled)), 5)
     raised = str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return [number(v, decimals) for v in scaled], f"×10{raised}" if power else ""
+
+
+def dotted(page: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """A config's dotted keys and their values as JSON."""
+    rows: list[tuple[str, str]] = []
+    for key, value in page.items():
+        if isinstance(value, dict) and value:
+            rows += dotted(value, f"{prefix}{key}.")
+        else:
+            rows.append((f"{prefix}{key}", json.dumps(value, ensure_ascii=False)))
+    return rows

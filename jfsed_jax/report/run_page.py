@@ -5,16 +5,13 @@ loaded. A part whose files are not there yet is replaced by the command that wri
 that cannot be read is an `InputError` that names it.
 """
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from jfsed_jax.report import run_figures
 from jfsed_jax.report.clip_pictures import clip_keys, clip_player
-from jfsed_jax.report.formatting import label_text, number, significant
+from jfsed_jax.report.formatting import dotted, label_text, number, significant
 from jfsed_jax.report.listings import Code, Listing
 from jfsed_jax.report.rendering import render_template, save_page
 from jfsed_jax.report.run_curves import (
@@ -140,16 +137,5 @@ def _facts(run: SavedRun) -> list[tuple[str, object]]:
 def _config(run: SavedRun) -> Listing | None:
     if run.config is None:
         return None
-    rows = [(Code(key), value) for key, value in _flatten(run.config)]
+    rows = [(Code(key), value) for key, value in dotted(run.config)]
     return Listing("config.json", ["Value", ""], rows, class_="text")
-
-
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Dotted keys and their values as JSON."""
-    rows: list[tuple[str, str]] = []
-    for key, value in config.items():
-        if isinstance(value, dict) and value:
-            rows.extend(_flatten(value, f"{prefix}{key}."))
-        else:
-            rows.append((f"{prefix}{key}", json.dumps(value, ensure_ascii=False)))
-    return rows
