@@ -130,9 +130,9 @@ def training_curves(run: SavedRun) -> list[Chart] | None:
         keyed=selected,
     )
     add("Loss: the weighted sum", "loss", [curve(run.train, "loss", "loss")], keyed=stage)
-    for group, terms in _loss_terms(run.train):
+    for group, terms in loss_terms(run.train):
         keyed = stage if group in ("teacher", "student") else ()
-        title = _TITLES.get(group, label_text(group))
+        title = group_title(group)
         title = f"{title}: {terms[0][1]}" if len(terms) == 1 and "/" in terms[0][0] else title
         add(title, "loss", [curve(run.train, key, label) for key, label in terms], keyed=keyed)
     for title, y_label, measured in _measures(run.train):
@@ -151,7 +151,12 @@ def training_curves(run: SavedRun) -> list[Chart] | None:
     return charts
 
 
-def _loss_terms(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[tuple[str, str]]]]:
+def group_title(group: str) -> str:
+    """The title of a chart of loss terms."""
+    return _TITLES.get(group, label_text(group))
+
+
+def loss_terms(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[tuple[str, str]]]]:
     """Charts of loss terms: (group, [(key, curve name)]); terms ``group/name`` share a chart."""
     charts: dict[str, list[tuple[str, str]]] = {}
     keys = dict.fromkeys(k for row in rows for k in row)
