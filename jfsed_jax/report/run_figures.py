@@ -300,11 +300,11 @@ def _clip(run: SavedRun, split: SavedSplit, index: int) -> ClipPicture:
         for label in order
     ]
     note = "" if lanes else "no events, and none predicted"
-    sound = _sound(split.examples, index)
+    sound = clip_sound(split.examples, index)
     return clip_picture(name, mel, lanes, seconds=float(seconds), note=note, sound=sound)
 
 
-def _sound(examples: Mapping[str, np.ndarray], index: int) -> str:
+def clip_sound(examples: Mapping[str, np.ndarray], index: int) -> str:
     """A clip's audio as a data URI; "" where none was kept."""
     if not {"sound", "sound_ends"} <= examples.keys():
         return ""
