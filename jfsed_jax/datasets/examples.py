@@ -1,13 +1,19 @@
-"""Which clips to show: few that together hold many classes; and their sound."""
+"""Which clips to show: few that together hold many classes, and the worst; and their sound."""
 
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from absl import logging
 
 from jfsed_jax.audio.encoding import opus
 from jfsed_jax.datasets.folder import read_folder
 from jfsed_jax.errors import InputError
+from jfsed_jax.sed.error_kinds import KINDS, error_kinds
+from jfsed_jax.sed.events import Event
+
+Span = tuple[str, float, float]  # recording, start and end in seconds
 
 
 def example_clips(labels: Sequence[Collection[str]], most: int) -> list[int]:
@@ -29,11 +35,71 @@ def example_clips(labels: Sequence[Collection[str]], most: int) -> list[int]:
     return chosen
 
 
+def errors_by_clip(
+    reference: Sequence[Event], estimates: Sequence[Event], spans: Sequence[Span]
+) -> dict[tuple[str, str], Counter[int]]:
+    """How many errors of each class and kind (`error_kinds.KINDS`) are in each clip.
+
+    Args:
+      reference, estimates: events of recordings, in seconds.
+      spans: of the clips. Of those that overlap, the one whose middle is nearest has the error.
+
+    Returns:
+      By label and kind, for positions of clips.
+    """
+    places: dict[str, list[int]] = {}
+    for i, (recording, _, _) in enumerate(spans):
+        places.setdefault(recording, []).append(i)
+    middles = {name: np.array([sum(spans[i][1:]) / 2 for i in own]) for name, own in places.items()}
+    found: dict[tuple[str, str], Counter[int]] = {}
+    both = (reference, estimates)
+    for events, kinds in zip(both, error_kinds(*both), strict=True):
+        for event, kind in zip(events, kinds.tolist(), strict=True):
+            if KINDS[kind] != "hit" and event.filename in middles:
+                away = np.abs(middles[event.filename] - (event.onset + event.offset) / 2)
+                clip = places[event.filename][int(np.argmin(away))]
+                found.setdefault((event.event_label, KINDS[kind]), Counter())[clip] += 1
+    return found
+
+
+def worst_clips(
+    errors: Mapping[tuple[str, str], Counter[int]], shown: Collection[int], most: int
+) -> list[int]:
+    """Positions of at most `most` clips beside those `shown`: of classes and kinds the worst ones.
+
+    The worst clip of a class and kind is one with most such errors. Each clip is the one that is
+    worst where most errors are that no clip before it was worst for; of equals the first.
+
+    Args:
+      errors: see `errors_by_clip`.
+      shown: clips that are shown anyway.
+      most: how many clips.
+    """
+    left: dict[tuple[str, str], set[int]] = {}
+    gain = Counter[int]()
+    for key, clips in errors.items():
+        largest = max(clips.values())
+        left[key] = {i for i, number in clips.items() if number == largest}
+        gain.update(dict.fromkeys(left[key], clips.total()))
+
+    def show(clip: int) -> None:
+        for key in [key for key, worst in left.items() if clip in worst]:
+            gain.subtract(dict.fromkeys(left.pop(key), errors[key].total()))
+
+    for clip in shown:
+        show(clip)
+    added: list[int] = []
+    while left and len(added) < most:
+        added.append(max(gain, key=lambda i: (gain[i], -i)))
+        show(added[-1])
+    return added
+
+
 def example_sounds(
     data_dir: str | Path | None,
     split: str,
     classes: Sequence[str],
-    spans: Sequence[tuple[str, float, float]],
+    spans: Sequence[Span],
 ) -> list[bytes]:
     """The sound of some clips as Ogg Opus; b"" of those whose audio is not in the folder any more.
 

@@ -14,7 +14,12 @@ from typing import Any
 import numpy as np
 
 from jfsed_jax.datasets.clips import Prepared
-from jfsed_jax.datasets.examples import example_clips, example_sounds
+from jfsed_jax.datasets.examples import (
+    errors_by_clip,
+    example_clips,
+    example_sounds,
+    worst_clips,
+)
 from jfsed_jax.datasets.preparation import prepare
 from jfsed_jax.datasets.selection import KINDS, Mels, split_data
 from jfsed_jax.errors import InputError
@@ -28,7 +33,9 @@ from jfsed_jax.sed.postprocessing import Decode
 from jfsed_jax.sed.score_files import write_score_files
 from jfsed_jax.sed.thresholds import tune_thresholds
 
-_EXAMPLES = 6  # clips whose log-mel is kept for the report
+# Clips whose log-mel is kept for the report, about 30 kB each with their sound.
+_EXAMPLES = 6
+_WORST = 24
 
 
 def prepare_for(
@@ -144,12 +151,16 @@ def evaluate(
     labels: dict[str, set[str]] = {name: set() for name in whole.filenames}
     for event in heard:
         labels[event.filename].add(event.event_label)
-    chosen = example_clips(list(labels.values()), _EXAMPLES)
-    spans = [whole.span(i) for i in chosen]
+    every = [whole.span(i) for i in range(len(whole))]
+    typical = example_clips(list(labels.values()), _EXAMPLES)
+    errors = errors_by_clip(clips.reference, events, every)
+    chosen = typical + worst_clips(errors, typical, _WORST)
+    spans = [every[i] for i in chosen]
     sounds = example_sounds(data_dir, split, prepared.classes, spans)
     np.savez_compressed(
         folder.examples,
         filenames=np.array([whole.filenames[i] for i in chosen]),
+        worst=np.arange(len(chosen)) >= len(typical),
         mel=np.stack([whole[i] for i in chosen]),
         recordings=np.array([name for name, _, _ in spans]),
         starts=np.array([start for _, start, _ in spans]),

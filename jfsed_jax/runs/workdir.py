@@ -63,8 +63,9 @@ class SplitFolder:
 
     @property
     def examples(self) -> Path:
-        """filenames [K], mel [K, T, F] of the clips that a page shows; their `recordings` [K] and
-        `starts` [K] there; `sound` <uint8>[S], Ogg Opus one after the other to `sound_ends` [K]."""
+        """filenames [K], mel [K, T, F] of the clips that a page shows; `worst` [K], whether for
+        their errors; their `recordings` [K] and `starts` [K] there; `sound` <uint8>[S], Ogg Opus
+        one after the other to `sound_ends` [K]."""
         return self.path / "examples.npz"
 
 

@@ -1,12 +1,19 @@
 """The choice of example clips, worked out by hand, and their sound."""
 
 import io
+from collections import Counter
 
 import numpy as np
 import pytest
 import soundfile
 
-from jfsed_jax.datasets.examples import example_clips, example_sounds
+from jfsed_jax.datasets.examples import (
+    errors_by_clip,
+    example_clips,
+    example_sounds,
+    worst_clips,
+)
+from jfsed_jax.sed.events import Event
 
 
 @pytest.mark.parametrize(
@@ -27,6 +34,40 @@ from jfsed_jax.datasets.examples import example_clips, example_sounds
 )
 def test_each_adds_most_classes_to_those_before_it(labels, most, expected):
     assert example_clips(labels, most) == expected
+
+
+def test_an_error_is_of_the_clip_whose_middle_is_nearest():
+    """Hits are none, and recordings without a clip are left out."""
+    spans = [("a.wav", 0.0, 10.0), ("a.wav", 5.0, 15.0), ("b.wav", 0.0, 10.0)]
+    reference = [
+        Event("a.wav", 1, 2, "Dog"), Event("a.wav", 7, 9, "Dog"), Event("a.wav", 4, 5, "Cat"),
+        Event("b.wav", 1, 2, "Dog"), Event("c.wav", 1, 2, "Dog"),
+    ]  # fmt: skip
+    estimates = [Event("b.wav", 1, 2.1, "Dog"), Event("b.wav", 5, 6, "Dog")]
+    assert errors_by_clip(reference, estimates, spans) == {
+        ("Dog", "missed"): {0: 1, 1: 1}, ("Cat", "missed"): {0: 1}, ("Dog", "false_alarm"): {2: 1},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("errors", "shown", "most", "expected"),
+    [
+        # Clip 5 is the worst of two kinds, of six errors; then clip 1 of five.
+        ({"am": {5: 2, 2: 1}, "af": {5: 1, 7: 1, 8: 1}, "bm": {1: 3, 5: 2}}, [], 9, [5, 1]),
+        # What is shown is the worst of one kind already; of equals the first.
+        ({"am": {5: 2, 2: 1}, "af": {5: 1, 8: 1, 7: 1}}, [5], 9, []),
+        ({"am": {5: 2, 2: 1}, "af": {8: 1, 7: 1}}, [5], 9, [7]),
+        # A clip that is shown and is not the worst changes nothing.
+        ({"am": {5: 2, 2: 1}}, [2], 9, [5]),
+        # Most errors first, where there is no room for all.
+        ({"am": {0: 1, 1: 1}, "bm": {2: 2, 3: 1}}, [], 1, [2]),
+        ({"am": {0: 1}}, [], 0, []),
+        ({}, [], 3, []),
+    ],
+)
+def test_the_worst_clips_are_of_every_class_and_kind(errors, shown, most, expected):
+    errors = {(key[0], key[1]): Counter(clips) for key, clips in errors.items()}
+    assert worst_clips(errors, shown, most) == expected
 
 
 def test_the_sound_of_a_clip_is_that_of_its_time(tmp_path):

@@ -168,6 +168,19 @@ def test_posteriors_that_are_known_are_scored_as_a_decoder_that_is_handed_in_say
     assert frame_rate_of(read_score_files(tmp_path / "files")) == pytest.approx(30)
 
 
+def test_a_clip_of_errors_is_kept_beside_those_with_many_classes(tmp_path):
+    """The ninth, which no class speaks for: its dog is none."""
+    cats = [active(20, (2, 14))] * 8
+    reference = [Event(f"{i}.wav", 2 / 60, 14 / 60, "Cat") for i in range(8)]
+    clips = StubClips([*cats, active(20, (3, 9), label=1)], reference=reference)
+    detector = make_detector(tmp_path)
+    evaluate(detector, make_prepared(validation=clips), detector.workdir)
+    with np.load(detector.workdir.split("validation").examples) as saved:
+        assert saved["filenames"].tolist() == [*(f"{i}.wav" for i in range(6)), "8.wav"]
+        assert saved["worst"].tolist() == [False] * 6 + [True]
+        np.testing.assert_array_equal(saved["mel"][6], clips[8]["mel"])
+
+
 def test_the_data_of_training_are_prepared_again_where_they_still_are(tmp_path, monkeypatch):
     """With the features of training, unless other data are named."""
     meta = {"data_dir": "../data", "features_dir": "../features"}
