@@ -15,6 +15,7 @@ from absl import flags
 
 from jfsed_jax import __version__
 from jfsed_jax.cli import (
+    comparing,
     data,
     detection,
     experiments,
@@ -127,6 +128,12 @@ COMMANDS = {
         "--workdir=W",
         detection.define_report,
         detection.run_report,
+    ),
+    "compare": Command(
+        "Compare runs: what differs, which is better and how sure that is, on a page.",
+        "--split=eval W1 W2",
+        comparing.define_compare,
+        comparing.run_compare,
     ),
 }
 

@@ -54,6 +54,7 @@ FLAGS = {
     "reproduce": "table* data* workdir* size seeds systems epochs features jobs",
     "benchmark": "config batch reference json layers",
     "report": "workdir*",
+    "compare": "split output bootstrap seed",
 }
 
 
