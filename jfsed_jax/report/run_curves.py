@@ -50,9 +50,12 @@ def selects_on_validation(run: SavedRun) -> bool:
 
 
 def best_row(run: SavedRun) -> dict[str, Any] | None:
-    """The line of the log whose weights did best on the clips that select."""
+    """The line of the log whose weights did best on the clips that select.
+
+    Of equals the later one, as `checkpoints.choose_step` has it.
+    """
     rows = [row for row in run.validation if is_number(row.get("selection"))]
-    return max(rows, key=lambda row: row["selection"]) if rows else None
+    return max(rows, key=lambda row: (row["selection"], row["step"])) if rows else None
 
 
 def steps_per_epoch(run: SavedRun) -> float | None:

@@ -512,6 +512,16 @@ def test_the_clips_that_chose_the_weights_are_named(tmp_path, chooser):
     assert ("did best on the held-out clips." in words) != on_scored
 
 
+def test_of_equally_good_weights_the_later_ones_are_told(tmp_path):
+    """As `evaluate` loads them: `checkpoints.choose_step`."""
+    rows = [
+        {"kind": "validation", "step": s, "selection": v}
+        for s, v in ((1, 5), (2, 9), (3, 9), (4, 8))
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run_curves.best_row(run_files.read_run(tmp_path))["step"] == 3
+
+
 def _write_durations(path: Path, durations: dict[str, np.ndarray]) -> None:
     """The meta.json of a run with strong labels of these durations in seconds."""
     options = {"frame_rate": RATE, "options": defaults.rule_options()}
