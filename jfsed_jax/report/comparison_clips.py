@@ -3,7 +3,7 @@
 Axis letters: ``B`` clips, ``C`` event classes, ``S`` systems.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -60,22 +60,26 @@ def most_different(counts: Sequence[Sequence[Counts]]) -> list[int]:
     return [int(b) for b in order if differences[0][b] > 1e-9]
 
 
-class _EventList(NamedTuple):
-    """Events by clip: of a run whose name it has, or, without a name, of the reference."""
+class _Lists(NamedTuple):
+    """Events by clip, of each seed of a system; without a name, of the reference."""
 
     name: str
-    by_clip: Mapping[str, list[Event]]
+    of_seeds: list[dict[str, list[Event]]]
+
+    def events(self, clip: str, label: str | None = None) -> list[Event]:
+        """Of a clip, of one class or of all."""
+        found = [event for by_clip in self.of_seeds for event in by_clip.get(clip, ())]
+        return [event for event in found if label in (None, event.event_label)]
 
 
-def _event_lists(compared: Comparison) -> list[_EventList]:
-    """The reference and then every run's."""
-    reference = compared.systems[0].first.split.reference
-    lists = [("", reference)]
-    for system in compared.systems:
-        for run in system.runs:
-            seed = f", seed {run.seed}" if len(system.runs) > 1 else ""
-            lists.append((f"{system.label}{seed}", run.split.estimates))
-    return [_EventList(name, _by_clip(table.events if table else ())) for name, table in lists]
+def _event_lists(compared: Comparison) -> list[_Lists]:
+    """The reference and then every system's."""
+    lists = [("", [compared.systems[0].first.split.reference])]
+    lists += [(own.label, [run.split.estimates for run in own.runs]) for own in compared.systems]
+    return [
+        _Lists(name, [_by_clip(table.events if table else ()) for table in of_seeds])
+        for name, of_seeds in lists
+    ]
 
 
 def _by_clip(events: Iterable[Event]) -> dict[str, list[Event]]:
@@ -86,33 +90,38 @@ def _by_clip(events: Iterable[Event]) -> dict[str, list[Event]]:
 
 
 def _picture(
-    compared: Comparison, name: str, errors: np.ndarray, lists: Sequence[_EventList]
+    compared: Comparison, name: str, errors: np.ndarray, lists: Sequence[_Lists]
 ) -> ClipPicture:
-    every = [event for own in lists for event in own.by_clip.get(name, ())]
+    every = [event for own in lists for event in own.events(name)]
     heard = {event.event_label for event in every}
     runs = [run for system in compared.systems for run in system.runs]
     seconds = max([*map(_clip_seconds, runs), *(event.offset for event in every)])
-    names: list[tuple[str, str]] = []
-    lanes: list[Lane] = []
-    for label in (label for label in compared.classes if label in heard):
-        for own in lists:
-            events = [e for e in own.by_clip.get(name, ()) if e.event_label == label]
-            spans = [(event.onset, event.offset) for event in events]
-            lanes.append(Lane(label, *(((), spans) if own.name else (spans, ()))))
-            names.append((own.name or label_text(label), f"{label}, {own.name or 'reference'}"))
+    shown = [(label, own) for label in compared.classes if label in heard for own in lists]
+    lanes = []
+    for label, own in shown:
+        spans = [(event.onset, event.offset) for event in own.events(name, label)]
+        lanes.append(Lane(label, (), spans) if own.name else Lane(label, spans))
     mel, sound = _example(runs, name)
     note = _note(compared, errors)
     picture = clip_picture(name, mel, lanes, seconds=seconds, note=note, sound=sound)
     return picture._replace(
-        lanes=[_named(drawn, *texts) for drawn, texts in zip(picture.lanes, names, strict=True)]
+        lanes=[
+            _named(drawn, label, own)
+            for drawn, (label, own) in zip(picture.lanes, shown, strict=True)
+        ]
     )
 
 
-def _named(drawn: DrawnLane, name: str, described: str) -> DrawnLane:
-    """A lane that shows the events of one list: it is called so, and described so."""
+def _named(drawn: DrawnLane, label: str, own: _Lists) -> DrawnLane:
+    """A lane that shows one list alone: called and described so, the bars of seeds pale."""
+    described = f"{label}, {own.name or 'reference'}"
     tips = [event.tip.partition(": ")[2] for event in drawn.events]
+    pale = " of-seeds" if len(own.of_seeds) > 1 else ""
     return drawn._replace(
-        name=name, label=described, described=f"{described}: {', '.join(tips) or 'none'}"
+        name=own.name or label_text(label),
+        label=described,
+        events=[event._replace(kind=f"{event.kind}{pale}") for event in drawn.events],
+        described=f"{described}: {', '.join(tips) or 'none'}",
     )
 
 

@@ -21,7 +21,7 @@ _SCORES = {
 
 
 def shared_charts(systems: Sequence[ComparedSystem]) -> list[Chart]:
-    """Each value of the logs that some system has, with a curve for each that has it.
+    """Each value of the logs that some system has, with a curve for each.
 
     The curve of several seeds is their mean, at the steps that all of them have. By epoch where an
     epoch is as many steps in all runs that say so, else by step.
@@ -32,14 +32,17 @@ def shared_charts(systems: Sequence[ComparedSystem]) -> list[Chart]:
     charts: list[Chart] = []
 
     def add(title: str, y_label: str, logs: Sequence[Sequence[Sequence[Row]]], key: str) -> None:
+        found = [mean_of_seeds(of_seeds, key) for of_seeds in logs]
+        if not any(found):
+            return
         curves = []
-        for system, of_seeds in zip(systems, logs, strict=True):
-            if points := mean_of_seeds(of_seeds, key):
-                x, y = np.asarray(points, np.float64).T
-                curves.append(thin(Series(system.label, x / (length or 1.0), y)))
-        if curves:
-            x_label = "epoch" if length else "step"
-            charts.append(line_chart(title, curves, x_label=x_label, y_label=y_label))
+        for system, points in zip(systems, found, strict=True):
+            # One without the value has its place all the same: a colour is one system's.
+            x, y = np.asarray(points, np.float64).reshape(-1, 2).T
+            label = system.label if points else f"{system.label}: not logged"
+            curves.append(thin(Series(label, x / (length or 1.0), y)))
+        x_label = "epoch" if length else "step"
+        charts.append(line_chart(title, curves, x_label=x_label, y_label=y_label))
 
     for key, (title, y_label) in _SCORES.items():
         add(title, y_label, validation, key)

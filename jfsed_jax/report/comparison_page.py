@@ -72,18 +72,21 @@ def render_comparison(compared: Comparison) -> str:
         title=f"{heading} · sound event detection",
         description=f"Scores of {heading}, their differences and how sure they are",
         heading=heading,
-        conditions=f"{compared.title}: {compared.drawn}, {len(compared.classes)} classes",
+        conditions=f"{compared.title}: {number(len(compared.filenames), 0)} clips, "
+        f"{len(compared.classes)} classes",
         findings=findings(compared),
         first=compared.labels[0],
         runs=_runs(compared),
-        config=_differing(compared, config[:SHOWN], "Values of the configs"),
-        config_rest=_differing(compared, config[SHOWN:], "Values of the configs"),
+        config=_differing(compared, config[:SHOWN], "Values of the configs", code=True),
+        config_rest=_differing(compared, config[SHOWN:], "Values of the configs", code=True),
         unknown=[s.label for s in compared.systems if s.first.config is None],
-        others=_differing(compared, others, "Beside the configs"),
+        others=_differing(compared, others, "Beside the configs", code=False),
         scores=_overall(compared),
         drawn=compared.drawn,
         resamples=number(compared.num_resamples, 0),
         by_chance=_by_chance(compared),
+        lanes=len(compared.systems) + 1,
+        several_seeds=any(len(system.runs) > 1 for system in compared.systems),
         one_seed=any(len(system.runs) == 1 for system in compared.systems),
         classes=[(TITLES[score].text, _classes(compared, score)) for score in compared.scores],
         curves=shared_charts(compared.systems),
@@ -107,7 +110,7 @@ def _finding(compared: Comparison, label: str) -> str:
         estimate = found[f"{score}/macro"]
         shift = estimate.against_first
         if shift is not None:
-            text = f"{TITLES[score].text} ({signed(shift.difference)}, {_span(shift.interval)})"
+            text = f"{TITLES[score].short} ({signed(shift.difference)}, {_span(shift.interval)})"
             told[verdict(estimate)].append(text)
     parts = [
         f"{word} than {first} in {_and(told[word])}" for word in ("better", "worse") if told[word]
@@ -148,10 +151,15 @@ def _runs(compared: Comparison) -> Listing:
     return Listing("The first is what the others are compared to", columns, rows, class_="text")
 
 
-def _differing(compared: Comparison, rows: Sequence[Differing], caption: str) -> Listing | None:
+def _differing(
+    compared: Comparison, rows: Sequence[Differing], caption: str, *, code: bool
+) -> Listing | None:
     if not rows:
         return None
-    cells = [[Code(row.name), *("–" if v is None else v for v in row.values)] for row in rows]
+    cells = [
+        [Code(row.name) if code else row.name, *("–" if v is None else v for v in row.values)]
+        for row in rows
+    ]
     return Listing(caption, ["Value", *compared.labels], cells, class_="text")
 
 
