@@ -18,19 +18,32 @@ from jfsed_jax.sed.scoring import Counts, f1_of_counts
 RESAMPLES = 1000
 LEVEL = 0.95
 SEED = 0
+_WEIGHTS_AT_ONCE = 2**21  # 16 MiB
 
 Interval = tuple[float, float]
 
 
 class Sampled(NamedTuple):
-    """A score: of all clips, NaN where undefined, and <float64>[N] of the resamples."""
+    """A score with what its interval is made of; NaN where undefined.
+
+    Attributes:
+      value: of all clips.
+      samples: <float64>[N] of the resamples.
+      left_out: <float64>[B] of all clips but one, for each of them; empty if not known.
+    """
 
     value: float
     samples: np.ndarray
+    left_out: np.ndarray = np.empty(0)
 
     def less(self, other: "Sampled") -> "Sampled":
         """This score less another of the same draws."""
-        return Sampled(self.value - other.value, self.samples - other.samples)
+        known = len(self.left_out) == len(other.left_out)
+        return Sampled(
+            self.value - other.value,
+            self.samples - other.samples,
+            self.left_out - other.left_out if known else np.empty(0),
+        )
 
 
 class Difference(NamedTuple):
@@ -96,7 +109,7 @@ def compare_samples(
         name: {
             key: Estimate(
                 _defined(sampled.value),
-                confidence_interval(sampled.samples),
+                confidence_interval(sampled.samples, sampled.left_out),
                 None if scores is first or key not in first else difference(first[key], sampled),
             )
             for key, sampled in scores.items()
@@ -111,7 +124,7 @@ def difference(first: Sampled, other: Sampled) -> Difference:
     samples = found.samples[~np.isnan(found.samples)]
     return Difference(
         _defined(found.value),
-        confidence_interval(samples),
+        confidence_interval(samples, found.left_out),
         float(np.mean(samples > 0)) if len(samples) else None,
     )
 
@@ -124,36 +137,49 @@ def sample_scores(
     seed: int = SEED,
 ) -> dict[str, Sampled]:
     """The scores of one system, see `compare_systems`, with those of its resamples."""
-    num_seeds = len(of_seeds)
-    values: dict[str, list[float]] = {}
-    samples: dict[str, list[np.ndarray]] = {}
+    parts: dict[str, list[Sampled]] = {}
     for counts in of_seeds:
-        totals = {name: count.sum(0)[None] for name, count in counts.items()}
-        present = {name: total[0, :, 0] > 0 for name, total in totals.items()}
-        for key, found in _scores(totals, present, classes).items():
-            values.setdefault(key, []).append(float(found[0]))
-        blocks = [_scores(drawn, present, classes) for drawn in _drawn(counts, num_resamples, seed)]
-        for key in values:
-            parts = [block[key] for block in blocks]
-            samples.setdefault(key, []).append(np.concatenate(parts) if parts else np.empty(0))
-    draws = np.random.default_rng([seed, num_seeds]).integers(
+        for key, sampled in _sample_seed(counts, classes, num_resamples, seed).items():
+            parts.setdefault(key, []).append(sampled)
+    num_seeds = len(of_seeds)
+    drawn = np.random.default_rng([seed, num_seeds]).integers(
         num_seeds, size=(num_seeds, num_resamples)
     )
-    return {
-        key: Sampled(
-            float(np.mean(values[key])),
-            np.take_along_axis(np.stack(samples[key]), draws, axis=0).mean(axis=0),
-        )
-        for key in values
-    }
+    found = {}
+    for key, seeds in parts.items():
+        values, samples, left_out = (np.stack(of) for of in zip(*seeds, strict=True))
+        of_drawn = np.take_along_axis(samples, drawn, axis=0)
+        found[key] = Sampled(float(values.mean()), of_drawn.mean(axis=0), left_out.mean(axis=0))
+    return found
 
 
-def confidence_interval(samples: np.ndarray, level: float = LEVEL) -> Interval | None:
-    """The percentile interval of the samples <float64>[N] that are not NaN; None without any."""
+def confidence_interval(
+    samples: np.ndarray, left_out: np.ndarray | None = None, level: float = LEVEL
+) -> Interval | None:
+    """The percentile interval of the samples that are not NaN; None without any.
+
+    A bootstrap of few clips is too narrow, and a score may hang on few of many. So the percentiles
+    are those of Student's t in place of the normal distribution's, where `left_out` is known; its
+    degrees of freedom are those of the variance of the B values (2 B / (kurtosis - 1), as
+    Satterthwaite takes them: about B if all clips weigh alike).
+
+    Args:
+      samples, left_out: see `Sampled`.
+      level: of confidence.
+    """
+    from scipy import special  # late: most that imports this asks for no interval
+
     samples = samples[~np.isnan(samples)]
     if not len(samples):
         return None
-    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
+    tail = (1 - level) / 2
+    deviations = np.empty(0) if left_out is None else left_out[~np.isnan(left_out)]
+    deviations = deviations - deviations.mean() if len(deviations) else deviations
+    if variance := float(np.mean(deviations**2)) if len(deviations) else 0.0:
+        excess = float(np.mean(deviations**4)) / variance**2 - 1
+        if excess > 0:
+            tail = special.ndtr(special.stdtrit(2 * len(deviations) / excess, tail))
+    low, high = np.quantile(samples, [tail, 1 - tail])
     return float(low), float(high)
 
 
@@ -168,7 +194,7 @@ def intervals(
     if not num_resamples:
         return {}
     found = sample_scores(of_seeds, classes=classes, num_resamples=num_resamples, seed=seed)
-    return {key: confidence_interval(sampled.samples) for key, sampled in found.items()}
+    return {key: confidence_interval(s.samples, s.left_out) for key, s in found.items()}
 
 
 def mean_std(values: Sequence[float]) -> tuple[float | None, float | None]:
@@ -183,13 +209,32 @@ def draw_clips(
 ) -> Iterator[np.ndarray]:
     """How often a resample has each clip: <float64>[n, B] of n resamples at a time, N together."""
     rng = np.random.default_rng(seed)
-    at_once = max(1, 2**21 // max(1, num_clips))  # 16 MiB
+    at_once = max(1, _WEIGHTS_AT_ONCE // max(1, num_clips))
     for start in range(0, num_resamples, at_once):
         size = min(at_once, num_resamples - start)
         drawn = rng.integers(num_clips, size=(size, num_clips))
         drawn += np.arange(size)[:, None] * num_clips
         weights = np.bincount(drawn.ravel(), minlength=size * num_clips).astype(np.float64)
         yield weights.reshape(size, num_clips)
+
+
+def _sample_seed(
+    counts: Counts, classes: Sequence[str], num_resamples: int, seed: int
+) -> dict[str, Sampled]:
+    """`sample_scores` of one seed."""
+    total = {name: count.sum(0)[None] for name, count in counts.items()}
+    present = {name: of_all[0, :, 0] > 0 for name, of_all in total.items()}
+    left_out = {name: total[name] - count for name, count in counts.items()}
+    values, without = (_scores(totals, present, classes) for totals in (total, left_out))
+    drawn = [_scores(t, present, classes) for t in _drawn(counts, num_resamples, seed)]
+    return {
+        key: Sampled(
+            float(value[0]),
+            np.concatenate([part[key] for part in drawn]) if drawn else np.empty(0),
+            without[key],
+        )
+        for key, value in values.items()
+    }
 
 
 def _drawn(counts: Counts, num_resamples: int, seed: int) -> Iterator[Counts]:

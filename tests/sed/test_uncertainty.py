@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from jfsed_jax.sed.uncertainty import Difference, compare_systems
+from jfsed_jax.sed.uncertainty import (
+    Difference,
+    compare_samples,
+    compare_systems,
+    confidence_interval,
+    draw_clips,
+    intervals,
+    sample_scores,
+)
 
 MACRO, MICRO = "event_f1/macro", "event_f1/micro"
 
@@ -82,3 +90,113 @@ def test_what_is_undefined_is_none():
     nothing = counts((0, 0, 0), (0, 0, 0))
     found = differences([nothing] * 2, [nothing] * 2, 50)
     assert found[MACRO] == Difference(None, None, None)
+
+
+def test_a_class_that_a_draw_lacks_is_not_in_its_mean():
+    """Whatever the score: two clips with a class each, both found. A draw of one clip twice has
+    one class, and that one is found; by the formula of tags the other would score 0."""
+    clips = np.array([[[1, 1, 1], [0, 0, 0]], [[0, 0, 0], [1, 1, 1]]])
+    for name in ("at_f1", "event_f1", "segment_f1"):
+        found = intervals([{name: clips}], classes=["a", "b"], num_resamples=50)
+        assert set(found.values()) == {(100.0, 100.0)} and len(found) == 4
+    # One that the clips lack is none of chance: 0 by the formula, in the score and in each draw.
+    found = compare_systems({"": [{"at_f1": clips[:1]}]}, num_resamples=50)[""]
+    assert found["at_f1/macro"][:2] == (50.0, (50.0, 50.0))
+
+
+def test_percentiles_by_hand():
+    samples = np.append(np.arange(101.0), np.nan)
+    assert confidence_interval(samples) == pytest.approx((2.5, 97.5))
+    assert confidence_interval(samples, level=0.5) == (25, 75)
+    assert confidence_interval(samples[-1:]) is None
+
+
+def test_what_hangs_on_few_clips_is_less_sure():
+    samples = np.arange(1001.0)
+    # Variance 1/3, kurtosis 3 of 6 clips: 6 degrees of freedom, t 2.4469, of which the normal
+    # distribution has 0.7204 % beyond.
+    found = confidence_interval(samples, np.array([49.0, 50, 50, 50, 50, 51]))
+    assert found == pytest.approx((7.204, 992.796), abs=1e-3)
+    alike = np.array([49.0, 51] * 50)
+    assert confidence_interval(samples, alike) == pytest.approx((25, 975))
+    one_of_many = np.array([50.0] * 999 + [51])
+    assert confidence_interval(samples, one_of_many) == pytest.approx((0, 1000), abs=0.01)
+
+
+def test_scores_without_each_clip_by_hand():
+    """In the mean over seeds: 3 clips of an event, of which one seed finds the first alone."""
+    seeds = [counts((1, 1, 1), (1, 1, 0), (1, 1, 0)), counts((1, 1, 1), (1, 1, 1), (1, 1, 1))]
+    found = sample_scores(seeds, num_resamples=3)[MICRO]
+    assert found.value == pytest.approx((100 / 3 + 100) / 2)
+    np.testing.assert_allclose(found.left_out, [50, 75, 75])
+    one = sample_scores(seeds[:1], num_resamples=3)[MICRO]
+    with pytest.raises(ValueError, match="broadcast"):
+        found.less(one._replace(samples=np.zeros(4)))
+    np.testing.assert_allclose(found.less(one).left_out, [50, 25, 25])
+
+
+def test_samples_that_were_drawn_elsewhere_are_compared_alike():
+    """Such as PSDS of the clips of `draw_clips`: here micro F1 of them."""
+    systems = {name: random_counts(seed) for seed, name in enumerate("ab")}
+
+    def micro(weights, c):
+        reference, estimated, matched = np.einsum("nb,bck->kn", weights, c["event_f1"])
+        return 200 * matched / (reference + estimated)
+
+    blocks = list(draw_clips(30, num_resamples=300, seed=5))
+    ours = {
+        name: {
+            MICRO: sample_scores([c], num_resamples=0)[MICRO]._replace(
+                samples=np.concatenate([micro(block, c) for block in blocks])
+            )
+        }
+        for name, c in systems.items()
+    }
+    of_counts = compare_systems({n: [c] for n, c in systems.items()}, num_resamples=300, seed=5)
+    for name, scores in compare_samples(ours).items():
+        expected = of_counts[name][MICRO]
+        assert scores[MICRO].value == pytest.approx(expected.value)
+        assert scores[MICRO].interval == pytest.approx(expected.interval)
+        if name == "b":
+            found = scores[MICRO].against_first
+            assert found.share_better == expected.against_first.share_better
+            assert found.interval == pytest.approx(expected.against_first.interval)
+
+
+def test_draws_are_the_same_however_many_fit_into_memory(monkeypatch):
+    """Each has as many clips as there are; how many are made at once is no matter of the seed."""
+    (whole,) = draw_clips(7, num_resamples=40, seed=1)
+    assert (whole.sum(axis=1) == 7).all() and (np.ptp(whole, axis=0) > 0).all()
+    monkeypatch.setattr("jfsed_jax.sed.uncertainty._WEIGHTS_AT_ONCE", 30)
+    parts = list(draw_clips(7, num_resamples=40, seed=1))
+    assert len(parts) == 10
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def correlated_clips(rng, clips):
+    """Of two classes and two scores: in a clip all events are found, or none. What is resampled
+    has to be clips: an interval from resampled events would be a third as wide."""
+    present = rng.uniform(size=(clips, 2)) < (0.3, 0.9)
+    events = present * rng.integers(5, 15, (clips, 2))
+    found = events * (rng.uniform(size=(clips, 1)) < 0.6)
+    tags = found > 0
+    return {
+        "event_f1": np.stack([events, events, found], -1),
+        "at_f1": np.stack([present, tags, tags], -1).astype(int),
+    }
+
+
+def test_95_of_100_intervals_cover_the_truth():
+    """As near as 300 sets of 60 clips can tell, on both sides alike (examples/coverage.py)."""
+    rng = np.random.default_rng(2)
+    population = sample_scores([correlated_clips(rng, 100_000)], num_resamples=0)
+    sides = {key: [] for key in population}
+    for seed in range(300):
+        found = intervals([correlated_clips(rng, 60)], num_resamples=300, seed=seed)
+        for key, (low, high) in found.items():
+            truth = population[key].value
+            sides[key].append((truth < low, truth > high))
+    for key, missed in sides.items():
+        below, above = np.mean(missed, axis=0)
+        assert 0.02 <= below + above <= 0.08, (key, below, above)
+        assert max(below, above) <= 0.06, (key, below, above)
