@@ -100,6 +100,7 @@ def example_sounds(
     split: str,
     classes: Sequence[str],
     spans: Sequence[Span],
+    rates: Sequence[int],
 ) -> list[bytes]:
     """The sound of some clips as Ogg Opus; b"" of those whose audio is not in the folder any more.
 
@@ -108,6 +109,7 @@ def example_sounds(
       split: whose clips they are.
       classes: of the set.
       spans: file name, start and end in seconds of each.
+      rates: of each in Hz, see `opus`.
     """
     files: dict[str, Path] = {}
     if data_dir is not None and Path(data_dir).is_dir():
@@ -116,9 +118,10 @@ def example_sounds(
             if clip.audio is not None:
                 files[clip.filename] = Path(data_dir) / clip.audio.path
     sounds = []
-    for name, start, end in spans:
+    for (name, start, end), rate in zip(spans, rates, strict=True):
         try:
-            sounds.append(opus(files[name], start=start, end=end) if name in files else b"")
+            known = name in files
+            sounds.append(opus(files[name], start=start, end=end, rate=rate) if known else b"")
         except InputError as error:
             logging.warning("no sound on the page: %s", error)
             sounds.append(b"")

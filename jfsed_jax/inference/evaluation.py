@@ -33,9 +33,10 @@ from jfsed_jax.sed.postprocessing import Decode
 from jfsed_jax.sed.score_files import write_score_files
 from jfsed_jax.sed.thresholds import tune_thresholds
 
-# Clips whose log-mel is kept for the report, about 30 kB each with their sound.
-_EXAMPLES = 6
-_WORST = 24
+# Clips whose log-mel and sound are kept for the report, and the sound's rate in Hz: of ten seconds
+# about 90 kB, and 60.
+_EXAMPLES, _EXAMPLES_RATE = 6, 48000
+_WORST, _WORST_RATE = 20, 24000
 
 
 def prepare_for(
@@ -156,11 +157,13 @@ def evaluate(
     errors = errors_by_clip(clips.reference, events, every)
     chosen = typical + worst_clips(errors, typical, _WORST)
     spans = [every[i] for i in chosen]
-    sounds = example_sounds(data_dir, split, prepared.classes, spans)
+    worst = np.arange(len(chosen)) >= len(typical)
+    rates = np.where(worst, _WORST_RATE, _EXAMPLES_RATE).tolist()
+    sounds = example_sounds(data_dir, split, prepared.classes, spans, rates)
     np.savez_compressed(
         folder.examples,
         filenames=np.array([whole.filenames[i] for i in chosen]),
-        worst=np.arange(len(chosen)) >= len(typical),
+        worst=worst,
         mel=np.stack([whole[i] for i in chosen]),
         recordings=np.array([name for name, _, _ in spans]),
         starts=np.array([start for _, start, _ in spans]),

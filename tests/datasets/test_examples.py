@@ -82,13 +82,15 @@ def test_the_sound_of_a_clip_is_that_of_its_time(tmp_path):
     rows = ["filename\tonset\toffset\tevent_label"] + [f"{n}.wav\t0\t1\tDog" for n in "abc"]
     (tmp_path / "metadata" / "validation" / "validation.tsv").write_text("\n".join(rows) + "\n")
     spans = [("a.wav", 0.0, 0.5), ("a.wav", 0.5, 1.0), ("b.wav", 0.0, 1.0), ("c.wav", 0.0, 1.0)]
-    *sounds, text, gone = example_sounds(tmp_path, "validation", ["Dog"], spans)
+    *sounds, text, gone = example_sounds(
+        tmp_path, "validation", ["Dog"], spans, [48000, 24000, 48000, 48000]
+    )
     assert text == gone == b""
     loud = []
-    for sound in sounds:
+    for sound, expected in zip(sounds, (48000, 24000), strict=True):
         waveform, rate = soundfile.read(io.BytesIO(sound))
-        assert rate == 48000 and len(waveform) == 24000
+        assert rate == expected and len(waveform) == rate / 2
         loud.append(np.sqrt(np.mean(waveform[2000:-2000] ** 2)))
     assert loud[0] < 0.01 and loud[1] == pytest.approx(0.5 / np.sqrt(2), rel=0.1)
-    assert example_sounds(None, "validation", ["Dog"], spans) == [b""] * 4
-    assert example_sounds(tmp_path / "gone", "validation", ["Dog"], spans) == [b""] * 4
+    assert example_sounds(None, "validation", ["Dog"], spans, [48000] * 4) == [b""] * 4
+    assert example_sounds(tmp_path / "gone", "validation", ["Dog"], spans, [48000] * 4) == [b""] * 4
