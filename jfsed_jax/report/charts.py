@@ -135,9 +135,12 @@ def line_chart(
         for i, s in enumerate(finite)
     ]
     last = "; ".join(f"{s.label} ends at {significant(s.y[-1])}" for s in finite if len(s.y))
+    marked = "; ".join(
+        f"{m.label}, at {significant(float(m.x))}" for m in [*marks, *keyed] if np.isfinite(m.x)
+    )
     return Chart(
         title=title,
-        described=f"{title}. {last}.",
+        described=". ".join(filter(None, (title, last, marked))) + ".",
         shapes=shapes,
         keys=(*(keys if len(keys) > 1 else ()), *map(mark_key, keyed)),
         note=tuple(note),

@@ -3,26 +3,29 @@
 Axis letters: ``T`` frames, ``F`` mel bands.
 """
 
-import base64
-import io
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import matplotlib.image
 import numpy as np
 
 from jfsed_jax.report.charts import Key
 from jfsed_jax.report.formatting import label_text, significant, ticks
+from jfsed_jax.report.listings import Listing
 from jfsed_jax.report.rendering import hash_source, own_file, page_policy
+from jfsed_jax.report.spectrograms import Contrast, frequency_ticks, png_source
 
 
 class Lane(NamedTuple):
-    """What is known of one class in one clip; times in seconds, posterior <float>[T] or None."""
+    """What is known of one class in one clip; times in seconds, posterior <float>[T] or None.
+
+    `threshold` is drawn over the posterior, if it is not None.
+    """
 
     label: str
     reference: Sequence[tuple[float, float]] = ()
     predicted: Sequence[tuple[float, float]] = ()
     posterior: np.ndarray | None = None
+    threshold: float | None = 0.5
 
 
 class LaneEvent(NamedTuple):
@@ -35,14 +38,25 @@ class LaneEvent(NamedTuple):
 
 
 class DrawnLane(NamedTuple):
-    """A lane: its name and raw label, the posterior's outline in `frames` by 100, its bars."""
+    """A drawn lane.
+
+    Attributes:
+      name, label: as shown, and the raw label.
+      outline: of the posterior in `frames` by 100, "" for none.
+      threshold: how far below the top it lies, "" for none.
+      events: the bars.
+      described: in a sentence.
+      words: reference, predicted and the highest posterior, "" where there is none.
+    """
 
     name: str
     label: str
     outline: str
     frames: int
+    threshold: str
     events: list[LaneEvent]
     described: str
+    words: tuple[str, str, str]
 
 
 class ClipPicture(NamedTuple):
@@ -58,6 +72,7 @@ class ClipPicture(NamedTuple):
       spacing: of the times, in percent.
       sound: the clip's audio as a data URI, "" for none.
       seconds: of the axis.
+      scale: of the log-mel, (kHz, height in percent); empty where its bands are not known.
     """
 
     name: str
@@ -69,6 +84,18 @@ class ClipPicture(NamedTuple):
     spacing: str
     sound: str
     seconds: float
+    scale: list[tuple[str, str]]
+
+    @property
+    def listing(self) -> Listing | None:
+        """What pointers are told and heights show, for those who have neither."""
+        if not self.lanes:
+            return None
+        names = ("Reference", "Predicted", "Highest posterior")
+        kept = [k for k in range(3) if any(lane.words[k] for lane in self.lanes)]
+        rows = [[lane.label, *(lane.words[k] or "–" for k in kept)] for lane in self.lanes]
+        columns = ["Class", *(names[k] for k in kept)]
+        return Listing("Events from onset to offset", columns, rows, class_="text")
 
 
 def clip_picture(
@@ -79,6 +106,8 @@ def clip_picture(
     seconds: float,
     note: str = "",
     sound: str = "",
+    contrast: Contrast | None = None,
+    band_hz: Sequence[float] = (),
 ) -> ClipPicture:
     """Draws a clip.
 
@@ -89,20 +118,26 @@ def clip_picture(
       seconds: length of the time axis.
       note: a few words beside the name.
       sound: the clip's audio as a data URI.
+      contrast: of all clips that are compared; the clip's own if None.
+      band_hz: <float>[F] centres of the mel bands.
     """
     shown = mel is not None and mel.size > 0
     marks = ticks(0.0, seconds, 10 if seconds > 5 else 5)
-    spacing = 100 * (marks[1] - marks[0]) / seconds if len(marks) > 1 else 100.0
+    step = marks[1] - marks[0] if len(marks) > 1 else seconds
+    # The axis ends with its length; a tick that this would touch goes.
+    times = [*(t for t in marks if t <= seconds - 0.7 * step), seconds]
+    bands = mel.shape[1] if mel is not None and shown else 0
     return ClipPicture(
         name=name,
         note=note,
-        image=png_source(np.asarray(mel).T) if shown else "",
-        bands=mel.shape[1] if mel is not None and shown else 0,
+        image=png_source(np.asarray(mel).T, contrast) if shown else "",
+        bands=bands,
         lanes=[_drawn(lane, seconds) for lane in lanes],
-        times=[(significant(t), f"{100 * t / seconds:.2f}") for t in marks],
-        spacing=f"{spacing:.3f}",
+        times=[(significant(t), f"{100 * t / seconds:.2f}") for t in times],
+        spacing=f"{100 * step / seconds:.3f}",
         sound=sound,
         seconds=seconds,
+        scale=frequency_ticks(band_hz) if bands == len(band_hz) else [],
     )
 
 
@@ -123,28 +158,19 @@ def clip_player(pictures: Iterable[ClipPicture]) -> ClipPlayer | None:
     return ClipPlayer(script, policy)
 
 
-def clip_keys(*, predicted: bool = True, posterior: bool = True) -> list[Key]:
-    """What the bars and the area in a `ClipPicture` are."""
+def clip_keys(
+    *, predicted: bool = True, posterior: bool = True, contrast: Contrast | None = None
+) -> list[Key]:
+    """What the bars, the area, the line and the colours in a `ClipPicture` are."""
     keys = [Key("reference", "reference")]
     if predicted:
         keys.append(Key("predicted", "predicted"))
     if posterior:
         keys.append(Key("posterior (full height is 1)", "posterior"))
+        keys.append(Key("threshold", "threshold"))
+    if contrast is not None:
+        keys.append(Key(f"log-mel, {contrast.text}", "level"))
     return keys
-
-
-def png_source(image: np.ndarray, colours: str = "magma") -> str:
-    """A picture as a data URI; `image` is <float>[rows, columns], its first row at the bottom."""
-    image = np.nan_to_num(np.asarray(image, np.float32), posinf=0.0, neginf=0.0)
-    low, high = np.percentile(image, [2, 99.8])
-    scaled = np.clip((image - low) / max(float(high - low), 1e-6), 0.0, 1.0)
-    buffer = io.BytesIO()
-    # 48 shades: the eye sees no steps, and the file is less than half the size.
-    matplotlib.image.imsave(
-        buffer, np.round(scaled * 47) / 47, cmap=colours, vmin=0.0, vmax=1.0, origin="lower",
-        format="png", pil_kwargs={"optimize": True},
-    )  # fmt: skip
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _drawn(lane: Lane, seconds: float) -> DrawnLane:
@@ -160,11 +186,23 @@ def _drawn(lane: Lane, seconds: float) -> DrawnLane:
                     f"{kind}: {onset:.2f}–{offset:.2f} s",
                 )
             )
-    described = (
-        f"{lane.label}: reference {_spans(lane.reference)}; predicted {_spans(lane.predicted)}"
+    reference, predicted = _spans(lane.reference), _spans(lane.predicted)
+    return DrawnLane(
+        name=label_text(lane.label),
+        label=lane.label,
+        outline=_outline(lane.posterior),
+        frames=0 if lane.posterior is None else len(lane.posterior),
+        threshold="" if lane.threshold is None else f"{100 * (1 - lane.threshold):.3g}",
+        events=events,
+        described=f"{lane.label}: reference {reference or 'none'}; predicted {predicted or 'none'}",
+        words=(reference, predicted, _highest(lane.posterior)),
     )
-    name, frames = label_text(lane.label), 0 if lane.posterior is None else len(lane.posterior)
-    return DrawnLane(name, lane.label, _outline(lane.posterior), frames, events, described)
+
+
+def _highest(posterior: np.ndarray | None) -> str:
+    if posterior is None or not len(posterior):
+        return ""
+    return f"{np.nan_to_num(np.asarray(posterior, np.float64)).max():.2f}"
 
 
 def _outline(posterior: np.ndarray | None) -> str:
@@ -180,4 +218,4 @@ def _outline(posterior: np.ndarray | None) -> str:
 
 
 def _spans(spans: Sequence[tuple[float, float]]) -> str:
-    return ", ".join(f"{onset:.2f}–{offset:.2f} s" for onset, offset in spans) or "none"
+    return ", ".join(f"{onset:.2f}–{offset:.2f} s" for onset, offset in spans)

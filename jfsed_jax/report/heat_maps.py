@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jfsed_jax.report.formatting import label_text
+from jfsed_jax.report.listings import Listing
 
 DENSE = 16  # columns, beyond which cells have no room for a number
 _HOT = 0.68  # share from which on the number in a cell is bold
@@ -32,13 +33,14 @@ class HeatRow(NamedTuple):
 
 
 class HeatMap(NamedTuple):
-    """A heat map; `dense` ones are drawn small."""
+    """A heat map; `dense` ones are drawn small, and `listing` has their numbers."""
 
     caption: str
     columns: Sequence[str]
     rows: list[HeatRow]
     dense: bool
     note: str
+    listing: Listing | None
 
 
 def heat_map(
@@ -76,7 +78,20 @@ def heat_map(
         HeatRow(name, [cell(name, c, s) for c, s in zip(columns, row, strict=True)], int(count))
         for name, row, count in zip(rows, shares, counts, strict=True)
     ]
-    return HeatMap(caption, columns, lines, dense, note)
+    listing = _listed(rows, columns, shares, caption) if dense else None
+    return HeatMap(caption, columns, lines, dense, note, listing)
+
+
+def _listed(
+    rows: Sequence[str], columns: Sequence[str], shares: np.ndarray, caption: str
+) -> Listing:
+    """What has no room in the cells: the shares of each row from 0.5 %, the largest first."""
+    named = []
+    for name, row in zip(rows, np.nan_to_num(shares), strict=True):
+        order = [k for k in np.argsort(-row, kind="stable") if row[k] >= 0.005]
+        found = ", ".join(f"{columns[k]} {100 * row[k]:.0f}" for k in order)
+        named.append([name, found or "–"])
+    return Listing(caption, ["Row", "Percent, largest first"], named, class_="text")
 
 
 def confusion_matrix(reference: np.ndarray, predicted: np.ndarray) -> np.ndarray:

@@ -12,15 +12,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jfsed_jax.audio.front_end import band_centres
 from jfsed_jax.datasets.clips import ClipSet, Prepared
 from jfsed_jax.datasets.examples import example_clips
 from jfsed_jax.datasets.preparation import SUMMARY_COLUMNS
-from jfsed_jax.report.charts import Chart, Series, line_chart
+from jfsed_jax.report.charts import Chart, Key, Series, line_chart
 from jfsed_jax.report.clip_pictures import ClipPicture, Lane, clip_keys, clip_picture
 from jfsed_jax.report.formatting import label_text, number
 from jfsed_jax.report.heat_maps import HeatMap, heat_map
 from jfsed_jax.report.listings import Bar, Listing
 from jfsed_jax.report.rendering import render_template, save_page
+from jfsed_jax.report.spectrograms import Contrast, shared_contrast
 from jfsed_jax.sed.events import cut_events
 
 TITLES = {
@@ -51,6 +53,13 @@ class Problems(NamedTuple):
 
     kinds: Listing
     lists: list[tuple[str, Listing]]
+
+
+class ShownClips(NamedTuple):
+    """A few clips of each split, in one contrast, and what is drawn."""
+
+    keys: list[Key]
+    splits: list[tuple[str, list[ClipPicture]]]
 
 
 class Charted(NamedTuple):
@@ -94,7 +103,6 @@ def render_inspection(prepared: Prepared) -> str:
         links=[(key, heading) for key, heading in HEADINGS.items() if key not in left_out],
         headings=HEADINGS,
         conventions=prepared.conventions,
-        clip_keys=clip_keys(predicted=False, posterior=False),
         shown=_SHOWN,
         **parts,
     )
@@ -147,6 +155,7 @@ def _problems(prepared: Prepared) -> Problems | None:
                 caption=f"{name}.tsv",
                 columns=[column.replace("_", " ").capitalize() for column in rows[0]],
                 rows=[list(row.values()) for row in rows[:_LISTED]],
+                class_="text",
             )
             lists.append((f"The {len(rows)} lines of {name}.tsv{more}", listing))
     return Problems(by_kind, lists)
@@ -314,17 +323,28 @@ def _most_common(values: Iterable[object]) -> str:
     )
 
 
-def _clips(prepared: Prepared) -> list[tuple[str, list[ClipPicture]]]:
+def _clips(prepared: Prepared) -> ShownClips | None:
     """Of each split with clips, a few that hold many classes."""
-    found = []
-    for name, clips in prepared.splits.items():
-        chosen = example_clips([clip.labels for clip in clips.clips], _EXAMPLES)
-        if chosen:
-            found.append((TITLES[name], [_clip(prepared, clips, index) for index in chosen]))
-    return found
+    chosen = {
+        name: example_clips([clip.labels for clip in clips.clips], _EXAMPLES)
+        for name, clips in prepared.splits.items()
+    }
+    contrast = shared_contrast(
+        prepared.splits[name][i]["mel"] for name, indices in chosen.items() for i in indices
+    )
+    if contrast is None:
+        return None
+    return ShownClips(
+        clip_keys(predicted=False, posterior=False, contrast=contrast),
+        [
+            (TITLES[name], [_clip(prepared, prepared.splits[name], i, contrast) for i in indices])
+            for name, indices in chosen.items()
+            if indices
+        ],
+    )
 
 
-def _clip(prepared: Prepared, clips: ClipSet, index: int) -> ClipPicture:
+def _clip(prepared: Prepared, clips: ClipSet, index: int, contrast: Contrast) -> ClipPicture:
     clip = clips.clips[index]
     events = [event for event in clips.reference if event.filename == clip.filename]
     if clip.info.clips > 1:
@@ -342,4 +362,6 @@ def _clip(prepared: Prepared, clips: ClipSet, index: int) -> ClipPicture:
         lanes,
         seconds=prepared.front_end.clip_seconds,
         note=note,
+        contrast=contrast,
+        band_hz=band_centres(prepared.front_end).tolist(),
     )

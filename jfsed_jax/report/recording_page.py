@@ -12,7 +12,6 @@ Axis letters: ``T`` frames, ``T'`` values of the page, ``F`` mel bands, ``C`` ev
 import base64
 import json
 import math
-import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 import markupsafe
-import matplotlib
 import numpy as np
 
 from jfsed_jax.report.excerpts import AROUND, LONGEST, Excerpts
@@ -34,12 +32,12 @@ from jfsed_jax.report.rendering import (
     render_template,
     save_page,
 )
+from jfsed_jax.report.spectrograms import COARSE, Contrast, palette_png
 from jfsed_jax.sed.events import Event
 from jfsed_jax.sed.postprocessing import odd_windows
 
 VALUES_PER_SECOND = 10.0
 PICTURE_SECONDS = 60
-SHADES = 16
 STATIC_EVENTS = 300  # that a page lists without its script
 
 # A packed log-mel is a byte for each 0.1 neper (0.87 dB): full scale to below -120 dBFS.
@@ -148,37 +146,21 @@ def pack_mel(mel: np.ndarray, frame_rate: float) -> MelMinute:
     return MelMinute(len(mel) / frame_rate, columns, bands, zlib.compress(levels.T.tobytes()))
 
 
-def mel_pictures(minutes: Sequence[MelMinute]) -> list[bytes]:
-    """A PNG of each, with one contrast for all: from the 2nd percentile to the 99.8th."""
+def mel_contrast(minutes: Sequence[MelMinute]) -> Contrast:
+    """One for all minutes: from the 2nd percentile to the 99.8th."""
     counts = np.zeros(256, np.int64)
     for minute in minutes:
         counts += np.bincount(_levels(minute).ravel(), minlength=256)
     share = np.cumsum(counts) / max(counts.sum(), 1)
-    low, high = np.searchsorted(share, [0.02, 0.998])
-    shades = (np.arange(256) - low) * (SHADES - 1) / max(high - low, 1)
-    shade_of = np.clip(np.round(shades), 0, SHADES - 1).astype(np.uint8)
+    return Contrast(*(_LOWEST + _STEP * np.searchsorted(share, [0.02, 0.998])))
+
+
+def mel_pictures(minutes: Sequence[MelMinute]) -> list[bytes]:
+    """A PNG of each, all with `mel_contrast`."""
+    low, high = (round((level - _LOWEST) / _STEP) for level in mel_contrast(minutes))
+    shades = (np.arange(256) - low) * (COARSE - 1) / max(high - low, 1)
+    shade_of = np.clip(np.round(shades), 0, COARSE - 1).astype(np.uint8)
     return [palette_png(shade_of[_levels(minute)[::-1]]) for minute in minutes]
-
-
-def palette_png(shades: np.ndarray) -> bytes:
-    """A PNG of <uint8>[rows, columns], 0 to `SHADES` - 1 from dark to bright; first row on top.
-
-    Source: www.w3.org/TR/png-3: colour type 3, four bits a pixel, two pixels a byte.
-    """
-    rows, columns = shades.shape
-    even = np.pad(shades, ((0, 0), (0, columns % 2)))
-    pixels = np.pad(even[:, ::2] << 4 | even[:, 1::2], ((0, 0), (1, 0)))  # a row's filter: none
-    colours = matplotlib.colormaps["magma"](np.linspace(0, 1, SHADES), bytes=True)[:, :3]
-    parts = (
-        (b"IHDR", struct.pack(">IIBBBBB", columns, rows, 4, 3, 0, 0, 0)),
-        (b"PLTE", colours.tobytes()),
-        (b"IDAT", zlib.compress(pixels.tobytes(), 9)),
-        (b"IEND", b""),
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-        for name, body in parts
-    )
 
 
 def write_recording_page(path: Path, heard: HeardRecording) -> Path:
@@ -212,6 +194,7 @@ def render_recording(heard: HeardRecording) -> str:
         excerpts=_listed_excerpts(heard),
         excerpts_note=heard.excerpts and heard.excerpts.chosen.described(heard.events),
         filters=heard.filters,
+        levels=mel_contrast(heard.mel).text if heard.mel else "",
         count=number(len(heard.events), 0),
         listing=Listing(
             _caption(len(heard.events)),

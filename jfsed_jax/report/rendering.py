@@ -33,6 +33,8 @@ def environment() -> jinja2.Environment:
     )
     made.globals.update(
         style=own_file("style.css"),
+        # Bars and cells are placed by style attributes, of which a hash would allow none.
+        plain_policy=page_policy(script="'none'", style="'unsafe-inline'", media="'none'"),
         version=jfsed_jax.__version__,
         chart_size=(WIDTH, HEIGHT),
         key_size=(KEY_WIDTH, KEY_HEIGHT),

@@ -16,6 +16,7 @@ from jfsed_jax.report.clip_pictures import ClipPicture, Lane, clip_picture
 from jfsed_jax.report.formatting import label_text, number, significant
 from jfsed_jax.report.heat_maps import HeatMap, confusion_map
 from jfsed_jax.report.listings import Bar, Listing, Noted
+from jfsed_jax.report.spectrograms import Contrast, known_bands, shared_contrast
 from jfsed_jax.runs.saved_run import SavedRun, SavedSplit, is_number
 from jfsed_jax.runs.workdir import Workdir
 from jfsed_jax.sed import scoring
@@ -237,13 +238,20 @@ class SplitClips(NamedTuple):
 def example_pictures(run: SavedRun) -> list[SplitClips]:
     """Example clips: log-mel, reference, events and posteriors."""
     found = []
+    contrast = example_contrast(run)
     for split in run.own_splits:
         count = 0 if split.examples is None else len(split.examples["filenames"])
-        pictures = [_clip(run, split, i) for i in range(count)]
+        pictures = [_clip(run, split, i, contrast) for i in range(count)]
         if pictures:
             title = _title(run, split)
             found.append(SplitClips(title, pictures[:SHOWN_CLIPS], pictures[SHOWN_CLIPS:]))
     return found
+
+
+def example_contrast(run: SavedRun) -> Contrast | None:
+    """Of the log-mel of all example clips."""
+    examples = [split.examples for split in run.splits if split.examples is not None]
+    return shared_contrast(found["mel"] for found in examples)
 
 
 def any_posteriors(run: SavedRun) -> bool:
@@ -254,7 +262,7 @@ def any_posteriors(run: SavedRun) -> bool:
     )
 
 
-def _clip(run: SavedRun, split: SavedSplit, index: int) -> ClipPicture:
+def _clip(run: SavedRun, split: SavedSplit, index: int, contrast: Contrast | None) -> ClipPicture:
     assert split.examples is not None
     name = str(split.examples["filenames"][index])
     mel = split.examples["mel"][index]
@@ -301,7 +309,16 @@ def _clip(run: SavedRun, split: SavedSplit, index: int) -> ClipPicture:
     ]
     note = "" if lanes else "no events, and none predicted"
     sound = clip_sound(split.examples, index)
-    return clip_picture(name, mel, lanes, seconds=float(seconds), note=note, sound=sound)
+    return clip_picture(
+        name,
+        mel,
+        lanes,
+        seconds=float(seconds),
+        note=note,
+        sound=sound,
+        contrast=contrast,
+        band_hz=known_bands(front_end),
+    )
 
 
 def clip_sound(examples: Mapping[str, np.ndarray], index: int) -> str:

@@ -72,7 +72,9 @@ def render_run(run: SavedRun) -> str:
         links=[(identifier, text) for identifier, text, present in parts if present],
         clips=clips,
         player=clip_player(picture for split in clips for picture in [*split.shown, *split.rest]),
-        clip_keys=clip_keys(posterior=run_figures.any_posteriors(run)),
+        clip_keys=clip_keys(
+            posterior=run_figures.any_posteriors(run), contrast=run_figures.example_contrast(run)
+        ),
         classes=classes,
         tagging=run_figures.tag_confusions(run),
         curves=training_curves(run),

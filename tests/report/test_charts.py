@@ -138,7 +138,7 @@ def oklab(rgb: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_colours_are_told_apart_by_everyone(theme):
-    light, dark = style().split("@media (prefers-color-scheme: dark)")
+    light, dark = style().split("@media screen and (prefers-color-scheme: dark)")
     text = light if theme == "light" else dark
     first = {name: linear(value) for name, value in re.findall(r"--(c\d|card): (#[0-9a-f]+)", text)}
     colours = np.stack([first[f"c{i}"] for i in range(6)])

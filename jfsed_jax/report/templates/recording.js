@@ -618,5 +618,8 @@
   zoom(span);
   refresh();
   new ResizeObserver(() => { drawOverview(); drawWindow(); }).observe(overview);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { drawOverview(); drawWindow(); });
+  // Other colours: by night, and on paper.
+  for (const medium of ["(prefers-color-scheme: dark)", "print"]) {
+    matchMedia(medium).addEventListener("change", () => { drawOverview(); drawWindow(); });
+  }
 })();
