@@ -37,6 +37,14 @@ def define_evaluate(parser: CommandParser) -> None:
     parser.switch("tune_thresholds", meaning)
     meaning = "Also write posteriors here, one TSV a clip."
     parser.add("--score_files", meaning, type=output_folder(), metavar="DIR")
+    parser.add(
+        "--bootstrap",
+        "Number of resamples of the clips, and of the seeds, for 95 %% intervals, 0 for none; "
+        "default: %(default)s.",
+        type=number(int, 0),
+        metavar="N",
+        default=1000,
+    )
 
 
 def run_evaluate(args: argparse.Namespace) -> int:
@@ -68,6 +76,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
             rule=args.postprocess,
             tune=args.tune_thresholds,
             data_dir=audio,
+            num_resamples=args.bootstrap,
             score_files=score_files / f"seed{k}" if score_files and len(seeds) > 1 else score_files,
         )
         write_adaptive_weights(detector, prepared, own)
@@ -77,11 +86,11 @@ def run_evaluate(args: argparse.Namespace) -> int:
             f"{info['system']}{f', seed {k}' if num_seeds > 1 else ''}, step "
             f"{info['checkpoint_step']}, {info['num_clips']} clips of {info['split']}, "
             f"{info['postprocess']} windows{', tuned thresholds' if args.tune_thresholds else ''}"
-            f"\n{score_text.format_scores({n: s for n, s in scores.items() if n != 'info'})}\n"
+            f"\n{score_text.format_scores(scores, scores['intervals'])}\n"
             f"{own.split(args.split).path}"
         )
     if len(seeds) > 1:
-        print(f"\n{score_text.format_seeds(write_seeds(workdir, all_scores))}")
+        print(f"\n{score_text.format_seeds(write_seeds(workdir, all_scores, args.bootstrap))}")
     return 0
 
 

@@ -76,8 +76,7 @@ def run_demo(args: argparse.Namespace) -> int:
     prepared = prepare(folder, detector.front_end, features_dir=features)
     scores = evaluate(detector, prepared, detector.workdir, data_dir=folder)
     write_adaptive_weights(detector, prepared, detector.workdir)
-    scores.pop("info")
-    print(f"\nRendered validation clips:\n{format_scores(scores)}")
+    print(f"\nRendered validation clips:\n{format_scores(scores, scores['intervals'])}")
     print(f"\nThe report: {write_report(workdir)}")
     # Three minutes that no clip of training shares a sound with.
     recording, page = render_recording(workdir / "recording.flac"), workdir / "recording.html"

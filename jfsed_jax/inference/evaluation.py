@@ -27,7 +27,7 @@ from jfsed_jax.inference.detector import Detector
 from jfsed_jax.inference.prediction import Posteriors
 from jfsed_jax.inference.whole_recordings import WholeRecordings, each_clip
 from jfsed_jax.runs.workdir import Workdir, write_json
-from jfsed_jax.sed import scoring, tables
+from jfsed_jax.sed import scoring, tables, uncertainty
 from jfsed_jax.sed.events import Event, cut_events
 from jfsed_jax.sed.postprocessing import Decode
 from jfsed_jax.sed.score_files import write_score_files
@@ -83,6 +83,7 @@ def evaluate(
     decode: Decode | None = None,
     scored: str = "eval",
     data_dir: str | Path | None = None,
+    num_resamples: int = uncertainty.RESAMPLES,
 ) -> dict[str, Any]:
     """Scores a split and writes what the report reads, see `workdir.SplitFolder`.
 
@@ -100,9 +101,11 @@ def evaluate(
       decode: in place of the config's decoder.
       scored: the folder; ``eval-RULE`` keeps a second rule's scores apart, and the report has both.
       data_dir: the folder of audio, so that the clips which the report shows can be heard.
+      num_resamples: of the clips, for 95 % intervals; none if 0.
 
     Returns:
-      The scores in percent, as in ``scores.json``.
+      The scores in percent, as in ``scores.json``: those of `scoring.score_clips`, ``info``, and
+      of `uncertainty.interval_page` ``intervals`` and ``resamples``.
 
     Raises:
       InputError: the split is not there.
@@ -125,7 +128,7 @@ def evaluate(
     if output is None:
         output = detector.posteriors(whole, progress=True)
     events = whole.events(output, decode, detector.config.postprocess.gate)
-    scores = scoring.score(
+    scores, counts = scoring.score_clips(
         clips.reference,
         events,
         filenames=whole.recordings,
@@ -134,11 +137,20 @@ def evaluate(
     )
     own = None if handed is None else "handed in"
     scores["info"] = describe_scores(detector, prepared, split, rule, thresholds, own)
+    scores |= uncertainty.interval_page(
+        [counts], classes=detector.classes, num_resamples=num_resamples
+    )
     folder = workdir.split(split, scored)
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.scores.unlink(missing_ok=True)  # of an earlier time: below its files are written over
     tables.write_events(folder.events, events, filenames=whole.recordings)
     tables.write_events(folder.reference, clips.reference, filenames=whole.recordings)
+    np.savez_compressed(
+        folder.counts,
+        filenames=np.array(whole.recordings),
+        classes=np.array(detector.classes),
+        **counts,
+    )
     heard = _heard_references(whole, clips.reference)
     np.savez_compressed(
         folder.posteriors,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jfsed_jax.runs.scored_runs import read_counts
 from jfsed_jax.runs.workdir import Workdir, write_json
 from jfsed_jax.sed import uncertainty
 from jfsed_jax.sed.score_titles import TITLES
@@ -38,14 +39,30 @@ def summarise_seeds(scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def write_seeds(workdir: Workdir, scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Writes ``workdir/seeds/SPLIT.json`` and returns its content: `summarise_seeds` and ``info``.
+def write_seeds(
+    workdir: Workdir,
+    scores: Sequence[Mapping[str, Any]],
+    num_resamples: int = uncertainty.RESAMPLES,
+) -> dict[str, Any]:
+    """Writes ``workdir/seeds/SPLIT.json`` and returns its content.
 
-    `scores` as `evaluation.evaluate` returns them, of all seeds of the run in `workdir`.
+    Args:
+      workdir: of the run; `evaluation.evaluate` has written all its seeds.
+      scores: of each seed, as it returned them.
+      num_resamples: of clips and seeds, for 95 % intervals of the means; none if 0.
+
+    Returns:
+      `summarise_seeds`, ``info``, ``intervals`` and ``resamples`` as in a seed's own scores.json.
     """
     info = dict(scores[0]["info"], seeds=len(scores))
     # Class-wise thresholds, if tuned, are each seed's own: its scores.json has them.
     del info["thresholds"]
+    folders = [workdir.seed(k, len(scores)).split(info["split"]) for k in range(len(scores))]
     summary = {"info": info} | summarise_seeds(scores)
+    summary |= uncertainty.interval_page(
+        [read_counts(folder, info["classes"]) for folder in folders],
+        classes=info["classes"],
+        num_resamples=num_resamples,
+    )
     write_json(workdir.scores_of_seeds(info["split"]), summary)
     return summary

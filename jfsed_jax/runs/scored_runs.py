@@ -7,10 +7,14 @@ Axis letters: ``B`` clips, ``C`` event classes.
 import json
 import os
 import re
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from jfsed_jax.errors import InputError
 from jfsed_jax.runs.saved_run import SavedRun, SavedSplit, read_run
@@ -125,6 +129,7 @@ def read_counts(
     """What each clip of a scored split counts: <int64>[B, C, 3] by score.
 
     Events are saved to the digit that they had, so that these are the counts behind scores.json.
+    Where `evaluate` saved them, they are read; older versions did not.
 
     Args:
       folder: of the split.
@@ -132,14 +137,34 @@ def read_counts(
       filenames: the order of the clips; that of the reference if None.
       tags: of the clip head, see `clip_head_tags`.
     """
-    reference, estimates = tables.read_events(folder.reference), tables.read_events(folder.events)
+    reference = tables.read_events(folder.reference)
     names = reference.filenames if filenames is None else filenames
+    if folder.counts.exists():
+        return _saved_counts(folder.counts, names, classes)
+    estimates = tables.read_events(folder.events)
     for path, table in ((folder.reference, reference), (folder.events, estimates)):
         scoring.check_events(table.events, names, classes, str(path), table.rows)
     _, counts = scoring.score_clips(
         reference.events, estimates.events, filenames=names, classes=classes, tags=tags
     )
     return counts
+
+
+def _saved_counts(path: Path, filenames: Sequence[str], classes: Sequence[str]) -> scoring.Counts:
+    """In the order of these clips and classes."""
+    try:
+        with np.load(path) as saved:
+            arrays = dict(saved)
+        row, column = (
+            {str(name): i for i, name in enumerate(arrays.pop(key))}
+            for key in ("filenames", "classes")
+        )
+        order = np.ix_([row[name] for name in filenames], [column[label] for label in classes])
+        return {key: count[order] for key, count in arrays.items()}
+    except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(
+            f"{path} is damaged or of other clips ({error}); delete it and evaluate again"
+        ) from error
 
 
 def clip_head_tags(run: ScoredRun) -> dict[str, list[str]] | None:

@@ -62,6 +62,11 @@ class SplitFolder:
         return self.path / "posteriors.npz"
 
     @property
+    def counts(self) -> Path:
+        """filenames [N], classes [C], and by score <int64>[N, C, 3], see `scoring.score_clips`."""
+        return self.path / "counts.npz"
+
+    @property
     def examples(self) -> Path:
         """filenames [K], mel [K, T, F] of the clips that a page shows; `worst` [K], whether for
         their errors; their `recordings` [K] and `starts` [K] there; `sound` <uint8>[S], Ogg Opus

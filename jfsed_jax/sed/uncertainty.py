@@ -9,7 +9,7 @@ Axis letters: `B` clips, `C` event classes, `N` resamples, `K` seeds.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -195,6 +195,17 @@ def intervals(
         return {}
     found = sample_scores(of_seeds, classes=classes, num_resamples=num_resamples, seed=seed)
     return {key: confidence_interval(s.samples, s.left_out) for key, s in found.items()}
+
+
+def interval_page(
+    of_seeds: Sequence[Counts], *, classes: Sequence[str], num_resamples: int
+) -> dict[str, Any]:
+    """What scores.json has of `intervals`, and beside them how the resamples were drawn."""
+    found = intervals(of_seeds, classes=classes, num_resamples=num_resamples)
+    return {
+        "intervals": {key: interval and list(interval) for key, interval in found.items()},
+        "resamples": {"number": num_resamples, "seed": SEED, "level": LEVEL},
+    }
 
 
 def mean_std(values: Sequence[float]) -> tuple[float | None, float | None]:

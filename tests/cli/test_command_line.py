@@ -40,7 +40,7 @@ FLAGS = {
     ),
     "evaluate": (
         "workdir* checkpoint model tags postprocess data features seed split tune_thresholds "
-        "score_files"
+        "score_files bootstrap"
     ),
     "predict": "workdir* checkpoint model tags postprocess seed output resume threshold classes "
     "overlap overwrite audacity raven save_scores page embed_audio",
