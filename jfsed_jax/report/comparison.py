@@ -35,7 +35,7 @@ class Comparison:
       filenames: the B clips.
       scores: keys of `TITLES`, those that all runs have.
       counts: of each system and each of its runs <int64>[B, C, 3] by score.
-      estimates: by the system's label and "NAME/macro", "NAME/micro", "NAME/classwise/LABEL".
+      estimates: of each system, by "NAME/macro", "NAME/micro" and "NAME/classwise/LABEL".
       num_resamples: behind the intervals.
     """
 
@@ -45,7 +45,7 @@ class Comparison:
     filenames: list[str]
     scores: list[str]
     counts: list[list[Counts]]
-    estimates: dict[str, dict[str, Estimate]]
+    estimates: list[dict[str, Estimate]]
     num_resamples: int
 
     @property
@@ -104,12 +104,13 @@ def compare_runs(
     scores = [name for name in TITLES if all(name in own for runs in counts for own in runs)]
     counts = [[{name: own[name] for name in scores} for own in runs] for runs in counts]
     estimates = uncertainty.compare_systems(
-        dict(zip([system.label for system in systems], counts, strict=True)),
+        {str(i): of_seeds for i, of_seeds in enumerate(counts)},
         classes=classes,
         num_resamples=num_resamples,
         seed=seed,
     )
-    return Comparison(split, systems, classes, filenames, scores, counts, estimates, num_resamples)
+    found = list(estimates.values())
+    return Comparison(split, systems, classes, filenames, scores, counts, found, num_resamples)
 
 
 def verdict(estimate: Estimate) -> str:
@@ -125,7 +126,7 @@ def config_differences(systems: Sequence[ComparedSystem]) -> list[Differing]:
     """Values of the configs by dotted key, as JSON; of a page that one lacks its size."""
     pages = [system.first.config or {} for system in systems]
     whole = {
-        key: [f"{len(dotted({'': page[key]}))} values" if key in page else None for page in pages]
+        key: [_size(page[key]) if key in page else None for page in pages]
         for key in dict.fromkeys(key for page in pages for key in page)
         if any(isinstance(page.get(key), dict) for page in pages)
         and any(key not in page for page in pages)
@@ -136,6 +137,11 @@ def config_differences(systems: Sequence[ComparedSystem]) -> list[Differing]:
     rows += [Differing(key, tuple(values)) for key, values in whole.items()]
     rows.append(Differing("seed", tuple(system.seeds for system in systems)))
     return [row for row in rows if len(set(row.values)) > 1]
+
+
+def _size(page: Any) -> str:
+    count = len(dotted({"": page}))
+    return f"{count} value{'s' if count > 1 else ''}"
 
 
 def other_differences(systems: Sequence[ComparedSystem]) -> list[Differing]:

@@ -1,6 +1,6 @@
 """The page of a comparison: differences, paired scores, classes, curves, clips."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,14 +100,15 @@ def render_comparison(compared: Comparison) -> str:
 
 def findings(compared: Comparison) -> list[str]:
     """For each other system a sentence: in which macro scores it differs from the first."""
-    return [_finding(compared, label) for label in compared.labels[1:]]
+    found = zip(compared.labels, compared.estimates, strict=True)
+    return [_finding(compared, label, estimates) for label, estimates in [*found][1:]]
 
 
-def _finding(compared: Comparison, label: str) -> str:
-    first, found = compared.labels[0], compared.estimates[label]
+def _finding(compared: Comparison, label: str, estimates: Mapping[str, Estimate]) -> str:
+    first = compared.labels[0]
     told: dict[str, list[str]] = {"better": [], "worse": [], "": []}
     for score in compared.scores:
-        estimate = found[f"{score}/macro"]
+        estimate = estimates[f"{score}/macro"]
         shift = estimate.against_first
         if shift is not None:
             text = f"{TITLES[score].short} ({signed(shift.difference)}, {_span(shift.interval)})"
@@ -185,7 +186,7 @@ def _classes(compared: Comparison, score: str) -> ComparedTable:
 def _table(
     compared: Comparison, keys: Sequence[tuple[str, str, str]], caption: str
 ) -> ComparedTable:
-    found = [compared.estimates[label] for label in compared.labels]
+    found = compared.estimates
     bounds = [
         abs(bound)
         for estimates in found[1:]

@@ -34,14 +34,14 @@ def format_comparison(compared: Comparison) -> str:
             [
                 [
                     TITLES[score].text,
-                    *(_score(compared.estimates[name][f"{score}/macro"]) for name in labels),
+                    *(_score(own[f"{score}/macro"]) for own in compared.estimates),
                 ]
                 for score in compared.scores
             ],
         ),
     ]
-    for name in labels[1:]:
-        differences = {key: e.against_first for key, e in compared.estimates[name].items()}
+    for name, estimates in [*zip(labels, compared.estimates, strict=True)][1:]:
+        differences = {key: estimate.against_first for key, estimate in estimates.items()}
         table = score_text.format_differences(differences)
         blocks.append(f"{name} minus {labels[0]}, points\n{table}")
     # Names of files may hold line ends.

@@ -62,10 +62,6 @@ class ScoredRun:
         page = of_run(upgraded(self.saved.config))
         return {key: value for key, value in page.items() if key not in ("seed", "num_seeds")}
 
-    def evaluate(self) -> str:
-        """The command that scores it again."""
-        return f"{self.saved.command('evaluate')} --split {self.split.name}"
-
 
 @dataclass(frozen=True)
 class ComparedSystem:
@@ -98,10 +94,16 @@ def read_systems(names: Sequence[str], split: str) -> list[ComparedSystem]:
       InputError: a name is no run, is there twice or is not scored; a file is damaged; there are
         fewer than two; two were scored on other clips, labels or classes.
     """
+    found = {name: _folders(name) for name in names}
+    if len(names) < 2:
+        raise InputError(
+            f"there is nothing to compare with {', '.join(names) or 'anything'}: name two runs or "
+            "more, or two folders of scores of one, as W/eval W/eval-esp"
+        )
     groups: list[list[ScoredRun]] = []
     taken: dict[Path, str] = {}
     for name in names:
-        runs = [_read(name, folder, scored, split) for folder, scored in _folders(name)]
+        runs = [_read(name, folder, scored, split) for folder, scored in found[name]]
         for run in runs:
             place = run.folder.path.resolve()
             if place in taken:
@@ -110,11 +112,6 @@ def read_systems(names: Sequence[str], split: str) -> list[ComparedSystem]:
                 )
             taken[place] = name
         groups.append(runs)
-    if len(groups) < 2:
-        raise InputError(
-            f"there is nothing to compare with {', '.join(names) or 'anything'}: name two runs or "
-            "more, or two folders of scores of one, as W/eval W/eval-esp"
-        )
     _check_comparable([run for runs in groups for run in runs])
     joined = _joined(groups)
     return _labelled(joined if len(joined) > 1 else groups)
@@ -237,7 +234,7 @@ def _read(name: str, folder: Path, scored: str | None, split: str) -> ScoredRun:
     command = f"{run.command('evaluate')} --split {split}"
     if chosen not in there:
         others = sorted(path.parent.name for path in (folder / chosen).glob("*/scores.json"))
-        hint = f"; it is on {' and '.join(others)}, see --split" if others else ""
+        hint = f", or compare with --split={others[0]}, on which it is" if others else ""
         raise InputError(f"{folder} is not scored on {split}: {command}{hint}")
     for path in (wanted.reference, wanted.events):
         if not path.exists():
@@ -330,9 +327,12 @@ def _labelled(groups: Iterable[Sequence[ScoredRun]]) -> list[ComparedSystem]:
         lambda label, i: f"{label} ({i + 1})",
     )
     for longer in more:
-        labels = [
-            longer(label, i) if labels.count(label) > 1 else label for i, label in enumerate(labels)
-        ]
+        for label in {own for own in labels if labels.count(own) > 1}:
+            places = [i for i, own in enumerate(labels) if own == label]
+            texts = [longer(label, i) for i in places]
+            if len(set(texts)) > 1:
+                for i, text in zip(places, texts, strict=True):
+                    labels[i] = text
     return [
         ComparedSystem(label, system.runs) for label, system in zip(labels, systems, strict=True)
     ]

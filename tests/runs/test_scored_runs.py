@@ -1,0 +1,223 @@
+"""Runs to be compared: how they are found, which are one system, what they are called, refusals."""
+
+import shutil
+
+import numpy as np
+import pytest
+from scored_workdir import write_scored
+
+from jfsed_jax.errors import InputError
+from jfsed_jax.runs.scored_runs import clip_head_tags, read_counts, read_systems
+
+CLIPS = {"a.wav": [(1.0, 2.0, "Dog")], "b.wav": [(3.0, 4.0, "Cat")], "c.wav": []}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(path, **kwargs):
+    write_scored(path, kwargs.pop("reference", CLIPS), kwargs.pop("found", CLIPS), **kwargs)
+
+
+def shown(*names):
+    """Label, seeds and rule of each system."""
+    return [(s.label, s.seeds, s.first.rule) for s in read_systems(names, "eval")]
+
+
+# Systems ------------------------------------------------------------------------------------------
+
+
+def test_runs_that_differ_in_the_seed_alone_are_one_system(here):
+    for seed in (2, 0, 1):
+        write(here / f"runs/pts-seed{seed}", seed=seed)
+        write(here / f"runs/afl-seed{seed}", seed=seed, loss={"tau": 3.0})
+    names = [f"runs/{name}-seed{seed}" for name in ("pts", "afl") for seed in (2, 0, 1)]
+    assert shown(*names) == [("pts", "0, 1, 2", "avg"), ("afl", "0, 1, 2", "avg")]
+    # Where nothing else is named they are what is compared.
+    assert shown(*names[:2]) == [("pts-seed2", "2", "avg"), ("pts-seed0", "0", "avg")]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"loss": {"tau": 3.0}},
+        {"rule": "esp"},
+        {"meta": {"digests": {"weak": "other"}}},
+        {"meta": {"handed": ["objective"]}},
+        {"meta": {"init_from": {"workdir": "x", "step": 1}}},
+    ],
+)
+def test_runs_that_differ_in_more_are_not(here, changes):
+    write(here / "other")
+    write(here / "a", seed=0)
+    write(here / "b", seed=1, **changes)
+    write(here / "c", seed=1)
+    found = [(label, seeds) for label, seeds, _ in shown("a", "b", "c", "other")]
+    assert found == [("a", "0, 1"), ("b", "1"), ("other", "0")]
+
+
+def test_what_belongs_to_a_machine_parts_no_seeds(here):
+    write(here / "x-seed0", seed=0, cpu_devices=2)
+    write(here / "x-seed1", seed=1, cpu_devices=4)
+    write(here / "y", loss={"tau": 3.0})
+    assert shown("y", "x-seed0", "x-seed1")[1] == ("x", "0, 1", "avg")
+
+
+def test_a_copy_of_a_run_is_no_seed_of_it(here):
+    write(here / "a")
+    shutil.copytree(here / "a", here / "b")
+    assert shown("a", "b") == [("a", "0", "avg"), ("b", "0", "avg")]
+
+
+def test_seeds_within_a_workdir(here):
+    write(here / "one")
+    for k in (0, 2, 10):
+        write(here / f"several/seeds/{k}", num_seeds=11, meta={"seed": k})
+    (here / "several/seeds/eval.json").write_text("{}")
+    assert shown("several", "one") == [("several", "0, 2, 10", "avg"), ("one", "0", "avg")]
+    assert shown("one", "several/seeds/2")[1] == ("several seed 2", "2", "avg")
+
+
+def test_a_folder_of_scores_names_its_rule(here):
+    write(here / "W")
+    shutil.copytree(here / "W", here / "other")
+    esp = here / "W/eval-esp/eval"
+    shutil.copytree(here / "W/eval/eval", esp)
+    scores = esp / "scores.json"
+    scores.write_text(scores.read_text().replace("avg", "esp"))
+    assert shown("W", "W/eval-esp") == [("W · avg", "0", "avg"), ("W · esp", "0", "esp")]
+    assert shown("W/eval", "other") == [("W", "0", "avg"), ("other", "0", "avg")]
+    # The one rule that it was scored with is meant, of several one has to be named.
+    shutil.rmtree(here / "W/eval")
+    assert shown("W", "other")[0] == ("W", "0", "esp")
+    shutil.copytree(here / "W/eval-esp", here / "W/eval-fixed")
+    with pytest.raises(InputError, match="W is scored on eval with several rules.* W/eval-esp"):
+        shown("W", "other")
+
+
+def test_equal_names_are_told_apart(here):
+    for i, folder in enumerate(("x/run", "y/run", "z/x/run")):
+        write(here / folder, loss={"tau": float(i)})
+    assert [label for label, *_ in shown("x/run", "y/run")] == ["x/run", "y/run"]
+    labels = [label for label, *_ in shown("x/run", "z/x/run")]
+    assert labels == ["run (1)", "run (2)"]
+
+
+# Counts -------------------------------------------------------------------------------------------
+
+
+def test_counts_follow_the_clips_and_classes_that_are_asked_for(here):
+    # Found: the dog in a, a cat in c that is not there. Not found: the cat in b.
+    found = {"a.wav": [(1.1, 2.1, "Dog")], "c.wav": [(0.0, 5.0, "Cat")]}
+    write(here / "W", found=found, tags={"c.wav": (0.4, 0.6), "a.wav": (0.5, 0.1), "b.wav": (1, 1)})
+    write(here / "other")
+    run = read_systems(["W", "other"], "eval")[0].first
+    order = ["c.wav", "b.wav", "a.wav"]
+    counts = read_counts(run.folder, ["Cat", "Dog"], order, clip_head_tags(run))
+    # Reference, estimated, matched of Cat and of Dog.
+    cat_made_up, cat_missed, dog_found = [0, 1, 0], [1, 0, 0], [1, 1, 1]
+    nothing = [0, 0, 0]
+    expected = [[cat_made_up, nothing], [cat_missed, nothing], [nothing, dog_found]]
+    np.testing.assert_array_equal(counts["event_f1"], expected)
+    np.testing.assert_array_equal(counts["at_f1_events"], expected)
+    # 0.5 is no tag; the head's classes are those of the run, Dog first.
+    tagged = [[[0, 1, 0], nothing], [[1, 1, 1], [0, 1, 0]], [nothing, [1, 0, 0]]]
+    np.testing.assert_array_equal(counts["at_f1"], tagged)
+
+
+def test_tags_of_clips_that_were_cut_are_not_those_of_recordings(here):
+    write(here / "W", tags={"a.wav_0": (1, 0), "a.wav_10": (0, 0)})
+    write(here / "other")
+    assert clip_head_tags(read_systems(["W", "other"], "eval")[0].first) is None
+
+
+# Refusals -----------------------------------------------------------------------------------------
+
+
+def test_another_order_is_no_other_scoring(here):
+    write(here / "a", classes=("Dog", "Cat"))
+    write(here / "b", reference=dict(reversed(CLIPS.items())), classes=("Cat", "Dog"))
+    assert len(shown("a", "b")) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"reference": {"a.wav": CLIPS["a.wav"], "d.wav": []}, "found": {}},
+            "and a/eval/eval are of other clips (2 and 3): 'b.wav' is scored in a alone",
+        ),
+        (
+            {"reference": CLIPS | {"c.wav": [(1.0, 2.0, "Cat")]}},
+            "have other labels: 'c.wav' has 1 and 0 events",
+        ),
+        (
+            {"reference": CLIPS | {"a.wav": [(1.0, 2.5, "Dog")]}},
+            "have other labels: 'a.wav' has 1 and 1 events",
+        ),
+        ({"classes": ("Dog", "Cat", "Owl")}, "have other classes: 'Owl' is one in b alone"),
+    ],
+)
+def test_scores_of_something_else_are_refused(here, changes, said):
+    write(here / "a")
+    write(here / "b", **changes)
+    with pytest.raises(InputError) as refused:
+        shown("a", "b")
+    assert said in str(refused.value)
+    assert "evaluate both on the same data" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ([], "nothing to compare with anything"),
+        (["a"], "nothing to compare with a: name two runs or more"),
+        (["a", "./a"], "./a and a are the same scores"),
+        (["a", "absent"], "absent: no such folder"),
+        (["a", "a/eval-esp"], "a/eval-esp: no such folder"),
+        (["a", "tables"], "tables holds runs and is none itself: name them, as tables/runs/p"),
+        (["a", "empty"], "empty holds no run"),
+        (
+            ["a", "unscored"],
+            "unscored is not scored on eval: jfsed-jax evaluate --workdir unscored",
+        ),
+        (["a", "other"], "--split eval, or compare with --split=validation, on which it is"),
+        (["a", "damaged"], "damaged/eval/eval/scores.json is damaged"),
+        (["a", "halved"], "halved/eval/eval/reference.tsv is missing"),
+    ],
+)
+def test_what_is_no_run_or_not_scored_is_refused(here, names, said):
+    write(here / "a")
+    write(here / "tables/runs/p")
+    (here / "empty").mkdir()
+    write(here / "unscored")
+    shutil.rmtree(here / "unscored/eval")
+    write(here / "other", scored="eval/validation")
+    write(here / "damaged")
+    (here / "damaged/eval/eval/scores.json").write_text("{")
+    write(here / "halved")
+    (here / "halved/eval/eval/reference.tsv").unlink()
+    with pytest.raises(InputError) as refused:
+        shown(*names)
+    assert said in str(refused.value)
+
+
+def test_what_is_not_compared_may_be_damaged(here):
+    write(here / "a")
+    write(here / "b")
+    for place in ("eval/validation", "eval-esp/eval"):
+        (here / "b" / place).mkdir(parents=True)
+        (here / "b" / place / "scores.json").write_text("{")
+    assert len(shown("a", "b")) == 2
+
+
+def test_events_of_a_clip_that_is_not_scored_name_their_row(here):
+    write(here / "a")
+    write(here / "b", found={"x.wav": [(1.0, 2.0, "Dog")]})
+    run = read_systems(["a", "b"], "eval")[1].first
+    with pytest.raises(InputError, match=r"events.tsv, row 2: the clip 'x.wav'"):
+        read_counts(run.folder, ["Dog", "Cat"])
