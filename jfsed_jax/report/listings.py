@@ -7,11 +7,12 @@ from jfsed_jax.report.formatting import number
 
 
 class Bar(NamedTuple):
-    """A cell that shows a number and how far it fills its column."""
+    """A cell that shows a number and how far it fills its column, and a small text beside it."""
 
     value: float | None
     largest: float = 100.0
     digits: int = 1
+    small: str = ""
 
     @property
     def text(self) -> str:
@@ -38,9 +39,16 @@ class Code(NamedTuple):
     text: str
 
 
+class Link(NamedTuple):
+    """A name of a row that leads to a place on the page, ``#`` and its identifier."""
+
+    text: str
+    href: str
+
+
 class Listing(NamedTuple):
     """A table; a cell is a `Bar`, a `Noted`, None for nothing, or text;
-    the first cell of a row, which names it, is text or `Code`.
+    the first cell of a row, which names it, is text, `Code` or a `Link`.
 
     Attributes:
       caption: what it shows.

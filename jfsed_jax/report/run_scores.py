@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from jfsed_jax.report.formatting import label_text, number
-from jfsed_jax.report.listings import Bar, Listing
+from jfsed_jax.report.listings import Bar, Listing, Noted
 from jfsed_jax.runs.saved_run import SavedRun, SavedSplit, is_number
 from jfsed_jax.sed.score_titles import TITLES
 
@@ -16,7 +16,7 @@ RULES = {
 
 
 class Tile(NamedTuple):
-    """A score in large figures: macro, with its margin where there is one, and micro."""
+    """A score in large figures: macro, with its margin where there is one, and micro with its."""
 
     name: str
     macro: str
@@ -69,6 +69,9 @@ def _conditions(scores: Mapping[str, Any]) -> str:
         parts.append("thresholds tuned on the clips that training held out")
     if is_number(info.get("checkpoint_step")):
         parts.append(f"weights of step {number(info['checkpoint_step'], 0)}")
+    resamples = (scores.get("resamples") or {}).get("number")
+    if is_number(resamples) and resamples:
+        parts.append(f"95 % intervals of {number(resamples, 0)} resamples of the clips")
     return ", ".join(parts)
 
 
@@ -77,8 +80,9 @@ def _tiles(scores: Mapping[str, Any]) -> list[Tile]:
         Tile(
             name,
             number(scores[key].get("macro")),
-            _margin(scores, key),
-            number(scores[key].get("micro")),
+            f"{margin} · " if (margin := _margin(scores, f"{key}/macro")) else "",
+            number(scores[key].get("micro"))
+            + (f", {margin}" if (margin := _margin(scores, f"{key}/micro")) else ""),
             meaning,
         )
         for key, (_, name, meaning) in TITLES.items()
@@ -86,12 +90,12 @@ def _tiles(scores: Mapping[str, Any]) -> list[Tile]:
     ]
 
 
-def _margin(scores: Mapping[str, Any], key: str) -> str:
-    """The 95 % interval of a macro score, where `evaluate` resampled the clips."""
-    interval = (scores.get("intervals") or {}).get(f"{key}/macro")
-    if not isinstance(interval, list) or len(interval) != 2:
+def _margin(scores: Mapping[str, Any], key: str, between: str = " to ") -> str:
+    """The 95 % interval of a score, where `evaluate` resampled the clips: older ones did not."""
+    interval = (scores.get("intervals") or {}).get(key)
+    if not isinstance(interval, list) or len(interval) != 2 or not all(map(is_number, interval)):
         return ""
-    return f"{number(interval[0])} to {number(interval[1])} · "
+    return between.join(map(number, interval))
 
 
 def _class_scores(run: SavedRun, split: SavedSplit, *, only: bool) -> ClassScores:
@@ -110,7 +114,13 @@ def _class_scores(run: SavedRun, split: SavedSplit, *, only: bool) -> ClassScore
             [
                 label_text(label),
                 *([events.get(label, 0)] if events else []),
-                *(Bar(scores[key].get("classwise", {}).get(label)) for key, _ in present),
+                *(
+                    Bar(
+                        scores[key].get("classwise", {}).get(label),
+                        small=_margin(scores, f"{key}/classwise/{label}", "–"),
+                    )
+                    for key, _ in present
+                ),
             ]
             for label in classes
         ],
@@ -118,7 +128,10 @@ def _class_scores(run: SavedRun, split: SavedSplit, *, only: bool) -> ClassScore
             [
                 title,
                 *([total] if events else []),
-                *(number(scores[key].get(kind)) for key, _ in present),
+                *(
+                    Noted(number(scores[key].get(kind)), _margin(scores, f"{key}/{kind}", "–"))
+                    for key, _ in present
+                ),
             ]
             for title, kind, total in (
                 ("Macro", "macro", number(sum(events.values()), 0)),
