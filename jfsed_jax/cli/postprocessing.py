@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from jfsed_jax.cli.arguments import CommandParser, number, output_file, refuse_overwriting
-from jfsed_jax.cli.scores import LABELS, column_notes, files_of
+from jfsed_jax.cli.score_inputs import LABELS, column_notes, files_of
 from jfsed_jax.configs import base
 from jfsed_jax.errors import InputError
 

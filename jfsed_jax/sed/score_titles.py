@@ -17,6 +17,11 @@ TITLES = {
         "Event-F1", "Event-F1", "onset within 0.2 s, offset within 0.2 s or 20 %"
     ),
     "segment_f1": ScoreTitle("Segment-F1", "Segment-F1", "active or not in each second"),
+    "intersection_f1": ScoreTitle(
+        "Intersection-F1",
+        "Intersection-F1",
+        "half of each event in detections, and half of each of these",
+    ),
     "at_f1": ScoreTitle("AT-F1 (clip head)", "AT-F1", "tags from the clip head"),
     "at_f1_events": ScoreTitle(
         "AT-F1 (events)", "AT-F1 from events", "tags from the events that survive"

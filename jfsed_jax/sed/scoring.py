@@ -180,7 +180,8 @@ def f1_of_counts(name: str, counts: np.ndarray) -> np.ndarray:
     """F1 <float64>[...] of <float>[..., 3] reference, estimated and matched items, 0 to 1.
 
     `name` is a key of `score`'s result; it decides what is undefined.
-    As sed_eval computes its two, NaN where undefined; tags are 2TP / (2TP + FP + FN), or 0.
+    As sed_eval computes its two, NaN where undefined; tags are 2TP / (2TP + FP + FN), or 0. Of
+    intersections the estimated are those that are matched and the false ones together.
     """
     reference, estimated, matched = np.moveaxis(np.asarray(counts, np.float64), -1, 0)
     if name.startswith("at_f1"):
@@ -188,10 +189,38 @@ def f1_of_counts(name: str, counts: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         precision = matched / estimated
         recall = matched / reference
-        if name == "event_f1":  # empty_system_output_handling="zero_score"
+        if name != "segment_f1":  # empty_system_output_handling="zero_score"
             precision = np.where(estimated == 0, 0.0, precision)
         f1 = 2 * precision * recall / (precision + recall)
     return np.where((precision == 0) & (recall == 0), 0.0, f1)
+
+
+def entry_of_counts(name: str, total: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
+    """An entry of `score` from counts <int64>[C, 3]; without reference events undefined."""
+    reference, estimated, matched = np.moveaxis(np.vstack([total, total.sum(axis=0)]), -1, 0)
+    values = {
+        "f1": f1_of_counts(name, np.vstack([total, total.sum(axis=0)])),
+        "precision": np.where(reference > 0, matched / np.maximum(estimated, 1), np.nan),
+        "recall": np.where(reference > 0, matched / np.maximum(reference, 1), np.nan),
+    }
+    known = total[:, 0] > 0
+
+    def averages(of: np.ndarray) -> dict[str, Any]:
+        return {
+            "macro": _percent(np.mean(of[:-1][known]) if known.any() else np.nan),
+            "micro": _percent(of[-1]),
+            "classwise": dict(zip(classes, map(_percent, of[:-1]), strict=True)),
+        }
+
+    absent = [label for label, has in zip(classes, known, strict=True) if not has]
+    why = f"{TITLES[name].text} is undefined for {', '.join(absent)} (no reference)"
+    return {
+        **averages(values["f1"]),
+        "precision": averages(values["precision"]),
+        "recall": averages(values["recall"]),
+        "counts": _named_counts(total, classes),
+        "notes": [f"{why}: not in the mean"] if absent else [],
+    }
 
 
 def sed_eval_scores(

@@ -53,8 +53,8 @@ def notes(arguments, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([*SCORE, "--scores=scores"], "--scores is for --psds, which is missing"),
-        ([*SCORE, "--operating_points=points"], "--operating_points is for --psds, which is"),
+        ([*SCORE, "--scores=scores"], "--durations is missing, which --scores needs"),
+        ([*SCORE, "--operating_points=points"], "--durations is missing, which --operating_points"),
         ([*SCORE, "--psds"], "--durations is missing, which --psds needs"),
         ([*SCORE, "--classes=Cat,Dog,Cat"], "the class 'Cat' is named 2 times"),
         ([*PSDS, "--operating_points=none"], "none holds no .tsv file"),

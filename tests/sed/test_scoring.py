@@ -350,7 +350,7 @@ def test_score_command_compares_and_names_bad_input(capsys, tmp_path):
     assert cli.main(command) == 2
     assert f"{worse}, row 2: the clip 'd.wav' is not among the 3" in capsys.readouterr().err
     for arguments, message in [
-        (command[:2], "--estimates is missing"),
+        (command[:2], "--estimates, --scores or --operating_points is missing"),
         ([*command, "--bootstrap=-1"], "bootstrap"),
         ([*command, "--nonsense=1"], "nonsense"),
         ([*command, "stray"], "unexpected argument 'stray'"),
