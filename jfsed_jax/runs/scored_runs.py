@@ -158,7 +158,7 @@ def _saved_counts(path: Path, filenames: Sequence[str], classes: Sequence[str]) 
         )
         order = np.ix_([row[name] for name in filenames], [column[label] for label in classes])
         return {key: count[order] for key, count in arrays.items()}
-    except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, ValueError, LookupError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(
             f"{path} is damaged or of other clips ({error}); delete it and evaluate again"
         ) from error
