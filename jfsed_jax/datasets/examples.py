@@ -10,7 +10,7 @@ from absl import logging
 from jfsed_jax.audio.encoding import opus
 from jfsed_jax.datasets.folder import read_folder
 from jfsed_jax.errors import InputError
-from jfsed_jax.sed.error_kinds import KINDS, error_kinds
+from jfsed_jax.sed.error_kinds import KINDS, sort_errors
 from jfsed_jax.sed.events import Event
 
 Span = tuple[str, float, float]  # recording, start and end in seconds
@@ -53,7 +53,7 @@ def errors_by_clip(
     middles = {name: np.array([sum(spans[i][1:]) / 2 for i in own]) for name, own in places.items()}
     found: dict[tuple[str, str], Counter[int]] = {}
     both = (reference, estimates)
-    for events, kinds in zip(both, error_kinds(*both), strict=True):
+    for events, kinds in zip(both, sort_errors(*both), strict=True):
         for event, kind in zip(events, kinds.tolist(), strict=True):
             if KINDS[kind] != "hit" and event.filename in middles:
                 away = np.abs(middles[event.filename] - (event.onset + event.offset) / 2)

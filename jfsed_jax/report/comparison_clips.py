@@ -11,7 +11,7 @@ import numpy as np
 from jfsed_jax.report.clip_pictures import ClipPicture, DrawnLane, Lane, clip_picture
 from jfsed_jax.report.comparison import Comparison
 from jfsed_jax.report.formatting import label_text, number
-from jfsed_jax.report.run_figures import clip_sound
+from jfsed_jax.report.run_clips import clip_sound
 from jfsed_jax.runs.saved_run import is_number
 from jfsed_jax.runs.scored_runs import ScoredRun
 from jfsed_jax.sed.events import Event

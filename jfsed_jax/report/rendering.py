@@ -17,7 +17,7 @@ import markupsafe
 import jfsed_jax
 from jfsed_jax.atomic import write_whole
 from jfsed_jax.report.charts import HEIGHT, KEY_HEIGHT, KEY_WIDTH, WIDTH
-from jfsed_jax.report.listings import Bar, Code, Noted
+from jfsed_jax.report.listings import Bar, Code, Link, Noted
 
 
 @cache
@@ -43,6 +43,7 @@ def environment() -> jinja2.Environment:
         bar=lambda cell: isinstance(cell, Bar),
         noted=lambda cell: isinstance(cell, Noted),
         code=lambda cell: isinstance(cell, Code),
+        link=lambda cell: isinstance(cell, Link),
     )
     return made
 

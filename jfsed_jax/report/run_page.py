@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jfsed_jax.report import run_figures
+from jfsed_jax.report import run_clips, run_errors, run_figures, run_tags
 from jfsed_jax.report.clip_pictures import clip_keys, clip_player
 from jfsed_jax.report.formatting import dotted, label_text, number, significant
 from jfsed_jax.report.listings import Code, Listing
@@ -48,10 +48,13 @@ def render_run(run: SavedRun) -> str:
     best = best_row(run)
     classes = class_scores(run)
     weights = run_figures.weight_sums(run)
-    clips = run_figures.example_pictures(run)
+    contrast = run_clips.example_contrast(run)
+    kept = run_clips.kept_clips(run, contrast)
+    errors = run_errors.class_errors(run, kept)
     parts = [
         ("clips", "Clips", True),
         ("classes", "Classes", bool(classes)),
+        ("errors", "Errors", bool(errors)),
         ("tagging", "Tagging", True),
         ("training", "Training", True),
         ("durations", "Durations", True),
@@ -70,13 +73,14 @@ def render_run(run: SavedRun) -> str:
         selects_on_validation=selects_on_validation(run),
         scored=headlines(run),
         links=[(identifier, text) for identifier, text, present in parts if present],
-        clips=clips,
-        player=clip_player(picture for split in clips for picture in [*split.shown, *split.rest]),
-        clip_keys=clip_keys(
-            posterior=run_figures.any_posteriors(run), contrast=run_figures.example_contrast(run)
-        ),
+        clips=run_clips.typical_clips(run, kept),
+        player=clip_player(clip.picture for clips in kept for clip in clips),
+        clip_keys=clip_keys(posterior=run_clips.any_posteriors(run), contrast=contrast),
         classes=classes,
-        tagging=run_figures.tag_confusions(run),
+        errors=errors,
+        kind_keys=run_errors.kind_keys(),
+        has_thresholds=run.thresholds is not None,
+        tagging=run_tags.tag_confusions(run),
         curves=training_curves(run),
         durations=run_figures.class_durations(run),
         weights=weights,

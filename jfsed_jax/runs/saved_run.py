@@ -72,6 +72,7 @@ class SavedRun:
     train: list[dict[str, Any]]
     validation: list[dict[str, Any]]
     weights: dict[str, Any] | None
+    thresholds: dict[str, Any] | None
     splits: list[SavedSplit]
 
     @property
@@ -129,6 +130,7 @@ def read_run(workdir: Path, *, only: Sequence[SplitFolder] | None = None) -> Sav
         train=[row for row in rows if row["kind"] == "train"],
         validation=[row for row in rows if row["kind"] == "validation"],
         weights=read_json(files.weights),
+        thresholds=read_json(files.thresholds),
         splits=splits,
     )
     for split in splits:

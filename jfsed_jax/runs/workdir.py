@@ -7,6 +7,7 @@
     lock                       see `jfsed_jax.runs.lock`
     eval/SPLIT/                see `SplitFolder`; other rules' scores in eval-RULE/SPLIT
     adaptive_weights.json      figure 3
+    thresholds.json            Event-F1 by threshold, on held-out clips
     report.html
     seeds/K/                   of several seeds, what each has of all these but checkpoints/
     seeds/SPLIT.json           and the means of their scores
@@ -119,6 +120,11 @@ class Workdir:
     def weights(self) -> Path:
         """Figure 3, JSON."""
         return self.path / "adaptive_weights.json"
+
+    @property
+    def thresholds(self) -> Path:
+        """Event-F1 by threshold on the clips that training held out, JSON."""
+        return self.path / "thresholds.json"
 
     @property
     def report(self) -> Path:

@@ -37,7 +37,7 @@ class ErrorKinds(NamedTuple):
     estimates: np.ndarray
 
 
-def error_kinds(reference: Sequence[Event], estimates: Sequence[Event]) -> ErrorKinds:
+def sort_errors(reference: Sequence[Event], estimates: Sequence[Event]) -> ErrorKinds:
     """Sorts the events of any clips and classes into `KINDS`, with the collars of Event-F1.
 
     Args:
@@ -59,13 +59,13 @@ def count_kinds(events: Sequence[Event], kinds: np.ndarray, classes: Sequence[st
 
     Args:
       events: references or estimates, of these classes.
-      kinds: one an event, of `error_kinds`.
+      kinds: one an event, of `sort_errors`.
       classes: C labels.
     """
     column = {label: c for c, label in enumerate(classes)}
-    counts = np.zeros((len(classes), len(KINDS)), np.int64)
-    np.add.at(counts, ([column[event.event_label] for event in events], kinds), 1)
-    return counts
+    rows = np.array([column[event.event_label] for event in events], np.int64)
+    counts = np.bincount(rows * len(KINDS) + kinds, minlength=len(classes) * len(KINDS))
+    return counts.reshape(len(classes), len(KINDS))
 
 
 def taken_for(reference: np.ndarray, tagged: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from jfsed_jax.inference.evaluation import evaluate
 from jfsed_jax.inference.prediction import Posteriors
 from jfsed_jax.inference.recordings import recording_posteriors
 from jfsed_jax.inference.whole_recordings import WholeRecordings, each_clip
-from jfsed_jax.report import run_figures
+from jfsed_jax.report import run_clips
 from jfsed_jax.runs.saved_run import read_run
 from jfsed_jax.runs.workdir import write_json
 from jfsed_jax.sed.events import Event
@@ -156,15 +156,15 @@ def decoder():
 def test_a_page_shows_a_clip_of_a_recording_with_the_events_of_its_time(tmp_path, monkeypatch):
     drawn = {}
 
-    def picture(name, mel, lanes, *, seconds, note, sound):
+    def picture(name, mel, lanes, *, note, **options):
         drawn[name] = {lane.label: (lane.reference, lane.predicted) for lane in lanes}, note
 
-    monkeypatch.setattr(run_figures, "clip_picture", picture)
+    monkeypatch.setattr(run_clips, "clip_picture", picture)
     detector = make_detector(tmp_path, meta={"front_end": {"clip_seconds": 20 / 60}})
     evaluate(detector, make_prepared(validation=Recordings(MELS, EVENTS)), detector.workdir)
     write_json(detector.workdir.config, {})
     write_json(detector.workdir.meta, detector.meta | {"classes": list(CLASSES)})
-    run_figures.example_pictures(read_run(tmp_path))
+    run_clips.kept_clips(read_run(tmp_path), None)
     lanes, _ = drawn["0.wav@0"]
     np.testing.assert_allclose(lanes["Dog"], [[[18 / 60, 20 / 60]]] * 2, atol=1e-6)
     np.testing.assert_allclose(lanes["Cat"], [[[5 / 60, 9 / 60]]] * 2, atol=1e-6)

@@ -78,7 +78,7 @@ def run_page(folder: Path, text: str) -> ParsedPage:
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory) -> ParsedPage:
-    return run_page(tmp_path_factory.mktemp("plain") / "run", "word")
+    return run_page(tmp_path_factory.mktemp("plain") / "run word", "word")
 
 
 @pytest.mark.parametrize("attack", ATTACKS)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jfsed_jax.sed import scoring
-from jfsed_jax.sed.error_kinds import KINDS, count_kinds, error_kinds, taken_for
+from jfsed_jax.sed.error_kinds import KINDS, count_kinds, sort_errors, taken_for
 from jfsed_jax.sed.events import Event
 from jfsed_jax.sed.tables import read_events
 
@@ -53,7 +53,7 @@ def named(kinds):
     ],
 )  # fmt: skip
 def test_kinds_by_hand(reference, estimates, of_reference, of_estimates):
-    kinds = error_kinds(spans(*reference), spans(*estimates))
+    kinds = sort_errors(spans(*reference), spans(*estimates))
     assert named(kinds.reference) == of_reference
     assert named(kinds.estimates) == of_estimates
 
@@ -61,16 +61,16 @@ def test_kinds_by_hand(reference, estimates, of_reference, of_estimates):
 def test_what_another_one_has_is_no_wrong_boundary():
     """Both references fit the estimate, which is over the second alone: one for two."""
     two, one = spans((0, 0.05), (0.1, 0.2)), spans((0.06, 0.2))
-    kinds = error_kinds(two, one)
+    kinds = sort_errors(two, one)
     assert (sorted(named(kinds.reference)), named(kinds.estimates)) == (["hit", "merged"], ["hit"])
-    kinds = error_kinds(one, two)
+    kinds = sort_errors(one, two)
     assert (named(kinds.reference), sorted(named(kinds.estimates))) == (["hit"], ["hit", "split"])
 
 
 def test_classes_and_clips_are_apart():
     reference = [*spans((1, 2)), *spans((1, 2), label="Cat"), *spans((1, 2), clip="b.wav")]
     estimates = [*spans((1, 2), clip="b.wav"), *spans((5, 6), label="Cat"), *spans((1.5, 2))]
-    kinds = error_kinds(reference, estimates)
+    kinds = sort_errors(reference, estimates)
     assert named(kinds.reference) == ["onset", "missed", "hit"]
     assert named(kinds.estimates) == ["hit", "false_alarm", "onset"]
     counts = count_kinds(reference, kinds.reference, CLASSES)
@@ -80,7 +80,7 @@ def test_classes_and_clips_are_apart():
 
 def check_sums(reference, estimates, filenames, classes):
     """Totals and hits are those of scores.json; one over one, each error has both its events."""
-    kinds = error_kinds(reference, estimates)
+    kinds = sort_errors(reference, estimates)
     own = count_kinds(reference, kinds.reference, classes)
     found = count_kinds(estimates, kinds.estimates, classes)
     scores = scoring.score(reference, estimates, filenames=filenames, classes=classes)

@@ -1,0 +1,72 @@
+"""Where a class's decisions are taken: precision and recall of its tags, Event-F1 by threshold.
+
+Axis letters: ``B`` clips, ``C`` event classes.
+"""
+
+import numpy as np
+
+from jfsed_jax.report.charts import Chart, Mark, Series, line_chart
+from jfsed_jax.report.formatting import number
+from jfsed_jax.runs.saved_run import SavedRun, SavedSplit
+from jfsed_jax.sed.tag_curves import tag_curve
+
+TAGGED = 0.5  # clip posteriors above it are tags
+_POINTS = 120  # of a curve that is drawn
+
+
+def tag_decisions(split: SavedSplit) -> tuple[np.ndarray, np.ndarray] | None:
+    """Of the clip head: reference and tagged, <bool>[B, C]; None where they are not known."""
+    if split.posteriors is None or "clip_reference" not in split.posteriors:
+        return None
+    return split.posteriors["clip_reference"].astype(bool), split.posteriors["clip"] > TAGGED
+
+
+def tag_chart(split: SavedSplit, c: int) -> Chart | None:
+    """Precision by recall of the tags of class `c`, with the point where they are taken."""
+    tags = tag_decisions(split)
+    if tags is None or split.posteriors is None:
+        return None
+    curve = tag_curve(split.posteriors["clip"][:, c], tags[0][:, c])
+    if curve is None:
+        return None
+    marks, note = [], f"no posterior exceeds {TAGGED}"
+    if taken := int(np.sum(curve.thresholds > TAGGED)):
+        precision, recall = float(curve.precision[taken - 1]), float(curve.recall[taken - 1])
+        note = f"above {TAGGED}: precision {100 * precision:.0f} %, recall {100 * recall:.0f} %"
+        marks = [Mark("knee", note, recall, precision)]
+    keep = np.unique(np.linspace(0, len(curve.recall) - 1, _POINTS).astype(int))
+    return line_chart(
+        "Tags of the clip head: precision by recall",
+        [Series("precision", curve.recall[keep], curve.precision[keep])],
+        x_label="recall",
+        y_label="precision",
+        x_range=(0.0, 1.0),
+        y_range=(0.0, 1.0),
+        marks=marks,
+        note=[note],
+    )
+
+
+def threshold_chart(run: SavedRun, split: SavedSplit, c: int) -> Chart | None:
+    """Event-F1 of class `c` by threshold, on the clips that training held out."""
+    own = ((run.thresholds or {}).get("classes") or {}).get(run.classes[c])
+    if own is None:
+        return None
+    thresholds, f1 = (np.asarray(own[key], np.float64) for key in ("thresholds", "event_f1"))
+    tuned = ((split.scores or {}).get("info") or {}).get("thresholds")
+    used = float(tuned[c]) if tuned else 0.5
+    best = int(np.argmax(f1))
+    at = f1[int(np.argmin(np.abs(thresholds - used)))]
+    return line_chart(
+        "Event-F1 by threshold, on held-out clips",
+        [Series("Event-F1", thresholds, f1)],
+        x_label="threshold of the frame posteriors",
+        y_label="Event-F1, %",
+        x_range=(0.0, 1.0),
+        y_range=(0.0, 100.0),
+        marks=[Mark("best", f"used: {used:.2f}", used)],
+        note=[
+            f"{number(at)} at {used:.2f}, which is used; {number(f1[best])} at "
+            f"{thresholds[best]:.2f}; {own['events']} events"
+        ],
+    )
