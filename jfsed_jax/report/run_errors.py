@@ -6,7 +6,7 @@ Axis letters: ``C`` event classes, ``K`` kinds.
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from jfsed_jax.report.listings import Link, Listing
 from jfsed_jax.report.operating_points import tag_chart, tag_decisions, threshold_chart
 from jfsed_jax.report.run_clips import KeptClip
 from jfsed_jax.runs.saved_run import SavedRun, SavedSplit
+from jfsed_jax.runs.workdir import SplitFolder
 from jfsed_jax.sed import scoring
 from jfsed_jax.sed.error_kinds import KINDS, ErrorKinds, count_kinds, sort_errors, taken_for
 from jfsed_jax.sed.events import Event
@@ -93,14 +94,24 @@ class ClassErrors(NamedTuple):
 
 
 class SplitErrors(NamedTuple):
-    """The classes of a split, those with the lowest Event-F1 first; none of another rule's scores.
+    """The errors of a split.
 
-    `title` is "" where there is one split.
+    Attributes:
+      folder: where its scores lie.
+      title: "" where there is one split.
+      listing: all classes.
+      classes: those with events, the lowest Event-F1 first; none of another rule's scores.
     """
 
+    folder: SplitFolder
     title: str
     listing: Listing
     classes: list[ClassErrors]
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Where a link to the section of a class leads, by label."""
+        return _places(self.classes)
 
 
 def kind_keys() -> list[Key]:
@@ -133,7 +144,8 @@ def class_errors(run: SavedRun, kept: Sequence[Sequence[KeptClip]]) -> list[Spli
             place = own.index(split.folder)
             classes = _classes(run, split, kinds, kept[place], place)
         title = split.title if len(run.splits) > 1 else ""
-        found.append(SplitErrors(title, _overview(run.classes, kinds, classes), classes))
+        listing = _overview(run.classes, kinds, _places(classes))
+        found.append(SplitErrors(split.folder, title, listing, classes))
     return found
 
 
@@ -177,9 +189,12 @@ def _kinds_of(split: SavedSplit, classes: Sequence[str]) -> _Kinds:
     return _Kinds(events, kinds, np.stack(counts))
 
 
-def _overview(labels: Sequence[str], kinds: _Kinds, classes: Sequence[ClassErrors]) -> Listing:
+def _places(classes: Iterable[ClassErrors]) -> dict[str, str]:
+    return {own.label: f"#{own.anchor}" for own in classes}
+
+
+def _overview(labels: Sequence[str], kinds: _Kinds, places: Mapping[str, str]) -> Listing:
     """Each class's events by kind; its name leads to its section, if it has one."""
-    anchors = {own.label: own.anchor for own in classes}
     groups = {name: own for name, own in _GROUPS.items() if name != _FALSE}
     rows = []
     for c, label in enumerate(labels):
@@ -187,7 +202,7 @@ def _overview(labels: Sequence[str], kinds: _Kinds, classes: Sequence[ClassError
         name = label_text(label)
         rows.append(
             [
-                Link(name, f"#{anchors[label]}") if label in anchors else name,
+                Link(name, places[label]) if label in places else name,
                 number(kinds.event_f1(c)),
                 reference,
                 *(kinds.of(c, *own)[0] for own in groups.values()),

@@ -46,11 +46,11 @@ def write_report(workdir: str | Path) -> Path:
 def render_run(run: SavedRun) -> str:
     """The page as text."""
     best = best_row(run)
-    classes = class_scores(run)
     weights = run_figures.weight_sums(run)
     contrast = run_clips.example_contrast(run)
     kept = run_clips.kept_clips(run, contrast)
     errors = run_errors.class_errors(run, kept)
+    classes = class_scores(run, {split.folder: split.places for split in errors})
     parts = [
         ("clips", "Clips", True),
         ("classes", "Classes", bool(classes)),

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from jfsed_jax.report.formatting import label_text, number
-from jfsed_jax.report.listings import Bar, Listing, Noted
+from jfsed_jax.report.listings import Bar, Link, Listing, Noted
 from jfsed_jax.runs.saved_run import SavedRun, SavedSplit, is_number
+from jfsed_jax.runs.workdir import SplitFolder
 from jfsed_jax.sed.score_titles import TITLES
 
 RULES = {
@@ -50,10 +51,16 @@ def headlines(run: SavedRun) -> list[Headline]:
     ]
 
 
-def class_scores(run: SavedRun) -> list[ClassScores]:
-    """The tables of every scored split."""
+def class_scores(
+    run: SavedRun, places: Mapping[SplitFolder, Mapping[str, str]] | None = None
+) -> list[ClassScores]:
+    """The tables of every scored split; `places`: where the names of its classes lead, by label."""
     scored = [split for split in run.splits if split.scores is not None]
-    return [_class_scores(run, split, only=len(scored) == 1) for split in scored]
+    places = places or {}
+    return [
+        _class_scores(run, split, places.get(split.folder, {}), only=len(scored) == 1)
+        for split in scored
+    ]
 
 
 def _conditions(scores: Mapping[str, Any]) -> str:
@@ -98,7 +105,9 @@ def _margin(scores: Mapping[str, Any], key: str, between: str = " to ") -> str:
     return between.join(map(number, interval))
 
 
-def _class_scores(run: SavedRun, split: SavedSplit, *, only: bool) -> ClassScores:
+def _class_scores(
+    run: SavedRun, split: SavedSplit, places: Mapping[str, str], *, only: bool
+) -> ClassScores:
     scores = split.scores or {}
     present = [(key, title.short) for key, title in TITLES.items() if scores.get(key)]
     named = [label for key, _ in present for label in scores[key].get("classwise", {})]
@@ -112,7 +121,7 @@ def _class_scores(run: SavedRun, split: SavedSplit, *, only: bool) -> ClassScore
         columns=["Class", *(["Events"] if events else []), *(name for _, name in present)],
         rows=[
             [
-                label_text(label),
+                Link(label_text(label), places[label]) if label in places else label_text(label),
                 *([events.get(label, 0)] if events else []),
                 *(
                     Bar(

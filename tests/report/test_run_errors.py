@@ -13,6 +13,7 @@ from jfsed_jax.report.operating_points import tag_chart
 from jfsed_jax.report.run_clips import kept_clips, typical_clips
 from jfsed_jax.report.run_errors import class_errors
 from jfsed_jax.report.run_page import write_report
+from jfsed_jax.report.run_scores import class_scores
 from jfsed_jax.report.run_tags import tag_confusions, taken_map
 from jfsed_jax.runs.saved_run import read_run
 from jfsed_jax.sed import tables
@@ -65,6 +66,8 @@ def test_events_by_kind(run):
     names = [row[0] for row in split.listing.rows]
     anchors = {own.name: f"#{own.anchor}" for own in split.classes}
     assert names == [Link(name, anchors[name]) for name in ("Cat", "Dog", "Old car")] + ["Owl"]
+    (scores,) = class_scores(read_run(run), {split.folder: split.places})
+    assert [row[0] for row in scores.scores.rows] == names
     assert split.listing.columns[1:] == [
         "Event-F1", "Reference", "hit", "wrong boundaries", "split", "merged", "missed",
         "Predicted", "false alarms",
