@@ -150,7 +150,8 @@ def library(name: str) -> Any:
     """A library of the extra `psds`; InputError tells how to install it."""
     load_sed_eval()  # which sed_scores_eval imports too, without the care that it needs
     try:
-        return importlib.import_module(name)
+        with warnings.catch_warnings(action="ignore"):  # of escapes in docstrings, once compiled
+            return importlib.import_module(name)
     except ImportError as error:
         package = name.partition(".")[0]
         compiler = ""
