@@ -22,7 +22,9 @@ INTERVALS = {
 
 
 def run(**changes):
-    split = SimpleNamespace(title="Validation", scores=SCORES | changes, reference=None)
+    split = SimpleNamespace(
+        folder=None, title="Validation", scores=SCORES | changes, reference=None
+    )
     return SimpleNamespace(splits=[split], classes=["Dog", "Running_water"])
 
 
