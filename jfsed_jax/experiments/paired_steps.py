@@ -1,4 +1,4 @@
-"""What each step of the paper adds: differences between rows of table 1 on the same clips.
+"""What each step of the paper adds: differences between rows of a table on the same clips.
 
 A row's own mean and deviation say little about a difference: the clips are the same for all rows,
 and runs of one seed hold out the same clips and start from the same weights. So the difference is
@@ -8,7 +8,7 @@ taken pair by pair.
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from jfsed_jax.experiments.planned_runs import CONTROL, SPLITS, PlannedRow, run_name
+from jfsed_jax.experiments.planned_runs import CONTROL, SPLITS, PlannedRow
 from jfsed_jax.experiments.result_table import Measurements
 from jfsed_jax.sed import uncertainty
 from jfsed_jax.sed.score_titles import TITLES
@@ -16,6 +16,8 @@ from jfsed_jax.sed.scoring import Counts
 
 # Rows of table 1 that differ in one thing: teacher and unlabelled clips, TFD, AFL, ESP; and in all.
 STEPS = ((CONTROL, "3"), ("3", "6"), ("6", "8"), ("8", "9"), (CONTROL, "9"))
+# The row of table 2 that is system 8, as tau and gamma: what the others are held against.
+FOCAL_BASE = ("15", "2")
 SCORES = ("event_f1", "segment_f1", "at_f1_events")  # those of the table
 
 
@@ -47,15 +49,30 @@ class PairedStep(NamedTuple):
 
 
 def measured_steps(measured: Measurements) -> list[PairedStep]:
-    """The `STEPS` of which both rows are in table 1; without cells where no seed has both."""
-    if measured.table != 1:
-        return []
-    rows = {row.lead[0]: row for row in measured.rows}
+    """The differences of a table; without cells where no seed has both rows.
+
+    Of table 1 the `STEPS` of which both rows are in it, of table 2 from `FOCAL_BASE` to each other
+    row, of table 3 none: its step is table 1's from 8 to 9.
+    """
+    rows = {_name(measured, row): row for row in measured.rows}
+    steps: tuple[tuple[str, str], ...] = STEPS if measured.table == 1 else ()
+    if measured.table == 2:
+        base = _focal_name(*FOCAL_BASE)
+        steps = tuple((base, name) for name in rows if name != base)
     return [
         PairedStep(before, after, _cells(measured, rows[before], rows[after]))
-        for before, after in STEPS
+        for before, after in steps
         if before in rows and after in rows
     ]
+
+
+def _name(measured: Measurements, row: PlannedRow) -> str:
+    return _focal_name(*row.lead) if measured.table == 2 else row.lead[0]
+
+
+def _focal_name(tau: str, gamma: str) -> str:
+    """``τ 15, γ 2``, or ``never``."""
+    return f"τ {tau}, γ {gamma}" if tau.isdecimal() else tau
 
 
 def _cells(
@@ -80,16 +97,9 @@ def _pairs(
     measured: Measurements, before: PlannedRow, after: PlannedRow, split: str
 ) -> list[tuple[Counts, Counts]]:
     """Both rows' counts, of the seeds that both have scored on the same clips."""
-    pairs = []
-    for seed in range(measured.seeds):
-        sides = []
-        for row in (before, after):
-            run = measured.scores.get(run_name(row, seed))
-            counts = run.counts.get(row.rule, {}).get(split) if run is not None else None
-            if run is None or counts is None:
-                break
-            clips = run.scores[row.rule][split]["info"].get("reference")
-            sides.append((clips, {score: counts[score] for score in SCORES}))
-        if len(sides) == 2 and sides[0][0] == sides[1][0]:
-            pairs.append((sides[0][1], sides[1][1]))
-    return pairs
+    first, other = (measured.counts(row, split) for row in (before, after))
+    return [
+        (counts, other[seed][1])
+        for seed, (clips, counts) in first.items()
+        if seed in other and other[seed][0] == clips
+    ]

@@ -1,6 +1,6 @@
 """A table as files: ``tableN.md``, ``tableN.tsv`` and the page ``tableN.html``.
 
-Of table 1 the differences between rows stand under it, and in ``table1-paired.tsv``.
+Of tables 1 and 2 differences between rows stand under it, and in ``tableN-paired.tsv``.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,6 +23,7 @@ from jfsed_jax.experiments.planned_runs import (
     score_folder,
 )
 from jfsed_jax.experiments.result_table import Measurements, ResultCell, ResultRow, ResultTable
+from jfsed_jax.report.listings import Noted
 from jfsed_jax.report.table_page import Confusion, PairedPart, render_table_page
 from jfsed_jax.runs.workdir import Workdir
 from jfsed_jax.sed import scoring, tables, uncertainty
@@ -30,11 +31,11 @@ from jfsed_jax.sed.score_titles import TITLES
 
 # Of the TSV; `values` are those of the seeds.
 TSV_COLUMNS = (
-    "table", "row", "score", "split", "mean", "std", "seeds", "values", "paper", "status",
+    "table", "row", "score", "split", "mean", "std", "low", "high", "seeds", "values", "paper",
+    "status",
 )  # fmt: skip
 PAIRED_COLUMNS = ("before", "after", "score", "split", "difference", "low", "high", "seeds")
-_PAIRED_FILE = "table1-paired.tsv"
-PAIRED_HEADING = "What each step adds"
+PAIRED_HEADINGS = {1: "What each step adds", 2: "Against system 8's τ and γ"}
 PAIRED_CAPTION = "paired differences of macro F1 in points of percent, with 95 % intervals"
 _CONFUSED = ("2", "9")  # the systems of the paper's figures 5 and 6
 
@@ -47,9 +48,11 @@ def write_files(table: ResultTable, measured: Measurements, workdir: Path) -> tu
     """
     stem = workdir / f"table{table.number}"
     markdown, html = stem.with_suffix(".md"), stem.with_suffix(".html")
+    paired_file = workdir / f"table{table.number}-paired.tsv"
     steps = measured_steps(measured)
     paired = [_paired_cells(step) for step in steps]
     notes = _paired_notes(measured.seeds)
+    paired_heading = PAIRED_HEADINGS.get(table.number, "")
     page = render_table_page(
         heading=table.heading,
         caption=table.caption,
@@ -58,17 +61,17 @@ def write_files(table: ResultTable, measured: Measurements, workdir: Path) -> tu
         notes=table.notes,
         links=_links(measured, workdir),
         confusions=_confusions(measured, workdir) if table.number == 1 else (),
-        paired=PairedPart(PAIRED_HEADING, PAIRED_CAPTION, _PAIRED_HEADER, paired, notes)
+        paired=PairedPart(paired_heading, PAIRED_CAPTION, _PAIRED_HEADER, paired, notes)
         if steps
         else None,
     )
     text = to_markdown(table)
     if steps:
-        text += f"\n## {PAIRED_HEADING}: {PAIRED_CAPTION}\n\n"
+        text += f"\n## {paired_heading}: {PAIRED_CAPTION}\n\n"
         text += _markdown_lines(_PAIRED_HEADER, 1, paired, notes)
-        tables.write_table(workdir / _PAIRED_FILE, PAIRED_COLUMNS, paired_to_tsv(steps))
-    elif table.number == 1:  # one of other rows would stand beside the new table
-        _delete(workdir / _PAIRED_FILE)
+        tables.write_table(paired_file, PAIRED_COLUMNS, paired_to_tsv(steps))
+    else:  # one of other rows would stand beside the new table
+        _delete(paired_file)
     for path, content in ((markdown, text), (html, page)):
         atomic.write_whole(path, content)
     tables.write_table(stem.with_suffix(".tsv"), TSV_COLUMNS, to_tsv(table))
@@ -95,22 +98,32 @@ def _measured_text(cell: ResultCell) -> str:
     return " / ".join(shown)
 
 
+def _with_interval(cell: ResultCell) -> Noted:
+    """`_measured_text`, and beside it the intervals: ``45.1–62.1 / –``."""
+    shown = (cell.intervals.get(split) for split in SPLITS)
+    texts = ["–" if found is None else "–".join(map(_number, found)) for found in shown]
+    return Noted(_measured_text(cell), " / ".join(texts) if cell.intervals else "")
+
+
 def _columns(table: ResultTable) -> list[str]:
     scores = [cell.column for cell in table.rows[0].cells] if table.rows else []
     return [*table.lead, *(c for name in scores for c in (name, "paper")), "Seeds"]
 
 
-def _cells(table: ResultTable, row: ResultRow) -> list[str]:
+def _cells(table: ResultTable, row: ResultRow) -> list[str | Noted]:
     def paper(printed: Printed) -> str:
         return _number(printed[1]) if table.number == 3 else " / ".join(map(_number, printed))
 
-    scores = [text for cell in row.cells for text in (_measured_text(cell), paper(cell.paper))]
+    scores = [c for cell in row.cells for c in (_with_interval(cell), paper(cell.paper))]
     return [*row.lead, *scores, row.status]
 
 
 def to_markdown(table: ResultTable) -> str:
     """The table as GitHub Markdown; nothing in a cell can end it or become markup."""
-    rows = [_cells(table, row) for row in table.rows]
+    rows = [
+        [str(cell.value) if isinstance(cell, Noted) else cell for cell in _cells(table, row)]
+        for row in table.rows
+    ]
     lines = _markdown_lines(_columns(table), len(table.lead), rows, table.notes)
     return f"# {table.heading}: {table.caption}\n\n{lines}"
 
@@ -145,7 +158,8 @@ def to_tsv(table: ResultTable) -> list[tuple[str, ...]]:
                 if not values and paper is None:
                     continue
                 mean, std = uncertainty.mean_std(values)
-                numbers = ["" if v is None else f"{v:.4f}" for v in (mean, std)]
+                low_high = cell.intervals.get(split, (None, None))
+                numbers = ["" if v is None else f"{v:.4f}" for v in (mean, std, *low_high)]
                 lines.append(
                     (
                         *(str(table.number), " ".join(row.lead), cell.column, split, *numbers),
@@ -184,8 +198,8 @@ def _paired_notes(seeds: int) -> list[str]:
     )
     return [
         "Cells are validation / eval: the second row's mean over the seeds less the first's, of "
-        f"the seeds that both have. The interval is of {uncertainty.RESAMPLES} resamples over {drawn}; each "
-        "draws the same for both rows."
+        f"the seeds that both have. The interval is of {uncertainty.RESAMPLES} resamples over "
+        f"{drawn}; each draws the same for both rows."
     ]
 
 

@@ -11,8 +11,10 @@ from jfsed_jax.experiments import paper
 from jfsed_jax.experiments.paper import Printed
 from jfsed_jax.experiments.planned_runs import CONTROL, SPLITS, PlannedRow, run_name
 from jfsed_jax.report.formatting import label_text
+from jfsed_jax.sed import uncertainty
 from jfsed_jax.sed.score_titles import TITLES
 from jfsed_jax.sed.scoring import Counts
+from jfsed_jax.sed.uncertainty import Interval
 
 _CLIP_HEAD = "at_f1"  # beside the paper's scores in the TSV
 _NOT_PRINTED: Printed = (None, None)
@@ -62,13 +64,32 @@ class Measurements:
         names = (run_name(row, seed) for seed in range(self.seeds))
         return [self.scores[name] for name in names if name in self.scores]
 
+    def counts(self, row: PlannedRow, split: str) -> dict[int, tuple[str | None, Counts]]:
+        """By seed what tells the clips of the row's run, and their counts."""
+        found = {}
+        for seed in range(self.seeds):
+            run = self.scores.get(run_name(row, seed))
+            counts = run.counts.get(row.rule, {}).get(split) if run is not None else None
+            if run is not None and counts is not None:
+                clips = run.scores[row.rule][split]["info"].get("reference")
+                found[seed] = clips, counts
+        return found
+
 
 class ResultCell(NamedTuple):
-    """A score of a row: by split the value of each seed, and the paper's figures in percent."""
+    """A score of a row, in percent.
+
+    Attributes:
+      column: its name.
+      measured: by split the value of each seed.
+      paper: the paper's figures.
+      intervals: by split the 95 % interval of the mean of `measured`, where there is one.
+    """
 
     column: str
     measured: Mapping[str, Sequence[float]]
     paper: Printed
+    intervals: Mapping[str, Interval] = {}
 
 
 class ResultRow(NamedTuple):
@@ -128,35 +149,58 @@ def _values(
     return values
 
 
+def _intervals(
+    measured: Measurements, row: PlannedRow, classes: Sequence[str] = ()
+) -> dict[str, dict[str, Interval]]:
+    """By key of `uncertainty.intervals` and split: over the clips and seeds of a row.
+
+    Not of a split whose seeds were scored on other clips.
+    """
+    found: dict[str, dict[str, Interval]] = {}
+    for split in SPLITS:
+        runs = list(measured.counts(row, split).values())
+        if len({clips for clips, _ in runs}) == 1:
+            of_split = uncertainty.intervals([counts for _, counts in runs], classes=classes)
+            for key, interval in of_split.items():
+                if interval is not None:
+                    found.setdefault(key, {})[split] = interval
+    return found
+
+
 def _system_rows(measured: Measurements) -> tuple[ResultRow, ...]:
     """Of tables 1 and 2."""
-
-    def cell(row: PlannedRow, score: str, printed: Printed) -> ResultCell:
-        return ResultCell(TITLES[score].text, _values(measured, row, score), printed)
-
-    return tuple(
-        ResultRow(
-            row.lead,
-            tuple(cell(row, score, printed) for score, printed in row.paper._asdict().items()),
-            _status(measured, row),
-            more=(cell(row, _CLIP_HEAD, _NOT_PRINTED),),
-        )
-        for row in measured.rows
-    )
+    lines = []
+    for row in measured.rows:
+        intervals = _intervals(measured, row)
+        cells = [
+            ResultCell(
+                TITLES[score].text,
+                _values(measured, row, score),
+                printed,
+                intervals.get(f"{score}/macro", {}),
+            )
+            for score, printed in (*row.paper._asdict().items(), (_CLIP_HEAD, _NOT_PRINTED))
+        ]
+        status = _status(measured, row)
+        lines.append(ResultRow(row.lead, tuple(cells[:-1]), status, more=(cells[-1],)))
+    return tuple(lines)
 
 
 def _class_rows(measured: Measurements) -> tuple[ResultRow, ...]:
     """Of table 3: a line for each class, with the scores of both sides."""
     labels = next((list(run.classes) for run in measured.scores.values()), list(paper.WINDOWS)[:-1])
+    intervals = {row.rule: _intervals(measured, row, labels) for row in measured.rows}
     lines = []
     for label in [*labels, paper.OVERALL]:
         overall = label == paper.OVERALL
+        average = "macro" if overall else f"classwise/{label}"
         printed = paper.WINDOWS[label]._asdict() if label in paper.WINDOWS else {}
         cells = tuple(
             ResultCell(
                 f"{row.rule} {name}",
                 _values(measured, row, score, None if overall else label),
                 (None, printed.get(f"{name.lower()}_{row.rule}")),
+                intervals[row.rule].get(f"{score}/{average}", {}),
             )
             for row in measured.rows
             for score, name in (("event_f1", "AED"), ("at_f1_events", "AT"))
@@ -197,6 +241,11 @@ def _notes(measured: Measurements) -> list[str]:
         "Mean ± sample standard deviation over the seeds."
         if measured.seeds > 1
         else "One seed: differences of the size of run-to-run variation cannot be told apart."
+    )
+    drawn = "clips and seeds" if measured.seeds > 1 else "clips"
+    notes.append(
+        f"On the page and in the TSV: 95 % intervals of {uncertainty.RESAMPLES} resamples of the "
+        f"{drawn}."
     )
     notes.append(f"Size {measured.size}, {_lengths(measured.rows)}.")
     control = next((row for row in measured.rows if row.lead[0] == CONTROL), None)

@@ -47,8 +47,9 @@ def score_run(
             rule: _current_scores(where[rule], detector, prepared, split, rule) for rule in rules
         }
         for rule in rules:
-            if (found := done[rule]) is None:
-                known = next((where[r] for r in rules if done[r] is not None), None)
+            found = done[rule]
+            if found is None or "intervals" not in found:  # older versions wrote none
+                known = next((where[r] for r in (rule, *rules) if done[r] is not None), None)
                 found = done[rule] = evaluate(
                     detector,
                     prepared,

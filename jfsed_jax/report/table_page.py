@@ -50,7 +50,7 @@ def render_table_page(
     heading: str,
     caption: str,
     columns: Sequence[str],
-    rows: Sequence[Sequence[str]],
+    rows: Sequence[Sequence[object]],
     notes: Sequence[str],
     links: Sequence[tuple[str, str]] = (),
     confusions: Sequence[Confusion] = (),
@@ -62,7 +62,7 @@ def render_table_page(
       heading: of the page, such as ``Table 1``.
       caption: what the table shows.
       columns: their names; the first names the row.
-      rows: cells, as they are to be read.
+      rows: cells of a `Listing`.
       notes: the first stands under the heading, the others under the table.
       links: text and relative path of each run's own page.
       confusions: heat maps, side by side.

@@ -136,10 +136,15 @@ def sample_scores(
     num_resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> dict[str, Sampled]:
-    """The scores of one system, see `compare_systems`, with those of its resamples."""
+    """The scores of one system that all its seeds have, with those of its resamples.
+
+    See `compare_systems`.
+    """
+    names = [name for name in of_seeds[0] if all(name in counts for counts in of_seeds)]
     parts: dict[str, list[Sampled]] = {}
     for counts in of_seeds:
-        for key, sampled in _sample_seed(counts, classes, num_resamples, seed).items():
+        own = {name: counts[name] for name in names}
+        for key, sampled in _sample_seed(own, classes, num_resamples, seed).items():
             parts.setdefault(key, []).append(sampled)
     num_seeds = len(of_seeds)
     drawn = np.random.default_rng([seed, num_seeds]).integers(

@@ -284,11 +284,17 @@ def test_table_1_has_measured_and_printed_figures(tmp_path, fake):
     ]
     assert found[0] == {
         "table": "1", "row": "9 PTS+TFD+AFL+ESP", "score": "Event-F1", "split": "validation",
-        "mean": "51.0000", "std": "1.0000", "seeds": "3", "values": "50.0000,51.0000,52.0000",
-        "paper": "51.6", "status": "3",
+        "mean": "51.0000", "std": "1.0000", "low": "100.0000", "high": "100.0000", "seeds": "3",
+        "values": "50.0000,51.0000,52.0000", "paper": "51.6", "status": "3",
     }  # fmt: skip
-    assert found[3]["paper"] == ""
+    assert found[3]["paper"] == found[3]["low"] == ""  # the clip head's are not counted here
+    # Of system 8's two clips, alike in all seeds, one is found: both or none in a resample.
+    row = next(row for row in rows if row["row"].startswith("8 ") and row["score"] == "Event-F1")
+    assert (row["low"], row["high"]) == ("0.0000", "100.0000")
+    assert "1000 resamples of the clips and seeds" in text
     page = outcome.page.read_text()
+    assert "<td>41.0 ± 1.0 / –<small>0.0–100.0 / –</small></td>" in page
+    assert "0.0–100.0" not in text
     assert "System 2, PTS(w/o BGRUs): validation, seed 0" in page
     assert "System 9, PTS+TFD+AFL+ESP: validation, seed 0" in page
 
@@ -306,8 +312,8 @@ def test_the_control_comes_first_and_has_no_figures_of_the_paper(tmp_path, fake)
     assert len(found) == 4 and not any(row["paper"] for row in found)
 
 
-def paired(workdir):
-    with (workdir / "table1-paired.tsv").open(newline="") as file:
+def paired(workdir, number=1):
+    with (workdir / f"table{number}-paired.tsv").open(newline="") as file:
         return list(csv.DictReader(file, delimiter="\t"))
 
 
@@ -365,10 +371,36 @@ def test_a_difference_is_of_runs_that_were_scored_on_the_same_clips(tmp_path, fa
     assert {row["seeds"] for row in paired(tmp_path)} == {"1"}
 
 
-def test_other_tables_have_no_differences(tmp_path, fake):
+def test_table_2_is_held_against_system_8(tmp_path, fake, monkeypatch):
+    """Which here finds nothing on its second clip, as all do but ``τ 10``."""
+    score_run = fake().score_run
+
+    def score(folder, *arguments):
+        found = score_run(folder, *arguments)
+        if "tau10" in folder.name:
+            for counts in found.counts["avg"]["validation"].values():
+                counts[1, :, 2] = 1
+        return found
+
+    monkeypatch.setattr(reproduction, "score_run", score)
+    outcome = reproduce(2, Path("d"), tmp_path, size="tiny", seeds=2)
+    names = [
+        "never",
+        *(f"τ {tau}, γ {gamma}" for tau, gamma in ((10, 2), (30, 2), (15, 1), (15, 3))),
+    ]
+    text = outcome.markdown.read_text()
+    assert "## Against system 8's τ and γ" in text
+    assert "| τ 15, γ 2 → τ 10, γ 2 | +50.0 \\[+0.0, +100.0\\] / –" in text
+    rows = [row for row in paired(tmp_path, 2) if row["score"] == "Event-F1"]
+    assert {row["before"] for row in rows} == {"τ 15, γ 2"}
+    assert [row["after"] for row in rows] == names
+    assert [float(row["difference"]) for row in rows] == [0, 50, 0, 0, 0]
+
+
+def test_table_3_has_no_differences(tmp_path, fake):
     fake()
     text = reproduce(3, Path("d"), tmp_path, size="tiny").markdown.read_text()
-    assert "What each step adds" not in text and not (tmp_path / "table1-paired.tsv").exists()
+    assert "paired differences" not in text and not list(tmp_path.glob("*-paired.tsv"))
 
 
 def test_table_3_is_class_by_class(tmp_path, fake):
@@ -377,7 +409,12 @@ def test_table_3_is_class_by_class(tmp_path, fake):
     text = outcome.markdown.read_text()
     assert "| Cat | 40.0 / – | 57.1 | 50.0 / – | 86.1 | 50.0 / – | 66.2 | 50.0 / – | 89.6 |" in text
     assert "| Overall | 40.0 / – | 47.1 | 50.0 / – | 78.0 | 50.0 / – | 49.8 |" in text
-    assert len(tsv(tmp_path, 3)) == 11 * 4 * 2
+    rows = tsv(tmp_path, 3)
+    assert len(rows) == 11 * 4 * 2
+    cats = [r for r in rows if r["row"] == "Cat" and r["split"] == "validation"]
+    found = {r["score"]: (r["low"], r["high"]) for r in cats}
+    assert found["avg AED"] == ("0.0000", "100.0000")
+    assert found["esp AED"] == ("100.0000", "100.0000")
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
@@ -389,9 +426,10 @@ def test_files_are_well_formed_and_escaped(tmp_path, fake, number):
     outcome = reproduce(number, tmp_path / name, tmp_path, size="tiny", systems=systems)
     assert list(outcome.failures) == [f"pts{'_tfd' * (number - 1)}-seed0"] * (number < 3)
     text = outcome.markdown.read_text()
-    lines = [line.replace("\\|", "") for line in text.splitlines() if line.startswith("|")]
-    assert len({line.count("|") for line in lines}) == 1
-    assert set(lines[1]) <= set("|-:")
+    for part in text.split("\n## "):
+        lines = [line.replace("\\|", "") for line in part.splitlines() if line.startswith("|")]
+        assert len({line.count("|") for line in lines}) == 1
+        assert set(lines[1]) <= set("|-:")
     assert "a\\<b\\>\\|c\\_d" in text and "<b>" not in text.replace("\\<", "").replace("\\>", "")
     page = ParsedPage(outcome.page.read_text())
     assert not page.open and "b" not in {tag for tag, _ in page.tags}
