@@ -145,12 +145,8 @@ def evaluate(
     folder.scores.unlink(missing_ok=True)  # of an earlier time: below its files are written over
     tables.write_events(folder.events, events, filenames=whole.recordings)
     tables.write_events(folder.reference, clips.reference, filenames=whole.recordings)
-    np.savez_compressed(
-        folder.counts,
-        filenames=np.array(whole.recordings),
-        classes=np.array(detector.classes),
-        **counts,
-    )
+    of_clips: dict[str, Any] = {"filenames": whole.recordings, "classes": detector.classes}
+    np.savez_compressed(folder.counts, **(of_clips | counts))
     heard = _heard_references(whole, clips.reference)
     np.savez_compressed(
         folder.posteriors,
