@@ -1,0 +1,110 @@
+"""Intervals and counts that `evaluate` writes, of one seed and of several."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from stub_detector import CLASSES, StubClips, active, make_detector, make_prepared
+
+from jfsed_jax.errors import InputError
+from jfsed_jax.experiments import trained_runs
+from jfsed_jax.inference import evaluation
+from jfsed_jax.inference.evaluation import evaluate
+from jfsed_jax.inference.prediction import Posteriors
+from jfsed_jax.inference.seeds import write_seeds
+from jfsed_jax.runs.scored_runs import read_counts
+from jfsed_jax.sed import uncertainty
+from jfsed_jax.sed.events import Event
+from jfsed_jax.sed.score_text import format_seeds
+
+DOGS = [Event(f"{i}.wav", 6 / 60, 14 / 60, "Dog") for i in range(4)]
+
+
+def clips(found):
+    """Four clips with a dog each; the first `found` are heard."""
+    mels = [active(20, *([(6, 14)] if i < found else []), label=1) for i in range(4)]
+    return StubClips(mels, reference=DOGS)
+
+
+def score(workdir, k=0, found=2, **options):
+    detector = make_detector(workdir, k=k)
+    prepared = make_prepared(validation=clips(found))
+    return evaluate(detector, prepared, detector.workdir.seed(k, 2), **options)
+
+
+def test_scores_have_intervals_of_what_each_clip_counts(tmp_path):
+    scores = score(tmp_path / "run")
+    folder = make_detector(tmp_path / "run").workdir.seed(0, 2).split("validation")
+    assert json.loads(folder.scores.read_text()) == scores
+    assert scores["resamples"] == {"number": 1000, "seed": 0, "level": 0.95}
+    # F1 of dogs is 2n / (n + 4) where n of 4 draws hit one of the two clips that are heard.
+    one_clip_in_two = {round(200 * n / (n + 4), 6) for n in range(5)}
+    for key in ("macro", "micro", "classwise/Dog"):
+        low, high = (round(v, 6) for v in scores["intervals"][f"event_f1/{key}"])
+        assert low < scores["event_f1"]["macro"] < high and {low, high} <= one_clip_in_two
+    assert scores["intervals"]["event_f1/classwise/Cat"] is None
+    assert "at_f1/macro" in scores["intervals"]
+    counts = read_counts(folder, CLASSES)
+    assert set(counts) == {"event_f1", "segment_f1", "at_f1", "at_f1_events"}
+    np.testing.assert_array_equal(counts["at_f1"][:, 1], [[1, 1, 1]] * 2 + [[1, 0, 0]] * 2)
+    turned = read_counts(folder, ["Dog", "Cat"], [f"{i}.wav" for i in (3, 0, 1, 2)])
+    for name, count in counts.items():
+        np.testing.assert_array_equal(turned[name], count[[3, 0, 1, 2]][:, ::-1])
+    folder.counts.unlink()  # as older versions left it, without the clip head's
+    for name, count in read_counts(folder, CLASSES).items():
+        np.testing.assert_array_equal(count, counts[name])
+    folder.counts.write_bytes(b"PK")
+    with pytest.raises(InputError, match=r"counts.npz is damaged .* evaluate again"):
+        read_counts(folder, CLASSES)
+
+
+def test_there_may_be_no_resamples(tmp_path):
+    scores = score(tmp_path, num_resamples=0)
+    assert scores["intervals"] == {} and scores["resamples"]["number"] == 0
+
+
+def test_the_mean_over_seeds_has_an_interval_over_clips_and_seeds(tmp_path):
+    """Of which one hears half of the dogs and one all: wider than either's own."""
+    scores = [score(tmp_path, k=k, found=found) for k, found in enumerate((2, 4))]
+    workdir = make_detector(tmp_path).workdir
+    summary = write_seeds(workdir, scores)
+    assert json.loads(workdir.scores_of_seeds("validation").read_text()) == summary
+    counts = [read_counts(workdir.seed(k, 2).split("validation"), CLASSES) for k in (0, 1)]
+    expected = uncertainty.intervals(counts, classes=CLASSES)
+    assert {key: v and tuple(v) for key, v in summary["intervals"].items()} == expected
+    low, high = summary["intervals"]["event_f1/macro"]
+    assert scores[0]["intervals"]["event_f1/macro"][0] <= low < 200 / 3 < high == 100
+    assert f"95 % interval {low:.2f} to 100.00" in format_seeds(summary).splitlines()[0]
+
+
+def test_scores_of_an_older_version_get_intervals_from_their_posteriors(tmp_path, monkeypatch):
+    """And no model runs for it; what has intervals is left as it is."""
+    detector = make_detector(tmp_path, lambda *_: pytest.fail("the posteriors are saved"))
+    prepared = make_prepared(validation=clips(2))
+    detector.meta["clips"] = {"weak": 1}
+    frames = np.stack(clips(2).mels).astype(np.float32)
+    output = Posteriors(frames.max(axis=1), frames)
+    evaluate(detector, prepared, detector.workdir, output=output)
+    folder = detector.workdir.split("validation")
+    new = json.loads(folder.scores.read_text())
+    old = {key: value for key, value in new.items() if key not in ("intervals", "resamples")}
+    folder.scores.write_text(json.dumps(old))
+    folder.counts.unlink()
+    monkeypatch.setattr(trained_runs, "detectors", SimpleNamespace(load=lambda _: detector))
+    monkeypatch.setattr(trained_runs, "prepare", lambda *_, **__: prepared)
+    silent = lambda data, split, classes, spans, *_, **__: [b""] * len(spans)  # noqa: E731
+    monkeypatch.setattr(evaluation, "example_sounds", silent)
+    monkeypatch.setattr(trained_runs, "write_adaptive_weights", lambda *_: None)
+    written = []
+    monkeypatch.setattr(trained_runs, "run_page", SimpleNamespace(write_report=written.append))
+
+    def again():
+        return trained_runs.score_run(tmp_path, tmp_path, ["avg"], None)
+
+    assert again().scores["avg"]["validation"] == new == json.loads(folder.scores.read_text())
+    assert folder.counts.exists() and written == [tmp_path]
+    detector.workdir.report.touch()
+    stamp = folder.scores.stat().st_mtime_ns
+    assert again().scores["avg"]["validation"] == new
+    assert folder.scores.stat().st_mtime_ns == stamp and written == [tmp_path]
