@@ -5,9 +5,11 @@ Axis letters: ``B`` clips, ``C`` event classes.
 
 import numpy as np
 
+from jfsed_jax.errors import InputError
 from jfsed_jax.report.charts import Chart, Mark, Series, line_chart
 from jfsed_jax.report.formatting import number
 from jfsed_jax.runs.saved_run import SavedRun, SavedSplit
+from jfsed_jax.runs.workdir import Workdir
 from jfsed_jax.sed.tag_curves import tag_curve
 
 TAGGED = 0.5  # clip posteriors above it are tags
@@ -47,18 +49,41 @@ def tag_chart(split: SavedSplit, c: int) -> Chart | None:
     )
 
 
+def has_curves(run: SavedRun, split: SavedSplit) -> bool:
+    """Whether Event-F1 by threshold is known for the weights and windows of the split's scores."""
+    info = (split.scores or {}).get("info") or {}
+    found = run.thresholds or {}
+    return bool(found) and (found.get("step"), found.get("postprocess")) == (
+        info.get("checkpoint_step"),
+        info.get("postprocess"),
+    )
+
+
 def threshold_chart(run: SavedRun, split: SavedSplit, c: int) -> Chart | None:
-    """Event-F1 of class `c` by threshold, on the clips that training held out."""
-    own = ((run.thresholds or {}).get("classes") or {}).get(run.classes[c])
-    if own is None:
+    """Event-F1 of class `c` by threshold, on the clips that training held out.
+
+    Raises:
+      InputError: thresholds.json is damaged.
+    """
+    if run.thresholds is None or not has_curves(run, split):
         return None
-    thresholds, f1 = (np.asarray(own[key], np.float64) for key in ("thresholds", "event_f1"))
-    tuned = ((split.scores or {}).get("info") or {}).get("thresholds")
-    used = float(tuned[c]) if tuned else 0.5
-    best = int(np.argmax(f1))
-    at = f1[int(np.argmin(np.abs(thresholds - used)))]
+    try:
+        own = run.thresholds["classes"].get(run.classes[c])
+        if own is None:  # no event in the clips
+            return None
+        thresholds = np.asarray(run.thresholds["thresholds"], np.float64)
+        f1 = np.asarray(own["event_f1"], np.float64)
+        tuned = ((split.scores or {}).get("info") or {}).get("thresholds")
+        used = float(tuned[c]) if tuned else 0.5
+        best, at = int(np.argmax(f1)), float(np.interp(used, thresholds, f1))
+        events, clips = int(own["events"]), int(run.thresholds["clips"])
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise InputError(
+            f"{Workdir(run.workdir).thresholds} is damaged: expected clips, thresholds and, by "
+            "class, events and event_f1 (one a threshold)"
+        ) from error
     return line_chart(
-        "Event-F1 by threshold, on held-out clips",
+        "Event-F1 by threshold",
         [Series("Event-F1", thresholds, f1)],
         x_label="threshold of the frame posteriors",
         y_label="Event-F1, %",
@@ -67,6 +92,7 @@ def threshold_chart(run: SavedRun, split: SavedSplit, c: int) -> Chart | None:
         marks=[Mark("best", f"used: {used:.2f}", used)],
         note=[
             f"{number(at)} at {used:.2f}, which is used; {number(f1[best])} at "
-            f"{thresholds[best]:.2f}; {own['events']} events"
+            f"{thresholds[best]:.2f}",
+            f"{clips} clips that training held out, {events} events",
         ],
     )

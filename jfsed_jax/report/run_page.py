@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jfsed_jax.report import run_clips, run_errors, run_figures, run_tags
+from jfsed_jax.report import operating_points, run_clips, run_errors, run_figures, run_tags
 from jfsed_jax.report.clip_pictures import clip_keys, clip_player
 from jfsed_jax.report.formatting import dotted, label_text, number, significant
 from jfsed_jax.report.listings import Code, Listing
@@ -79,7 +79,7 @@ def render_run(run: SavedRun) -> str:
         classes=classes,
         errors=errors,
         kind_keys=run_errors.kind_keys(),
-        has_thresholds=run.thresholds is not None,
+        has_thresholds=any(operating_points.has_curves(run, split) for split in run.own_splits),
         tagging=run_tags.tag_confusions(run),
         curves=training_curves(run),
         durations=run_figures.class_durations(run),

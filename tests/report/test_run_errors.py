@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from html_page import ParsedPage
 
+from jfsed_jax.errors import InputError
 from jfsed_jax.report import run_errors
 from jfsed_jax.report.listings import Link
 from jfsed_jax.report.operating_points import tag_chart
@@ -164,6 +165,44 @@ def test_what_a_class_is_taken_for_and_where_its_tags_are_taken(run):
     assert tag_chart(saved.splits[0], 2) is None and tag_chart(saved.splits[0], 3) is None
     write_tags(folder, np.array(clip) / 2, [[1, 1, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0]])
     assert errors_of(run)[0].classes[0].charts[0].note == ("no posterior exceeds 0.5",)
+
+
+def write_curves(folder: Path, **changes) -> None:
+    """Of dogs a curve whose best is at 0.6, of the weights and windows that were scored."""
+    info = {"checkpoint_step": 7, "postprocess": "avg", "thresholds": [0.5, 0.3, 0.5, 0.5]}
+    (folder / "eval/validation/scores.json").write_text(json.dumps({"info": info}))
+    curve = {"events": 5, "event_f1": [10.0, 30.0, 20.0]}
+    content = {"step": 7, "postprocess": "avg", "clips": 9, "thresholds": [0.2, 0.6, 0.8]}
+    content |= {"classes": {"Dog": curve}} | changes
+    (folder / "thresholds.json").write_text(json.dumps(content))
+
+
+def test_what_another_threshold_would_change(run):
+    how = "is drawn where training held out strong clips"
+    assert how in ParsedPage(write_report(run).read_text(encoding="utf-8")).words
+    write_curves(run)
+    text = write_report(run).read_text(encoding="utf-8")
+    assert how not in ParsedPage(text).words and "<title>used: 0.30</title>" in text
+    dog, cat, _ = errors_of(run)[0].classes
+    assert [chart.note for chart in dog.charts + cat.charts] == [
+        (
+            "15.0 at 0.30, which is used; 30.0 at 0.60",
+            "9 clips that training held out, 5 events",
+        )
+    ]
+
+
+@pytest.mark.parametrize("other", [{"step": 6}, {"postprocess": "esp"}])
+def test_curves_of_other_weights_or_windows_are_not_shown(run, other):
+    write_curves(run, **other)
+    assert not errors_of(run)[0].classes[0].charts
+
+
+@pytest.mark.parametrize("damage", [{"classes": 3}, {"thresholds": [0.1]}, {"clips": None}])
+def test_damaged_curves_are_named(run, damage):
+    write_curves(run, **damage)
+    with pytest.raises(InputError, match="thresholds.json is damaged: expected clips"):
+        errors_of(run)
 
 
 def test_maps_of_tags_by_head_and_events(run):
