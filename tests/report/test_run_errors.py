@@ -138,6 +138,13 @@ def test_of_a_recording_a_clip_has_the_errors_of_its_time(run):
     assert [(clip.errors, clip.name) for clip in dog.clips] == [("1 × missed", "long.wav@0")]
 
 
+def test_of_a_whole_clip_what_ends_behind_it_is_an_error_too(run):
+    """As of a system that pads its clips."""
+    write_split(run / "eval/eval", [Event("a.wav", 10.1, 10.4, "Dog")], [], ["a.wav"])
+    keep(run / "eval/eval", ["a.wav"], [True])
+    assert [clip.errors for clip in errors_of(run)[1].classes[0].clips] == ["1 × missed"]
+
+
 def write_tags(folder: Path, clip, reference) -> None:
     np.savez(
         folder / "posteriors.npz", filenames=np.array(CLIPS), clip=np.array(clip, np.float32),
@@ -209,6 +216,7 @@ def test_maps_of_tags_by_head_and_events(run):
     """Figures 5 and 6 beside them; those of the clip head once for all rules."""
     write_tags(run / "eval/validation", np.eye(3, 4), np.eye(3, 4))
     write_split(run / "eval-esp/validation")
+    write_tags(run / "eval-esp/validation", np.eye(3, 4), np.eye(3, 4))
     own, other = tag_confusions(read_run(run))
     assert [len(own.maps), len(own.figures), len(other.maps), len(other.figures)] == [2, 2, 1, 1]
     # By events dogs are in all clips, and found in all; the old car is of c alone.
