@@ -60,6 +60,13 @@ def test_places_by_hand():
     assert {("axis-name", "epoch"), ("axis-name level", "loss, nat"), ("y-tick", "0.5")} <= texts
 
 
+def test_what_a_pointer_is_told_is_described():
+    marks = [Mark("best", "selected", 1.5), Mark("knee", "knee: 2 s", 2.0, 0.5)]
+    drawn = chart([Series("a", np.arange(3.0), np.arange(3.0))], marks=marks[:1], keyed=marks[1:])
+    assert drawn.described == "t. a ends at 2. selected, at 1.5; knee: 2 s, at 2."
+    assert chart([]).described == "t."
+
+
 def test_values_beyond_the_frame_stay_in_it():
     line = Series("a", np.array([0.0, 9.0]), np.array([-5.0, 500.0]))
     shapes = chart([line], x_range=(0.0, 1.0), y_range=(0.0, 1.0), step=True).shapes
@@ -151,6 +158,45 @@ def test_colours_are_told_apart_by_everyone(theme):
         apart = np.linalg.norm(seen[:, None] - seen[None], axis=-1)
         # A just noticeable difference is about 0.02.
         assert apart[np.triu_indices(6, 1)].min() > 0.12
+
+
+def palette(theme: str) -> dict[str, np.ndarray]:
+    """RGBA from 0 to 1 of the style sheet's colours on a screen, by name."""
+    light, dark = style().split("@media screen and (prefers-color-scheme: dark)")
+    text = (light if theme == "light" else dark).split("}")[0]
+    found = {}
+    for name, colour in re.findall(r"--(\w+): #([0-9a-f]+)", text):
+        digits = colour if len(colour) == 6 else "".join(2 * d for d in colour)
+        found[name] = np.array([int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)] + [1.0])
+    for name, *rgb, alpha in re.findall(r"--(\w+): rgb\((\d+) (\d+) (\d+)/([.\d]+)\)", text):
+        found[name] = np.array([*(int(value) / 255 for value in rgb), float(alpha)])
+    heat, deepest = re.search(r"--heat: ([\d ]+);\s+--deepest: ([.\d]+)", text).groups()
+    found["heat"] = np.array([*(int(value) / 255 for value in heat.split()), float(deepest)])
+    return found
+
+
+def contrast(first: np.ndarray, second: np.ndarray) -> float:
+    """WCAG's, of two RGB from 0 to 1."""
+    values = np.stack([first, second])[:, :3]
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    low, high = np.sort(linear @ np.array([0.2126, 0.7152, 0.0722]) + 0.05)
+    return high / low
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_can_be_read_on_everything_it_lies_on(theme):
+    colours = palette(theme)
+    for name, layers in {
+        "ink": ("wash", "bar", "area", "heat"), "soft": ("wash", "bar"),
+        "blue": (), "orange": (), "green": (),
+    }.items():  # fmt: skip
+        for ground in (colours["paper"], colours["card"]):
+            assert contrast(colours[name], ground) >= 4.5, name
+            for layer in layers:
+                alpha = colours[layer][3]
+                behind = alpha * colours[layer] + (1 - alpha) * ground
+                assert contrast(colours[name], behind) >= 4.5, (name, layer)
+    assert contrast(colours["soft"], colours["hair"]) >= 4.5  # code in a footer
 
 
 @pytest.mark.parametrize("name", ["$x^2$", r"$\frac{", "a_b^c", "<b>&", r"\input{/etc/passwd}"])

@@ -1,12 +1,6 @@
-"""Pages in Chromium, from a file: recordings and clips play, seek, filter, and stay at home.
+"""Pages in Chromium, from a file: recordings and clips play, seek, filter, and stay at home."""
 
-Runs where playwright (the extra `browser`) and a Chromium of the system are; axe-core comes with
-axe-playwright-python.
-"""
-
-import importlib.util
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,12 +23,6 @@ from jfsed_jax.report.run_page import write_report
 from jfsed_jax.sed.events import Event
 from jfsed_jax.sed.postprocessing import detect_events
 from jfsed_jax.sed.tables import read_events
-
-playwright = pytest.importorskip("playwright.sync_api", reason="the extra [browser] is missing")
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
 SECONDS = 1200.0
 AUDIO = "garden.flac"
@@ -95,47 +83,6 @@ def report(tmp_path_factory) -> Path:
 def write_tone(path: Path, seconds: float) -> None:
     tone = 0.1 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * 8000)) / 8000)
     soundfile.write(path, tone.astype(np.float32), 8000, subtype="PCM_16")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM)
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def visit(browser):
-    """Opens a page; at the end nothing was asked from elsewhere, nothing failed or was refused."""
-    contexts, problems, requests = [], [], []
-
-    def opened(path: Path, *, ready=True, before="", **options):
-        context = browser.new_context(**options)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(20_000)
-        page.on("request", lambda request: requests.append(request.url))
-        page.on("console", lambda message: problems.append(message.text))
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("dialog", lambda dialog: (problems.append(dialog.message), dialog.dismiss()))
-        if before:
-            page.add_init_script(before)
-        page.goto(path.as_uri())
-        if ready:
-            page.wait_for_selector("#app:not([hidden])")
-        page.problems, page.requests = problems, requests
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert not problems
-    assert all(
-        url.startswith(("file:", "data:image/png", "blob:", "data:audio")) for url in requests
-    )
-    files = {url for url in requests if url.startswith("file:")}
-    assert all(url.endswith((".html", ".flac", ".wav")) for url in files)
 
 
 def wait(page, expression: str) -> None:
@@ -385,20 +332,15 @@ def test_the_policy_refuses_what_is_not_of_the_page(place, visit):
 
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
 @pytest.mark.parametrize("of", ["recording", "excerpts", "report"])
-def test_axe_finds_nothing_serious(place, excerpts, report, visit, of, width, scheme):
-    found = importlib.util.find_spec("axe_playwright_python")
-    if found is None:
-        pytest.skip("axe-playwright-python (the extra [browser]) is missing")
-    axe = Path(found.submodule_search_locations[0]) / "axe.min.js"
+def test_axe_finds_nothing_serious(
+    place, excerpts, report, visit, serious_findings, of, width, scheme
+):
     size = {"width": width, "height": 900}
     path = {"recording": place / "page.html", "excerpts": excerpts, "report": report}[of]
     page = visit(path, ready=of != "report", viewport=size, color_scheme=scheme)
     if of != "report":
         page.click("#next")
-    page.evaluate(axe.read_text(encoding="utf-8"))
-    violations = page.evaluate("axe.run()")["violations"]
-    serious = [v for v in violations if v["impact"] in ("serious", "critical")]
-    assert not [(v["id"], [node["html"] for node in v["nodes"]]) for v in serious]
+    assert not serious_findings(page)
     # Nothing is wider than the screen.
     assert page.evaluate("document.documentElement.scrollWidth") == width
 
