@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from jfsed_jax.errors import one_line
 from jfsed_jax.report.comparison import Comparison, config_differences, other_differences
+from jfsed_jax.runs.scored_runs import ComparedSystem
 from jfsed_jax.sed import score_text
 from jfsed_jax.sed.score_titles import TITLES
 from jfsed_jax.sed.uncertainty import Estimate
@@ -13,16 +14,12 @@ _WIDEST = 40  # characters of a cell
 
 def format_comparison(compared: Comparison) -> str:
     """The comparison as text, without the page's classes, curves and clips."""
-    systems, labels = compared.systems, compared.labels
+    systems, labels = compared.systems, [one_line(label) for label in compared.labels]
     differing = [*config_differences(systems), *other_differences(systems)]
     blocks = [
         f"{len(compared.filenames)} clips of {compared.split}, {len(compared.classes)} classes, "
         f"{compared.num_resamples} resamples of {compared.drawn}",
-        "\n".join(
-            f"{name}\n  {own.first.saved.system}, {own.first.rule} windows, "
-            f"{'seeds' if len(own.runs) > 1 else 'seed'} {own.seeds}"
-            for name, own in zip(labels, systems, strict=True)
-        ),
+        "\n".join(f"{name}\n  {_run(own)}" for name, own in zip(labels, systems, strict=True)),
         _table(
             ["what differs", *labels],
             [[row.name, *(v or "-" for v in row.values)] for row in differing],
@@ -32,10 +29,7 @@ def format_comparison(compared: Comparison) -> str:
         _table(
             ["macro F1, percent", *labels],
             [
-                [
-                    TITLES[score].text,
-                    *(_score(own[f"{score}/macro"]) for own in compared.estimates),
-                ]
+                [TITLES[score].text, *(_score(own[f"{score}/macro"]) for own in compared.estimates)]
                 for score in compared.scores
             ],
         ),
@@ -44,8 +38,12 @@ def format_comparison(compared: Comparison) -> str:
         differences = {key: estimate.against_first for key, estimate in estimates.items()}
         table = score_text.format_differences(differences)
         blocks.append(f"{name} minus {labels[0]}, points\n{table}")
-    # Names of files may hold line ends.
-    return "\n\n".join("\n".join(map(one_line, block.split("\n"))) for block in blocks)
+    return "\n\n".join(blocks)
+
+
+def _run(own: ComparedSystem) -> str:
+    seeds = f"seed{'s' if len(own.runs) > 1 else ''} {own.seeds}"
+    return one_line(f"{own.first.saved.system}, {own.first.rule} windows, {seeds}")
 
 
 def _score(estimate: Estimate) -> str:

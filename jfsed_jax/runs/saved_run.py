@@ -173,8 +173,8 @@ def _read_split(folder: SplitFolder, title: str) -> SavedSplit:
         scores=scores,
         reference=events(folder.reference),
         estimates=events(folder.events),
-        posteriors=_read_arrays(folder.posteriors, ("filenames", "clip")),
-        examples=_read_arrays(folder.examples, ("filenames", "mel")),
+        posteriors=read_arrays(folder.posteriors, ("filenames", "clip")),
+        examples=read_arrays(folder.examples, ("filenames", "mel")),
     )
 
 
@@ -198,7 +198,12 @@ def _read_metrics(path: Path) -> list[dict[str, Any]]:
     return [rows[key] for key in sorted(rows, key=lambda key: key[1])]
 
 
-def _read_arrays(path: Path, required: Sequence[str]) -> dict[str, np.ndarray] | None:
+def read_arrays(path: Path, required: Sequence[str]) -> dict[str, np.ndarray] | None:
+    """The arrays of an .npz file, None if there is none.
+
+    Raises:
+      InputError: it is damaged, or one that is required is missing.
+    """
     if not path.exists():
         return None
     try:

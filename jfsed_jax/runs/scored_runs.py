@@ -7,8 +7,6 @@ Axis letters: ``B`` clips, ``C`` event classes.
 import json
 import os
 import re
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from jfsed_jax.errors import InputError
-from jfsed_jax.runs.saved_run import SavedRun, SavedSplit, read_run
+from jfsed_jax.runs.saved_run import SavedRun, SavedSplit, read_arrays, read_run
 from jfsed_jax.runs.workdir import OWN_SCORES, SplitFolder, Workdir, of_run, upgraded
 from jfsed_jax.sed import scoring, tables
 from jfsed_jax.sed.events import Event
@@ -136,8 +134,9 @@ def read_counts(
     """
     reference = tables.read_events(folder.reference)
     names = reference.filenames if filenames is None else filenames
-    if folder.counts.exists():
-        return _saved_counts(folder.counts, names, classes)
+    saved = read_arrays(folder.counts, ("filenames", "classes"))
+    if saved is not None:
+        return _in_order(saved, folder.counts, names, classes)
     estimates = tables.read_events(folder.events)
     for path, table in ((folder.reference, reference), (folder.events, estimates)):
         scoring.check_events(table.events, names, classes, str(path), table.rows)
@@ -147,20 +146,19 @@ def read_counts(
     return counts
 
 
-def _saved_counts(path: Path, filenames: Sequence[str], classes: Sequence[str]) -> scoring.Counts:
-    """In the order of these clips and classes."""
+def _in_order(
+    arrays: dict[str, np.ndarray], path: Path, filenames: Sequence[str], classes: Sequence[str]
+) -> scoring.Counts:
+    """Saved counts, in the order of these clips and classes."""
+    row, column = (
+        {str(name): i for i, name in enumerate(arrays.pop(key))} for key in ("filenames", "classes")
+    )
     try:
-        with np.load(path) as saved:
-            arrays = dict(saved)
-        row, column = (
-            {str(name): i for i, name in enumerate(arrays.pop(key))}
-            for key in ("filenames", "classes")
-        )
         order = np.ix_([row[name] for name in filenames], [column[label] for label in classes])
         return {key: count[order] for key, count in arrays.items()}
-    except (OSError, EOFError, ValueError, LookupError, zipfile.BadZipFile, zlib.error) as error:
+    except LookupError as error:
         raise InputError(
-            f"{path} is damaged or of other clips ({error}); delete it and evaluate again"
+            f"{path} is of other clips or classes ({error}); delete it or evaluate again"
         ) from error
 
 
@@ -198,8 +196,7 @@ def _folders(name: str) -> list[tuple[Path, str | None]]:
             + (f" {runs[1]}" if len(runs) > 1 else "")
         )
     seeds = [path for path in (folder / "seeds").glob("*") if path.name.isdecimal()]
-    ordered = sorted(seeds, key=lambda path: int(path.name))
-    return [(path, scored) for path in ordered or [folder]]
+    return [(path, scored) for path in seeds or [folder]]
 
 
 def _is_run(folder: Path) -> bool:

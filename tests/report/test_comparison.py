@@ -67,6 +67,10 @@ def test_a_difference_in_every_draw_is_told_from_noise_and_the_first_is_what_cou
     text = "all is better than none in Event-F1 (+100.0, +100.0 to +100.0)"
     assert findings(better)[0].startswith(text)
     assert "told from noise" in format_comparison(better).replace("not told", "")
+    # Drawn around 0 at 50 %, here at the ends and without a width.
+    for compared, place in ((better, "100.0%"), (worse, "0.0%")):
+        style = f'style="--l:{place};--w:0.0%;--d:{place}"'
+        assert style in render_comparison(compared)
 
 
 def test_identical_runs_differ_by_nothing_which_is_not_told_from_noise(here):
@@ -286,12 +290,12 @@ def test_signs(value, text):
 
 def hostile(folder, text: str) -> tuple[ParsedPage, str]:
     """Page and text of runs that say `text` wherever they can."""
-    name = text.replace("/", "∕")
-    reference = {f"{text}.wav": [(1.0, 2.0, f"{text} a")], "b.wav": [(1.0, 2.0, "b")]}
+    name, label = text.replace("/", "∕"), text.replace("\n", " ")  # a table's cell is one line
+    reference = {f"{label}.wav": [(1.0, 2.0, f"{label} a")], "b.wav": [(1.0, 2.0, "b")]}
     for i, found in enumerate(({}, reference)):
         run = folder / f"{name}{i}"
         write_scored(
-            run, reference, found, classes=(f"{text} a", "b"), rule=text, examples=[f"{text}.wav"],
+            run, reference, found, classes=(f"{label} a", "b"), rule=text, examples=[f"{label}.wav"],
             meta={"data": text + str(i), "clips": {text: i}, "digests": {text: f"{i}{text}"}},
             system=text, **{text: i, "loss": {text: [text, i]}},
         )  # fmt: skip
@@ -305,13 +309,13 @@ def plain(tmp_path_factory) -> tuple[ParsedPage, str]:
     return hostile(tmp_path_factory.mktemp("plain"), "word")
 
 
-@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("attack", [*ATTACKS, "two\nlines"])
 def test_whatever_a_run_says_is_text(tmp_path, plain, attack):
     page, text = hostile(tmp_path, attack)
     assert not page.open
     assert shape(page) == shape(plain[0])
     check_links(page)
-    assert text.count("\n") == plain[1].count("\n")
+    assert len(text.splitlines()) == len(plain[1].splitlines())
 
 
 def test_long_names_are_cut_in_the_terminal_alone(here):

@@ -7,6 +7,7 @@ import pytest
 from scored_workdir import write_scored
 
 from jfsed_jax.errors import InputError
+from jfsed_jax.runs.saved_run import read_run
 from jfsed_jax.runs.scored_runs import clip_head_tags, read_counts, read_systems
 
 CLIPS = {"a.wav": [(1.0, 2.0, "Dog")], "b.wav": [(3.0, 4.0, "Cat")], "c.wav": []}
@@ -128,6 +129,20 @@ def test_counts_follow_the_clips_and_classes_that_are_asked_for(here):
     np.testing.assert_array_equal(counts["at_f1"], tagged)
 
 
+def test_counts_that_evaluate_saved_are_read_in_the_same_order(here):
+    write(here / "W")
+    folder = read_run(here / "W").splits[0].folder
+    saved = np.arange(18).reshape(3, 2, 3)
+    names, classes = ["a.wav", "b.wav", "c.wav"], ["Dog", "Cat"]
+    np.savez(folder.counts, filenames=names, classes=classes, event_f1=saved)
+    counts = read_counts(folder, ["Cat", "Dog"], ["c.wav", "a.wav", "b.wav"])
+    np.testing.assert_array_equal(counts["event_f1"], saved[[2, 0, 1]][:, [1, 0]])
+    for content in (b"", b"PK", folder.counts.read_bytes()[:-30]):
+        folder.counts.write_bytes(content)
+        with pytest.raises(InputError, match=r"counts.npz is damaged"):
+            read_counts(folder, classes)
+
+
 def test_tags_of_clips_that_were_cut_are_not_those_of_recordings(here):
     write(here / "W", tags={"a.wav_0": (1, 0), "a.wav_10": (0, 0)})
     write(here / "other")
@@ -138,8 +153,10 @@ def test_tags_of_clips_that_were_cut_are_not_those_of_recordings(here):
 
 
 def test_another_order_is_no_other_scoring(here):
-    write(here / "a", classes=("Dog", "Cat"))
-    write(here / "b", reference=dict(reversed(CLIPS.items())), classes=("Cat", "Dog"))
+    clips = CLIPS | {"c.wav": [(1.0, 2.0, "Dog"), (3.0, 4.0, "Cat")]}
+    turned = {name: events[::-1] for name, events in reversed(clips.items())}
+    write(here / "a", reference=clips, classes=("Dog", "Cat"))
+    write(here / "b", reference=turned, classes=("Cat", "Dog"))
     assert len(shown("a", "b")) == 2
 
 
