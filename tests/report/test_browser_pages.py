@@ -11,12 +11,15 @@ from test_charts import palette
 from test_inspection import TINY, make_data
 from test_recording_browser import wait
 from test_report import make_workdir
+from test_score_page import made_up_scores, make_result
 
 from jfsed_jax import datasets
 from jfsed_jax.report import inspection
 from jfsed_jax.report.comparison import compare_runs
 from jfsed_jax.report.comparison_page import write_comparison
+from jfsed_jax.report.rendering import save_page
 from jfsed_jax.report.run_page import write_report
+from jfsed_jax.report.score_page import render_scores
 from jfsed_jax.report.table_page import Confusion, render_table_page
 
 MANY = tuple(f"class number {i}" for i in range(18))  # too many for numbers in a heat map
@@ -45,11 +48,15 @@ def pages(browser, tmp_path_factory) -> dict[str, Path]:
         make_data(folder / "data", "a.wav", "Running_water"), TINY,
         features_dir=folder / "features", workers=1, progress=False,
     )  # fmt: skip
+    free = made_up_scores()
     return {
         "report": write_report(folder / "run"),
         "table": table,
         "inspection": inspection.write_page(prepared),
         "comparison": compared_page(folder),
+        "score": save_page(
+            folder / "score.html", render_scores(make_result(free), {"scores": free})
+        ),
     }
 
 
@@ -67,7 +74,7 @@ def compared_page(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "dark"), (390, "light")])
-@pytest.mark.parametrize("kind", ["report", "table", "inspection", "comparison"])
+@pytest.mark.parametrize("kind", ["report", "table", "inspection", "comparison", "score"])
 def test_axe_finds_nothing_serious(pages, visit, serious_findings, kind, width, scheme):
     size = {"width": width, "height": 900}
     page = visit(pages[kind], ready=False, viewport=size, color_scheme=scheme)
