@@ -12,20 +12,44 @@ from jfsed_jax.report.clip_pictures import ClipPicture, DrawnLane, Lane, clip_pi
 from jfsed_jax.report.comparison import Comparison
 from jfsed_jax.report.formatting import label_text, number
 from jfsed_jax.report.run_clips import clip_sound
+from jfsed_jax.report.spectrograms import Contrast, known_bands, shared_contrast
 from jfsed_jax.runs.saved_run import is_number
 from jfsed_jax.runs.scored_runs import ScoredRun
 from jfsed_jax.sed.events import Event
 from jfsed_jax.sed.scoring import Counts
 
 
-def differing_clips(compared: Comparison, most: int) -> list[ClipPicture]:
-    """Pictures of at most that many clips with other errors, those that differ most first."""
-    lists = _event_lists(compared)
+class DifferingClips(NamedTuple):
+    """Pictures, and the contrast of the log-mel in them; None if there is none."""
+
+    pictures: list[ClipPicture]
+    contrast: Contrast | None
+
+
+def differing_clips(compared: Comparison, most: int) -> DifferingClips:
+    """At most that many clips with other errors, those that differ most first."""
+    chosen = most_different(compared.counts)[:most]
     errors = clip_errors(compared.counts, "event_f1")
-    return [
-        _picture(compared, compared.filenames[b], errors[:, b], lists)
-        for b in most_different(compared.counts)[:most]
-    ]
+    runs = [run for system in compared.systems for run in system.runs]
+    kept = [_kept(runs, compared.filenames[b]) for b in chosen]
+    contrast = shared_contrast(own.mel for own in kept if own.mel is not None)
+    lists = _event_lists(compared)
+    seconds = max(map(_clip_seconds, runs))
+    return DifferingClips(
+        [
+            _picture(
+                compared.filenames[b],
+                lists,
+                classes=compared.classes,
+                seconds=seconds,
+                note=_note(compared, errors[:, b]),
+                kept=own,
+                contrast=contrast,
+            )
+            for b, own in zip(chosen, kept, strict=True)
+        ],
+        contrast,
+    )
 
 
 def clip_errors(counts: Sequence[Sequence[Counts]], score: str) -> np.ndarray:
@@ -89,21 +113,54 @@ def _by_clip(events: Iterable[Event]) -> dict[str, list[Event]]:
     return found
 
 
+class _Kept(NamedTuple):
+    """What `evaluate` kept of a clip: log-mel <float>[T, F], centres of its bands, sound."""
+
+    mel: np.ndarray | None = None
+    band_hz: Sequence[float] = ()
+    sound: str = ""
+
+
+def _kept(runs: Sequence[ScoredRun], name: str) -> _Kept:
+    """Of the first run that kept the clip; of none that was cut out of a recording."""
+    for run in runs:
+        examples = run.split.examples
+        if examples is None:
+            continue
+        whole = examples.get("recordings", examples["filenames"])
+        for i in np.flatnonzero((examples["filenames"] == name) & (whole == name)):
+            bands = known_bands(run.saved.meta.get("front_end") or {})
+            return _Kept(examples["mel"][i], bands, clip_sound(examples, int(i)))
+    return _Kept()
+
+
 def _picture(
-    compared: Comparison, name: str, errors: np.ndarray, lists: Sequence[_Lists]
+    name: str,
+    lists: Sequence[_Lists],
+    *,
+    classes: Sequence[str],
+    seconds: float,
+    note: str,
+    kept: _Kept,
+    contrast: Contrast | None,
 ) -> ClipPicture:
     every = [event for own in lists for event in own.events(name)]
     heard = {event.event_label for event in every}
-    runs = [run for system in compared.systems for run in system.runs]
-    seconds = max([*map(_clip_seconds, runs), *(event.offset for event in every)])
-    shown = [(label, own) for label in compared.classes if label in heard for own in lists]
+    shown = [(label, own) for label in classes if label in heard for own in lists]
     lanes = []
     for label, own in shown:
         spans = [(event.onset, event.offset) for event in own.events(name, label)]
         lanes.append(Lane(label, (), spans) if own.name else Lane(label, spans))
-    mel, sound = _example(runs, name)
-    note = _note(compared, errors)
-    picture = clip_picture(name, mel, lanes, seconds=seconds, note=note, sound=sound)
+    picture = clip_picture(
+        name,
+        kept.mel,
+        lanes,
+        seconds=max([seconds, *(event.offset for event in every)]),
+        note=note,
+        sound=kept.sound,
+        contrast=contrast,
+        band_hz=kept.band_hz,
+    )
     return picture._replace(
         lanes=[
             _named(drawn, label, own)
@@ -137,15 +194,3 @@ def _note(compared: Comparison, errors: np.ndarray) -> str:
 def _clip_seconds(run: ScoredRun) -> float:
     seconds = (run.saved.meta.get("front_end") or {}).get("clip_seconds")
     return float(seconds) if is_number(seconds) else 1.0
-
-
-def _example(runs: Sequence[ScoredRun], name: str) -> tuple[np.ndarray | None, str]:
-    """The log-mel and the sound of a clip, where a run kept them; of no clip that was cut."""
-    for run in runs:
-        examples = run.split.examples
-        if examples is None:
-            continue
-        whole = examples.get("recordings", examples["filenames"])
-        for i in np.flatnonzero((examples["filenames"] == name) & (whole == name)):
-            return examples["mel"][i], clip_sound(examples, int(i))
-    return None, ""

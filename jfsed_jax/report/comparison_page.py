@@ -90,11 +90,11 @@ def render_comparison(compared: Comparison) -> str:
         one_seed=any(len(system.runs) == 1 for system in compared.systems),
         classes=[(TITLES[score].text, _classes(compared, score)) for score in compared.scores],
         curves=shared_charts(compared.systems),
-        clips=clips,
+        clips=clips.pictures,
         shown=SHOWN,
         shown_clips=SHOWN_CLIPS,
-        clip_keys=clip_keys(posterior=False),
-        player=clip_player(clips),
+        clip_keys=clip_keys(posterior=False, contrast=clips.contrast),
+        player=clip_player(clips.pictures),
     )
 
 

@@ -89,7 +89,7 @@ def test_identical_runs_differ_by_nothing_which_is_not_told_from_noise(here):
     text = format_comparison(compared)
     assert "nothing differs" in text
     assert text.count("not told from noise") == text.count("told from noise") == 6
-    assert differing_clips(compared, 9) == []
+    assert differing_clips(compared, 9) == ([], None)
     assert (
         "every clip all runs have as many errors" in ParsedPage(render_comparison(compared)).words
     )
@@ -119,7 +119,7 @@ def test_seeds_are_averaged_clip_by_clip_and_score_by_score(here):
     np.testing.assert_array_equal(
         clip_errors(compared.counts, "event_f1"), [[1, 1, 1, 2], [0, 1.5, 0.5, 1]]
     )
-    (picture, *_) = differing_clips(compared, 1)
+    (picture,), _ = differing_clips(compared, 1)
     assert picture.note == "events missed or made up: 1 of none, 0 of x"
 
 
@@ -167,7 +167,8 @@ def test_clips_are_ordered_by_errors_and_show_the_lists_lane_by_lane(here):
     compared = compare("half", "most")
     # Errors 0, 0, 1, 2 and 0, 3, 0, 0: on 0.wav they do not differ.
     assert most_different(compared.counts) == [1, 3, 2]
-    pictures = differing_clips(compared, 2)
+    pictures, contrast = differing_clips(compared, 2)
+    assert contrast is not None
     assert [picture.name for picture in pictures] == ["1.wav", "3.wav"]
     assert [bool(picture.image) for picture in pictures] == [True, False]
     assert [(lane.name, len(lane.events)) for lane in pictures[1].lanes] == [
@@ -295,7 +296,8 @@ def hostile(folder, text: str) -> tuple[ParsedPage, str]:
     for i, found in enumerate(({}, reference)):
         run = folder / f"{name}{i}"
         write_scored(
-            run, reference, found, classes=(f"{label} a", "b"), rule=text, examples=[f"{label}.wav"],
+            run, reference, found, classes=(f"{label} a", "b"), rule=text,
+            examples=[f"{label}.wav"],
             meta={"data": text + str(i), "clips": {text: i}, "digests": {text: f"{i}{text}"}},
             system=text, **{text: i, "loss": {text: [text, i]}},
         )  # fmt: skip
