@@ -63,6 +63,10 @@ def test_intersection_f1_by_hand(sed_scores_eval):
     assert result["precision"]["micro"] == pytest.approx(200 / 3)
     # The joined cat of a.wav; the dog of b.wav and one that is none.
     assert counts.tolist() == [[[1, 1, 1], [0, 0, 0]], [[0, 0, 0], [1, 2, 1]]]
+    # A class of which nothing is detected scores zero.
+    result, _ = psds.intersection_f1(REFERENCE, estimates[:1], durations=DURATIONS, classes=CLASSES)
+    assert result["classwise"] == {"Cat": pytest.approx(100), "Dog": 0}
+    assert result["macro"] == pytest.approx(50)
 
 
 def test_a_class_without_reference_events_is_not_in_the_mean(sed_scores_eval, tmp_path):

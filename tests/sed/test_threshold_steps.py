@@ -48,8 +48,8 @@ def test_average_precision_by_hand():
 def test_psds_by_hand():
     """One class, an hour, at most ten false ones per hour."""
     deltas = make_deltas(
-        ("a", 0.9, 1, 0),  # 1 of 2 found, none false
-        ("b", 0.8, 0, 4),
+        ("b", 0.95, 0, 4),
+        ("a", 0.9, 1, 0),  # 1 of 2 found, 4 false
         ("b", 0.7, 0, -2),  # two become one: 2 false
         ("a", 0.6, -1, 0),  # none is found
         ("a", 0.5, 2, 3),  # both, 5 false
@@ -61,7 +61,7 @@ def test_psds_by_hand():
     draws = [np.array([ONCE, [1, 2, 0], [0, 2, 1]])]
     values, classwise = psds_samples(steps, draws, clips, scenario)
     # Drawn twice, b has 4 false ones at 0.7, at 0.5 there are 7 of all.
-    assert values[:2] == pytest.approx([0.5 * 0.5 + 0.5, 0.5 * 0.7 + 0.3])
+    assert values[:2] == pytest.approx([0.5 * 0.3 + 0.5, 0.5 * 0.3 + 0.3])
     assert np.isnan(values[2]) and classwise[:2, 0] == pytest.approx(values[:2])
 
 
@@ -71,19 +71,28 @@ def test_psds_takes_the_best_post_processing_and_counts_cross_triggers():
     clips = ClipSums(
         np.full(3, 1200.0),
         np.array([[2, 1], [0, 1], [0, 1]]),
-        np.array([[5.0, 900], [0, 900], [0, 0]]),
+        np.array([[900.0, 900], [0, 900], [0, 0]]),
     )
-    other = make_deltas(cross=True)
+    other = make_deltas(("b", 0.9, 1, 0, 1), cross=True)
     scenario = Scenario(alpha_ct=0.5, alpha_st=0.0, max_efpr=10.0)
 
-    def area(*versions):
+    def areas(*versions):
         steps = [[steps_of(v, CLIPS, "0") for v in versions], [steps_of(other, CLIPS, "0")]]
-        return psds_samples(steps, [ONCE[None]], clips, scenario)[1][0, 0]
+        return psds_samples(steps, [ONCE[None]], clips, scenario)[1][0]
+
+    def area(*versions):
+        return areas(*versions)[0]
 
     # 1 false in the hour and 2 cross triggers in half an hour of the other class, half of which.
     assert area(first) == pytest.approx(0.5 * 0.3 + 0.7)
     assert area(second) == pytest.approx(0.9)
     assert area(first, second) == pytest.approx(0.5 * 0.1 + 0.9)
+    # Of the other class's 3 events one, and 1 cross trigger in a quarter of an hour.
+    assert areas(first)[1] == pytest.approx(0.8 / 3)
+    # Where nothing is found of it, no mean less deviation is below 0.
+    steps = [[steps_of(second, CLIPS, "0")], [steps_of(make_deltas(cross=True), CLIPS, "0")]]
+    value, _ = psds_samples(steps, [ONCE[None]], clips, scenario._replace(alpha_st=2.0))
+    assert value[0] == 0
 
 
 def test_counts_above_a_threshold():
