@@ -122,3 +122,20 @@ def test_the_column_that_labels_are_taken_from_is_noted(forms):
     found = score("--reference=a.txt", "--estimates=a.txt")
     assert len(found["info"]["notes"]) == 1
     assert "those of 'species' are taken" in found["info"]["notes"][0]
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        ([], "--estimates, --scores or --operating_points is missing"),
+        (["--scores=scores"], "--durations is missing, which --scores needs"),
+        (["--estimates=table.tsv", "--filters=0.5"], "--scores is missing, which --filters needs"),
+        (["--scores=s", "--compare=table.tsv"], "--estimates is missing, which --compare needs"),
+        (["--estimates=table.tsv", "--scenario=dtx=1"], "'dtx=1' is none of dtc, gtc"),
+        (["--estimates=table.tsv", "--scenario=dtc=2"], "dtc: 2.0 is not a number in the range"),
+    ],
+)
+def test_flags_that_lack_others_are_refused(flags, message, forms, capsys):
+    assert cli.main(["score", "--reference=table.tsv", *flags]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1

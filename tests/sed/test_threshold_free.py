@@ -10,7 +10,7 @@ import pytest
 
 from jfsed_jax.cli import main as cli
 from jfsed_jax.errors import InputError
-from jfsed_jax.sed import predictions, psds, score_files, tables, threshold_free
+from jfsed_jax.sed import predictions, score_files, tables, threshold_free
 from jfsed_jax.sed.events import Event, merge_overlaps
 from jfsed_jax.sed.threshold_steps import GRID, Scenario
 
@@ -327,26 +327,3 @@ def test_the_command_compares_two_systems_on_the_same_draws(tmp_path, monkeypatc
     assert cli.main([*command, "--compare_scores=scores", "--bootstrap=9", "--json=s.json"]) == 0
     differences = json.loads(Path("s.json").read_text())["threshold_free_differences"]
     assert all(d["difference"] == 0 and d["interval"] == [0, 0] for d in differences.values())
-
-
-@pytest.mark.parametrize(
-    "flags, message",
-    [
-        ([], "--estimates, --scores or --operating_points is missing"),
-        (["--scores=scores"], "--durations is missing, which --scores needs"),
-        (["--estimates=r.tsv", "--filters=0.5"], "--scores is missing, which --filters needs"),
-        (["--scores=s", "--compare=r.tsv"], "--estimates is missing, which --compare needs"),
-        (["--estimates=r.tsv", "--scenario=dtx=1"], "'dtx=1' is none of dtc, gtc"),
-        (["--estimates=r.tsv", "--scenario=dtc=2"], "dtc: 2.0 is not a number in the range"),
-    ],
-)
-def test_flags_that_lack_others_are_refused(flags, message, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    write_inputs(tmp_path)
-    assert cli.main(["score", "--reference=r.tsv", *flags]) == 2
-    error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1
-
-
-def test_the_names_of_scores_are_in_order():
-    assert list(psds.SCENARIOS) == list(threshold_free.TITLES)[:2]
