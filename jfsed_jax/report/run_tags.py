@@ -16,6 +16,7 @@ from jfsed_jax.sed import scoring
 from jfsed_jax.sed.error_kinds import taken_for
 
 _FEW = 12  # classes, up to which two maps stand side by side
+_MANY = 100  # classes, beyond which the figures are left out: a map of 200 takes 0.4 MB
 
 
 class TaggedSplit(NamedTuple):
@@ -26,7 +27,7 @@ class TaggedSplit(NamedTuple):
       maps: what a missed class was taken for: by the clip head, by the events that survive.
       folded: the latter, where there is no room for it.
       paired: whether there is room for two maps side by side.
-      figures: the same tags as figures 5 and 6 count them.
+      figures: the same tags as figures 5 and 6 count them; none of very many classes.
     """
 
     title: str
@@ -46,7 +47,8 @@ def tag_confusions(run: SavedRun) -> list[TaggedSplit]:
             continue
         paired = len(run.classes) <= _FEW
         maps = [taken_map(run.classes, *pair, caption=name) for name, pair in tags]
-        figures = [confusion_map(run.classes, *pair, caption=name) for name, pair in tags]
+        figured = tags if len(run.classes) <= _MANY else []
+        figures = [confusion_map(run.classes, *pair, caption=name) for name, pair in figured]
         folded = None if paired or len(maps) == 1 else maps.pop()
         title = split.title if len(run.splits) > 1 else ""
         found.append(TaggedSplit(title, maps, folded, paired, figures))

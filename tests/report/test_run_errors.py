@@ -8,7 +8,7 @@ import pytest
 from html_page import ParsedPage
 
 from jfsed_jax.errors import InputError
-from jfsed_jax.report import run_errors
+from jfsed_jax.report import run_errors, run_tags
 from jfsed_jax.report.listings import Link
 from jfsed_jax.report.operating_points import tag_chart
 from jfsed_jax.report.run_clips import kept_clips, typical_clips
@@ -212,7 +212,7 @@ def test_damaged_curves_are_named(run, damage):
         errors_of(run)
 
 
-def test_maps_of_tags_by_head_and_events(run):
+def test_maps_of_tags_by_head_and_events(run, monkeypatch):
     """Figures 5 and 6 beside them; those of the clip head once for all rules."""
     write_tags(run / "eval/validation", np.eye(3, 4), np.eye(3, 4))
     write_split(run / "eval-esp/validation")
@@ -224,6 +224,8 @@ def test_maps_of_tags_by_head_and_events(run):
     assert ([cell.text for cell in dog.cells], dog.clips) == (["", "100", "", "", ""], 3)
     dog = own.figures[1].rows[1]
     assert [cell.text for cell in dog.cells] == ["17", "67", "17", "", ""]
+    monkeypatch.setattr(run_tags, "_MANY", 3)
+    assert not any(split.figures for split in tag_confusions(read_run(run)))
 
 
 def test_a_map_of_missed_clips_by_hand():
