@@ -8,7 +8,9 @@ Axis letters: `B` clips, `C` event classes.
 """
 
 import importlib
+import os
 import shutil
+import sysconfig
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -154,14 +156,15 @@ def library(name: str) -> Any:
             return importlib.import_module(name)
     except ImportError as error:
         package = name.partition(".")[0]
-        compiler = ""
-        if package == "sed_scores_eval" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
-            compiler = (
-                " (it is compiled then, and no C++ compiler is on the PATH: install g++ first)"
+        compiler = (os.environ.get("CXX") or sysconfig.get_config_var("CXX") or "c++").split()[0]
+        first = ""
+        if package == "sed_scores_eval" and not shutil.which(compiler):
+            first = (
+                f" (which compiles it, and there is no {compiler}: install a C++ compiler first)"
             )
         raise InputError(
             f"PSDS and intersection F1 need {package}; install it with "
-            f"pip install 'jfsed_jax[psds]'{compiler}"
+            f"pip install 'jfsed_jax[psds]'{first}"
         ) from error
 
 
