@@ -55,7 +55,7 @@ def test_scores_have_intervals_of_what_each_clip_counts(tmp_path):
     for name, count in read_counts(folder, CLASSES).items():
         np.testing.assert_array_equal(count, counts[name])
     folder.counts.write_bytes(b"PK")
-    with pytest.raises(InputError, match=r"counts.npz is damaged .* evaluate again"):
+    with pytest.raises(InputError, match="counts.npz is damaged"):
         read_counts(folder, CLASSES)
 
 
