@@ -127,9 +127,10 @@ def _check_flags(args: argparse.Namespace) -> str:
     if not (args.estimates or args.scores or args.operating_points):
         raise InputError("--estimates, --scores or --operating_points is missing; see --help")
     lacking = {"compare": "estimates", "compare_scores": "scores"}
-    lacking |= dict.fromkeys(("processed", "filters", "scenario"), "scores")
+    of_scores = ("processed", "filters", "scenario", "collar", "offset_share", "segment")
+    lacking |= dict.fromkeys(of_scores, "scores")
     for flag, needed in lacking.items():
-        if getattr(args, flag) and not getattr(args, needed):
+        if getattr(args, flag) not in (None, (), []) and not getattr(args, needed):
             raise InputError(f"--{needed} is missing, which --{flag} needs; see --help")
     needs = [f for f in ("psds", "scores", "operating_points") if getattr(args, f)]
     if needs and not args.durations:

@@ -57,15 +57,13 @@ def define_score(parser: CommandParser) -> None:
         type=_scenario,
         metavar="NAME=X,...",
     )
-    for flag, meaning, default in (
-        ("--collar", "Of --scores: how far onset and offset may be off, in seconds", 0.2),
-        ("--offset_share", "Of --scores: how far the offset may be off, of an event's length", 0.2),
-        ("--segment", "Of --scores: the length of a segment in seconds", 1.0),
+    for flag, meaning in (
+        ("--collar", "How far onset and offset may be off, in seconds; default: 0.2"),
+        ("--offset_share", "How far the offset may be off, of an event's length; default: 0.2"),
+        ("--segment", "Length of a segment in seconds; default: 1"),
     ):
-        parser.add(
-            flag, f"{meaning}; default: %(default)s.", type=number(float, 0), metavar="X",
-            default=default,
-        )  # fmt: skip
+        lowest = 1e-3 if flag == "--segment" else 0
+        parser.add(flag, f"{meaning}; of --scores alone.", type=number(float, lowest), metavar="X")
     parser.add(
         "--filters",
         "Of --scores also piPSDS, the best of median filters of these lengths in seconds "
@@ -197,12 +195,10 @@ def _free_scores(args: argparse.Namespace, given: ScoreInputs) -> "dict[str, dic
         return {}
     from jfsed_jax.sed import threshold_free
 
+    chosen = ("scenario", "collar", "offset_share", "segment", "filters")
+    given_values = {name: getattr(args, name) for name in chosen}
     criteria = threshold_free.Criteria(
-        scenario=args.scenario,
-        collar=args.collar,
-        offset_share=args.offset_share,
-        segment=args.segment,
-        filters=args.filters,
+        **{name: value for name, value in given_values.items() if value is not None}
     )
     return {
         role: threshold_free.free_scores(

@@ -30,12 +30,12 @@ class ScoreTile(NamedTuple):
 
 
 class ScoredSystem(NamedTuple):
-    """One list of events or one folder of posteriors."""
+    """A list of events, a folder of posteriors, or operating points, which have no `classes`."""
 
     name: str
     conditions: str
     tiles: list[ScoreTile]
-    classes: Listing
+    classes: Listing | None
 
 
 def render_scores(
@@ -53,6 +53,8 @@ def render_scores(
     folders = [str(result[key]["folder"]) for key in _folder_keys(result)]
     systems = [_of_events(of, info["classes"]) for of in events]
     systems += [_of_posteriors(*of) for of in zip(folders, free.values(), strict=True)]
+    if points := result.get("psds_operating_points"):
+        systems.append(_of_points(points))
     several = len(free) > 1
     notes = [
         *info["notes"],
@@ -60,6 +62,7 @@ def render_scores(
     ]
     for folder, scores in zip(folders, free.values(), strict=True):
         notes += [f"{folder}: {note}" for note in free_notes(scores)]
+    notes += [note for entry in (points or {}).values() for note in entry["notes"]]
     differences = _differences(result)
     labels = list(dict.fromkeys(label for of in free.values() for label in _curved(of)))
     named = list(zip(folders, free.values(), strict=True))
@@ -162,6 +165,15 @@ def _of_posteriors(folder: str, scores: Mapping[str, FreeScore]) -> ScoredSystem
                 ]
             ],
         ),
+    )
+
+
+def _of_points(points: Mapping[str, Any]) -> ScoredSystem:
+    return ScoredSystem(
+        "Operating points",
+        "a list of events per threshold",
+        [_tile(threshold_free.TITLES[key], of["value"], None, 3) for key, of in points.items()],
+        None,
     )
 
 

@@ -130,6 +130,12 @@ def test_the_column_that_labels_are_taken_from_is_noted(forms):
         ([], "--estimates, --scores or --operating_points is missing"),
         (["--scores=scores"], "--durations is missing, which --scores needs"),
         (["--estimates=table.tsv", "--filters=0.5"], "--scores is missing, which --filters needs"),
+        (["--estimates=table.tsv", "--collar=0"], "--scores is missing, which --collar needs"),
+        (["--scores=s", "--segment=0"], "--segment: 0.0 is not number >= 0.001"),
+        (
+            ["--scores=s", "--filters=0,half"],
+            "--filters: could not convert string to float: 'half'",
+        ),
         (["--scores=s", "--compare=table.tsv"], "--estimates is missing, which --compare needs"),
         (["--estimates=table.tsv", "--scenario=dtx=1"], "'dtx=1' is none of dtc, gtc"),
         (["--estimates=table.tsv", "--scenario=dtc=2"], "dtc: 2.0 is not a number in the range"),

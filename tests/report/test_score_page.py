@@ -72,9 +72,14 @@ def test_the_page_has_scores_intervals_curves_and_notes():
 
 
 def test_two_systems_are_drawn_over_one_another_and_their_difference_told():
+    """Beside PSDS of operating points, which have neither curves nor classes."""
     systems = made_up_scores(), made_up_scores(shift=0.125)
     free = dict(zip(("scores", "compare_scores"), systems, strict=True))
-    page = ParsedPage(render_scores(make_result(*systems), free))
+    result = make_result(*systems)
+    result["psds_operating_points"] = {"psds2": {"value": 0.75, "notes": ["of points"]}}
+    page = ParsedPage(render_scores(result, free))
+    assert "Operating points a list of events per threshold PSDS 2 0.750 confuses" in page.words
+    assert "of points" in page.words
     assert "COMPARE_SCORES less THRESHOLD_FREE" in page.words
     assert "PSDS 1 0.125 0.125 to 0.125 100.0" in page.words
     assert page.words.count("PSDS 1, COMPARE_SCORES") == 2  # of both classes' charts
