@@ -5,6 +5,7 @@ from pathlib import Path
 
 from jfsed_jax.cli import process
 from jfsed_jax.cli.arguments import CommandParser, number, output_folder
+from jfsed_jax.cli.postprocessing import decoder_of
 
 
 def define_detector(parser: CommandParser) -> None:
@@ -35,6 +36,7 @@ def define_evaluate(parser: CommandParser) -> None:
     parser.add("--split", meaning, choices=["validation", "eval"], default="validation")
     meaning = "Class-wise thresholds from the clips that training held out."
     parser.switch("tune_thresholds", meaning)
+    parser.add("--decoder", "Settings of each class that tune has found.", metavar="FILE.json")
     meaning = "Also write posteriors here, one TSV a clip."
     parser.add("--score_files", meaning, type=output_folder(), metavar="DIR")
     parser.add(
@@ -49,6 +51,7 @@ def define_evaluate(parser: CommandParser) -> None:
 
 def run_evaluate(args: argparse.Namespace) -> int:
     """Scores one seed of a run, or each of them."""
+    tuned = decoder_of(args, "postprocess", "tune_thresholds")
     process.start_jax_as_trained(args.workdir)
     from jfsed_jax.inference.detector import load
     from jfsed_jax.inference.evaluation import evaluate, prepare_for
@@ -75,6 +78,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
             split=args.split,
             rule=args.postprocess,
             tune=args.tune_thresholds,
+            tuned=tuned,
             data_dir=audio,
             num_resamples=args.bootstrap,
             score_files=score_files / f"seed{k}" if score_files and len(seeds) > 1 else score_files,
@@ -85,7 +89,8 @@ def run_evaluate(args: argparse.Namespace) -> int:
         print(
             f"{info['system']}{f', seed {k}' if num_seeds > 1 else ''}, step "
             f"{info['checkpoint_step']}, {info['num_clips']} clips of {info['split']}, "
-            f"{info['postprocess']} windows{', tuned thresholds' if args.tune_thresholds else ''}"
+            f"{args.decoder or info['postprocess'] + ' windows'}"
+            f"{', tuned thresholds' if args.tune_thresholds else ''}"
             f"\n{score_text.format_scores(scores, scores['intervals'])}\n"
             f"{own.split(args.split).path}"
         )

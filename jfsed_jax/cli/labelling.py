@@ -13,6 +13,7 @@ from jfsed_jax.cli.arguments import (
     refuse_overwriting,
 )
 from jfsed_jax.cli.detection import define_detector
+from jfsed_jax.cli.postprocessing import decoder_of
 from jfsed_jax.errors import InputError, one_line
 
 
@@ -37,6 +38,7 @@ def define_predict(parser: CommandParser) -> None:
         "--tune_thresholds; default: the config's."
     )
     parser.add("--threshold", meaning, metavar="T")
+    parser.add("--decoder", "Settings of each class that tune has found.", metavar="FILE.json")
     parser.add("--classes", "Only these; default: all.", type=names(), metavar="A,B")
     meaning = (
         "Share of a clip that the next one hears too; 0 cuts a recording as files of a clip would; "
@@ -72,7 +74,7 @@ def run_predict(args: argparse.Namespace) -> int:
     if args.embed_audio and not args.page:
         raise InputError("--embed_audio is for a --page: name it too")
     found = find_recordings(args.audio)
-    refuse_overwriting("output", args.output, found.paths)
+    refuse_overwriting("output", args.output, [*found.paths, args.decoder])
     outputs = LabelOutputs(
         args.output or None,
         audacity=args.audacity or None,
@@ -81,6 +83,7 @@ def run_predict(args: argparse.Namespace) -> int:
         pages=RecordingPages(args.page, found.paths, args.embed_audio) if args.page else None,
         overwrite=args.overwrite,
     )
+    tuned = decoder_of(args, "postprocess", "threshold")
     plan_files(outputs, found.paths, resume=args.resume)  # what it refuses, before JAX starts
     process.start_jax_as_trained(args.workdir)
     from jfsed_jax.inference.detector import load
@@ -110,6 +113,7 @@ def run_predict(args: argparse.Namespace) -> int:
             outputs,
             rule=args.postprocess,
             threshold=threshold,
+            tuned=tuned,
             classes=args.classes,
             overlap=args.overlap,
             resume=args.resume,

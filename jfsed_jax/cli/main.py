@@ -25,6 +25,7 @@ from jfsed_jax.cli import (
     process,
     scores,
     training,
+    tuning,
 )
 from jfsed_jax.cli.arguments import CommandParser, refuse_positional
 from jfsed_jax.errors import InputError, one_line
@@ -104,6 +105,12 @@ COMMANDS = {
         "--scores=DIR --strong=strong.tsv --output=events.tsv",
         postprocessing.define_postprocess,
         postprocessing.run_postprocess,
+    ),
+    "tune": Command(
+        "Find each class's threshold and median window for anyone's score files.",
+        "--scores=DIR --reference=truth.tsv --output=decoder.json",
+        tuning.define_tune,
+        tuning.run_tune,
     ),
     "windows": Command(
         "Print the median windows of every class from strong labels.",

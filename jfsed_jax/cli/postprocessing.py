@@ -9,7 +9,14 @@ from jfsed_jax.configs import base
 from jfsed_jax.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from jfsed_jax.sed.decoder_files import TunedDecoder
     from jfsed_jax.sed.events import Event
+    from jfsed_jax.sed.postprocessing import Decode
+    from jfsed_jax.sed.score_files import ScoreFiles
 
 
 def _read_strong(path: str) -> "tuple[list[Event], list[str]]":
@@ -78,12 +85,10 @@ def define_postprocess(parser: CommandParser) -> None:
     parser.require("--scores", "Folder of score files, one per clip.", metavar="DIR")
     meaning = "TSV of events to write."
     parser.require("--output", meaning, type=output_file(), metavar="FILE.tsv")
-    parser.add(
-        "--postprocess",
-        "Where the median windows come from; esp and avg need --strong; default: %(default)s.",
-        choices=["esp", "avg", "fixed"],
-        default="esp",
-    )
+    meaning = "Where the median windows come from; esp and avg need --strong; default: esp."
+    parser.add("--postprocess", meaning, choices=["esp", "avg", "fixed"])
+    meaning = "Settings of each class that tune has found, in place of a rule and --threshold."
+    parser.add("--decoder", meaning, metavar="FILE.json")
     parser.add("--strong", f"Strong labels: {LABELS}", metavar="PATH")
     _define_knee(parser)
     parser.add(
@@ -99,50 +104,97 @@ def define_postprocess(parser: CommandParser) -> None:
         "clip's tags get no events in it. It names the audio files too.",
         metavar="FILE",
     )
-    meaning = "A frame is active above this score; default: %(default)s."
-    parser.add("--threshold", meaning, type=number(float, 0, 1), metavar="P", default=0.5)
+    meaning = "A frame is active above this score; default: 0.5."
+    parser.add("--threshold", meaning, type=number(float, 0, 1), metavar="P")
     meaning = "Of the audio files, where --tags does not name them; default: %(default)s."
     parser.add("--extension", meaning, metavar=".EXT", default=".wav")
 
 
 def run_postprocess(args: argparse.Namespace) -> int:
     """Writes the events of score files."""
-    from jfsed_jax.sed import postprocessing, score_files, scoring, tables, window_rules
+    from jfsed_jax.sed import decoder_files, score_files, tables
 
-    needs_strong = args.postprocess != "fixed"
-    if needs_strong and not args.strong:
-        raise InputError(f"--strong is missing, which --postprocess={args.postprocess} needs")
     strong = files_of(args.strong) if args.strong else []
-    refuse_overwriting("output", args.output, [*strong, args.tags, args.scores])
+    inputs = [*strong, args.tags, args.scores, args.decoder]
+    refuse_overwriting("output", args.output, inputs)
+    tuned = decoder_of(args, "postprocess", "threshold", "strong")
+    if tuned is None and args.postprocess != "fixed" and not args.strong:
+        rule = args.postprocess or "esp"
+        raise InputError(f"--strong is missing, which --postprocess={rule} needs")
     files = score_files.read_score_files(args.scores)
     frame_rate = score_files.frame_rate_of(files)
+    print(f"{len(files.clips)} clips at {frame_rate:.6g} frames/s\n")
+    if tuned is None:
+        decode = _median_decoder(args, files.classes, frame_rate)
+    else:
+        tuned.check_classes(files.classes, args.decoder)
+        print(decoder_files.format_settings(tuned))
+        decode = tuned.decode(files.classes, frame_rate, unit=1.0)
+    filenames, tags = tagged_clips(args.tags, files, args.extension)
+    found = score_files.decode_files(files, decode, filenames=filenames, clip=tags)
+    tables.write_events(args.output, found)
+    print(f"\n{len(found)} events in {args.output}")
+    return 0
+
+
+def decoder_of(args: argparse.Namespace, *flags: str) -> "TunedDecoder | None":
+    """The file of --decoder, if there is one; InputError beside flags whose part it takes."""
+    from jfsed_jax.sed.decoder_files import read_decoder
+
+    if not args.decoder:
+        return None
+    for flag in flags:
+        value = getattr(args, flag)
+        if value is not None and value is not False:
+            raise InputError(f"--{flag} beside --decoder, which decides that: leave one out")
+    return read_decoder(args.decoder)
+
+
+def tagged_clips(
+    path: str | None, files: "ScoreFiles", extension: str
+) -> "tuple[list[str], np.ndarray | None]":
+    """The audio files of score files, and which classes they are tagged with <bool>[B, C].
+
+    Args:
+      path: the table of tags, or None.
+      files: of B clips and C classes.
+      extension: of audio files that the table does not name.
+    """
+    from jfsed_jax.sed import score_files, scoring, tables
+
+    filenames = [clip + extension for clip in files.clips]
+    if not path:
+        return filenames, None
+    tags = tables.read_tags(path, classes=files.classes).tags
+    named = {score_files.clip_name(name): name for name in tags}
+    filenames = [named.get(c, name) for c, name in zip(files.clips, filenames, strict=True)]
+    return filenames, scoring.tag_matrix(tags, filenames, files.classes)
+
+
+def _median_decoder(
+    args: argparse.Namespace, classes: "Sequence[str]", frame_rate: float
+) -> "Decode":
+    """The windows of a rule, which are printed; times of events are in frames."""
+    from jfsed_jax.sed import postprocessing, window_rules
+
+    rule = args.postprocess or "esp"
+    needs_strong = rule != "fixed"
     events, notes = _read_strong(args.strong) if needs_strong else ([], [])
-    durations = window_rules.durations_by_class(events, files.classes)
+    durations = window_rules.durations_by_class(events, classes)
     options = window_rules.rule_options(
         base.get_config().postprocess, knee=args.knee, fixed_frames=args.fixed
     )
     windows = window_rules.class_windows(durations, frame_rate=frame_rate, options=options)
-    print(f"{len(files.clips)} clips at {frame_rate:.6g} frames/s\n")
     print(window_rules.format_windows(windows))
     without = [w.label for w in windows if needs_strong and not w.num_events]
     if without:
         print(f"note: no strong labels of {', '.join(without)}: fixed window")
     for note in notes:
         print(f"note: {note}")
-    filenames = [clip + args.extension for clip in files.clips]
-    clip = None
-    if args.tags:
-        tags = tables.read_tags(args.tags, classes=files.classes).tags
-        named = {score_files.clip_name(name): name for name in tags}
-        filenames = [named.get(c, name) for c, name in zip(files.clips, filenames, strict=True)]
-        clip = scoring.tag_matrix(tags, filenames, files.classes)
-    sizes = window_rules.window_sizes(
-        durations, args.postprocess, frame_rate=frame_rate, options=options
+    sizes = window_rules.window_sizes(durations, rule, frame_rate=frame_rate, options=options)
+    return postprocessing.median_decoder(
+        sizes,
+        classes=classes,
+        frame_rate=1.0,
+        threshold=0.5 if args.threshold is None else args.threshold,
     )
-    decode = postprocessing.median_decoder(
-        sizes, classes=files.classes, frame_rate=1.0, threshold=args.threshold
-    )
-    found = score_files.decode_files(files, decode, filenames=filenames, clip=clip)
-    tables.write_events(args.output, found)
-    print(f"\n{len(found)} events in {args.output}")
-    return 0

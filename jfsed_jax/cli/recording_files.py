@@ -69,23 +69,21 @@ class RecordingPages:
             held = held[size:]
         self._mel[path] = held
 
-    def write(self, detector, heard, labelled, windows, thresholds) -> None:
+    def write(self, detector, heard, labelled, filters) -> None:
         """Writes the page of one recording.
 
         Args:
           detector, heard, labelled: the system, its posteriors and their events.
-          windows, thresholds: [C] those of the median decoder, or None: another one found them.
+          filters: what the median decoder was told, or None: another one found them.
         """
         path = self.paths[heard.path]
         frame_rate = detector.front_end.frame_rate
         minutes, rest = self._minutes.pop(heard.path, []), self._mel.pop(heard.path)
         if len(rest):
             minutes.append(recording_page.pack_mel(rest, frame_rate))
-        filters = None
-        if windows is not None:
-            seconds = np.asarray(windows) / detector.frame_rate
-            medians = detector.config.postprocess.medians
-            filters = recording_page.MedianFilters(thresholds, seconds, medians)
+        shown = filters and recording_page.MedianFilters(
+            filters.thresholds, np.asarray(filters.windows) / detector.frame_rate, filters.medians
+        )
         recording_page.write_recording_page(
             path,
             recording_page.HeardRecording(
@@ -96,7 +94,7 @@ class RecordingPages:
                 frame_rate=detector.frame_rate,
                 events=labelled.events,
                 confidences=labelled.confidences,
-                filters=filters,
+                filters=shown,
                 mel=minutes,
                 band_hz=band_centres(detector.front_end).tolist(),
                 audio=self._sound(heard, labelled, path),

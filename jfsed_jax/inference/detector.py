@@ -28,6 +28,7 @@ from jfsed_jax.method.system import Models, models_from_config
 from jfsed_jax.runs import checkpoints
 from jfsed_jax.runs.workdir import Workdir, check_format, upgraded
 from jfsed_jax.seams import call, resolve
+from jfsed_jax.sed.decoder_files import TunedDecoder
 from jfsed_jax.sed.events import Event
 from jfsed_jax.sed.postprocessing import DECODERS, Decode
 from jfsed_jax.sed.window_rules import RULES, rule_options, window_sizes
@@ -106,14 +107,21 @@ class Detector:
         return windows_of(self.meta, self.config.postprocess, rule or self.config.postprocess.rule)
 
     def decoder(
-        self, rule: str | None = None, threshold: float | np.ndarray | None = None
+        self,
+        rule: str | None = None,
+        threshold: float | np.ndarray | None = None,
+        tuned: TunedDecoder | None = None,
     ) -> Decode:
         """``(clip, frames, filenames) -> events``, as the config names it.
 
         Args:
           rule: see `windows`.
           threshold: of the frame posteriors, one or <float>[C]; the decoder's own if None.
+          tuned: in place of the config's decoder, with its rule and threshold.
         """
+        if tuned is not None:
+            tuned.check_classes(self.classes, "the decoder file")
+            return gated(self.config.postprocess, tuned.decode(self.classes, self.frame_rate))
         return make_decoder(
             self.config.postprocess,
             self.windows(rule),
@@ -159,6 +167,11 @@ def make_decoder(page, windows: np.ndarray, *, classes, frame_rate, threshold=No
     if threshold is not None:
         options["threshold"] = threshold
     decode: Decode = call(partial(make, windows), "config.postprocess.decoder", **options)
+    return gated(page, decode)
+
+
+def gated(page, decode: Decode) -> Decode:
+    """A decoder that gets clip posteriors only where the config's ``postprocess`` page gates."""
     return decode if page.gate else partial(_ungated, decode)
 
 

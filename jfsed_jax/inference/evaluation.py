@@ -28,10 +28,11 @@ from jfsed_jax.inference.prediction import Posteriors
 from jfsed_jax.inference.whole_recordings import WholeRecordings, each_clip
 from jfsed_jax.runs.workdir import Workdir, write_json
 from jfsed_jax.sed import scoring, tables, uncertainty
+from jfsed_jax.sed.decoder_files import TunedDecoder
 from jfsed_jax.sed.events import Event, cut_events
 from jfsed_jax.sed.postprocessing import Decode
 from jfsed_jax.sed.score_files import write_score_files
-from jfsed_jax.sed.thresholds import tune_thresholds
+from jfsed_jax.sed.tuning import median_candidates, tune_classes
 
 # Clips whose log-mel and sound are kept for the report, and the sound's rate in Hz: of ten seconds
 # about 90 kB, and 60.
@@ -81,6 +82,7 @@ def evaluate(
     score_files: Path | None = None,
     output: Posteriors | None = None,
     decode: Decode | None = None,
+    tuned: TunedDecoder | None = None,
     scored: str = "eval",
     data_dir: str | Path | None = None,
     num_resamples: int = uncertainty.RESAMPLES,
@@ -99,6 +101,7 @@ def evaluate(
       output: the posteriors of what the models hear of the split (`WholeRecordings`: its clips)
         where they are known; computed if None.
       decode: in place of the config's decoder.
+      tuned: likewise, from a file of ``tune``.
       scored: the folder; ``eval-RULE`` keeps a second rule's scores apart, and the report has both.
       data_dir: the folder of audio, so that the clips which the report shows can be heard.
       num_resamples: of the clips, for 95 % intervals; none if 0.
@@ -117,13 +120,15 @@ def evaluate(
             f"{', '.join(name for name, found in prepared.splits.items() if len(found))}"
         )
     rule = rule or detector.config.postprocess.rule
-    if tune and (decode is not None or detector.config.postprocess.decoder != "median"):
+    if tune and (
+        decode is not None or tuned is not None or detector.config.postprocess.decoder != "median"
+    ):
         raise InputError(
             "thresholds are tuned for the median decoder (config.postprocess.decoder='median') and "
             "for no other: evaluate without --tune_thresholds"
         )
     thresholds = _tuned_thresholds(detector, prepared, rule) if tune else None
-    handed, decode = decode, decode or detector.decoder(rule, thresholds)
+    handed, decode = decode, decode or detector.decoder(rule, thresholds, tuned)
     whole = WholeRecordings(clips, detector.time_stride)
     if output is None:
         output = detector.posteriors(whole, progress=True)
@@ -136,7 +141,7 @@ def evaluate(
         tags=whole.tags(output) > 0.5,
     )
     own = None if handed is None else "handed in"
-    scores["info"] = describe_scores(detector, prepared, split, rule, thresholds, own)
+    scores["info"] = describe_scores(detector, prepared, split, rule, thresholds, own, tuned)
     scores |= uncertainty.interval_page(
         [counts], classes=detector.classes, num_resamples=num_resamples
     )
@@ -198,9 +203,14 @@ def describe_scores(
     rule: str,
     thresholds: np.ndarray | None = None,
     decoder: str | None = None,
+    tuned: TunedDecoder | None = None,
 ) -> dict[str, Any]:
     """What was scored, and how: the ``info`` of scores.json. Equal `info`, equal scores, unless
     a decoder was handed in."""
+    if tuned is not None:  # its settings stand where a rule's windows and thresholds would
+        info = describe_scores(detector, prepared, split, rule, None, tuned.decoder)
+        own = {"postprocess": "decoder file", "medians": tuned.medians, "windows": None}
+        return info | own | {"decoder_file": tuned.decisive()}
     clips = prepared.splits[split]
     decoder = decoder or detector.config.postprocess.decoder
     page = detector.config.evaluation
@@ -237,17 +247,18 @@ def _tuned_thresholds(detector: Detector, prepared: Prepared, rule: str) -> np.n
     # Clip by clip, also of longer recordings.
     names, reference = each_clip(held, prepared.splits[KINDS["strong"]].reference)
     page = detector.config.postprocess
-    thresholds, _ = tune_thresholds(
-        output.clip if page.gate else None,
-        output.frames,
-        detector.windows(rule),
+    frames = output.frames * (output.clip > 0.5)[:, None] if page.gate else output.frames
+    found = tune_classes(
+        list(frames),
+        [np.arange(frames.shape[1] + 1) / detector.frame_rate] * len(frames),
         reference,
+        {
+            label: median_candidates([window], medians=page.medians)
+            for label, window in zip(detector.classes, detector.windows(rule), strict=True)
+        },
         filenames=names,
-        classes=detector.classes,
-        frame_rate=detector.frame_rate,
-        medians=page.medians,
     )
-    return thresholds
+    return np.array([found[label].threshold for label in detector.classes])
 
 
 def _heard_references(whole: WholeRecordings, reference: Sequence[Event]) -> list[Event]:

@@ -18,6 +18,14 @@ from jfsed_jax.sed import predictions
 from jfsed_jax.sed.score_files import write_score_files
 
 
+class MedianSettings(NamedTuple):
+    """What the paper's decoder is told: windows <int64>[C] in frames, thresholds <float64>[C]."""
+
+    windows: np.ndarray
+    thresholds: np.ndarray
+    medians: int
+
+
 class RecordingWriter(Protocol):
     """More files of each recording, made of what is heard: pages, which know how to be drawn.
 
@@ -32,8 +40,10 @@ class RecordingWriter(Protocol):
     def add_mel(self, path: str, mel: np.ndarray, frame_rate: float) -> None:
         """Takes the next log-mel <float32>[T, F] of a recording."""
 
-    def write(self, detector: Any, heard: Any, labelled: Labelled, windows, thresholds) -> None:
-        """Writes the file of one recording; windows and thresholds [C] of the median, or None."""
+    def write(
+        self, detector: Any, heard: Any, labelled: Labelled, filters: MedianSettings | None
+    ) -> None:
+        """Writes the file of one recording; `filters` is None if another decoder found it."""
 
     def forget(self, path: str) -> None:
         """Drops what was kept of a recording that could not be heard to its end."""

@@ -20,10 +20,17 @@ from jfsed_jax.audio.finding import Found, find_recordings
 from jfsed_jax.errors import InputError, one_line
 from jfsed_jax.inference.detector import OVERLAP, Detector
 from jfsed_jax.inference.journal import Journal, Labelled, may_have_journal
-from jfsed_jax.inference.label_outputs import LabelOutputs, plan_files, write_files, write_labelled
+from jfsed_jax.inference.label_outputs import (
+    LabelOutputs,
+    MedianSettings,
+    plan_files,
+    write_files,
+    write_labelled,
+)
 from jfsed_jax.inference.recordings import COST_ONE, Heard, failure_of, hear
 from jfsed_jax.progress import progress_bar
 from jfsed_jax.sed.confidence import confidences
+from jfsed_jax.sed.decoder_files import TunedDecoder, window_frames
 from jfsed_jax.sed.postprocessing import Decode
 
 _LONGEST = 7 * 24 * 3600.0  # seconds that a header is believed, for the time that is left
@@ -51,6 +58,7 @@ def label_recordings(
     *,
     rule: str | None = None,
     threshold: float | np.ndarray | None = None,
+    tuned: TunedDecoder | None = None,
     classes: Sequence[str] | None = None,
     overlap: float = OVERLAP,
     resume: bool = False,
@@ -70,6 +78,7 @@ def label_recordings(
       outputs: what to write; nothing if None.
       rule: of the median windows; the config's if None.
       threshold: of the frame posteriors, one or <float>[C]; the config's if None.
+      tuned: a decoder from a file of ``tune``, in place of the config's, rule and threshold.
       classes: whose events are wanted; all if None.
       overlap: of clips, see `hear`.
       resume: go on with a table that was not finished.
@@ -84,12 +93,12 @@ def label_recordings(
     if resume and not outputs.table:
         raise InputError("to resume is to go on with a table: name it too")
     wanted = _chosen(classes, detector.classes)
-    decode = detector.decoder(rule, threshold)  # what fails here fails once
+    decode = detector.decoder(rule, threshold, tuned)  # what fails here fails once
     found = recordings if isinstance(recordings, Found) else find_recordings(map(str, recordings))
     if found.others:
         logging.info("%d files of these folders are called like no recording", found.others)
     files, pages = plan_files(outputs, found.paths, resume=resume), outputs.pages
-    windows, thresholds = _medians(detector, rule, threshold)
+    filters = _medians(detector, rule, threshold, tuned)
     failures, low_rates = dict(found.problems), []
 
     def fail(path: str, failure: str) -> None:
@@ -105,7 +114,8 @@ def label_recordings(
     with ExitStack() as stack:
         journal = None
         if outputs.table and may_have_journal(outputs.table):
-            made_by = _made_by(detector, outputs, rule, threshold, wanted) | {"overlap": overlap}
+            made_by = _made_by(detector, outputs, rule, threshold, wanted)
+            made_by |= {"overlap": overlap, "decoder file": tuned and tuned.decisive()}
             journal = stack.enter_context(Journal(outputs.table, made_by, resume=resume))
         done = dict(journal.done) if journal else {}
         if done:
@@ -130,7 +140,7 @@ def label_recordings(
                 try:
                     write_files(files, detector, heard, labelled)
                     if pages:
-                        pages.write(detector, heard, labelled, windows, thresholds)
+                        pages.write(detector, heard, labelled, filters)
                 except COST_ONE as error:
                     fail(heard.path, failure_of(heard.path, error))
                     continue
@@ -229,13 +239,17 @@ def _chosen(wanted: Sequence[str] | None, classes: tuple[str, ...]) -> tuple[str
     return tuple(name for name in classes if name in wanted)
 
 
-def _medians(detector: Detector, rule, threshold) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Windows in frames and thresholds, [C] each; None of a decoder that is not the paper's."""
-    page = detector.config.postprocess
-    if page.decoder != "median":
-        return None, None
+def _medians(detector: Detector, rule, threshold, tuned) -> MedianSettings | None:
+    """What the paper's decoder is told; None of another one."""
+    page, classes = detector.config.postprocess, detector.classes
+    if (tuned.decoder if tuned is not None else page.decoder) != "median":
+        return None
+    if tuned is not None:
+        windows = window_frames(tuned.of("window", classes), detector.frame_rate)
+        return MedianSettings(windows, tuned.of("threshold", classes), tuned.medians)
     value = np.float64(page.threshold if threshold is None else threshold)
-    return detector.windows(rule), np.broadcast_to(value, len(detector.classes))
+    thresholds = np.broadcast_to(value, len(classes))
+    return MedianSettings(detector.windows(rule), thresholds, page.medians)
 
 
 def _made_by(

@@ -40,16 +40,17 @@ FLAGS = {
     ),
     "evaluate": (
         "workdir* checkpoint model tags postprocess data features seed split tune_thresholds "
-        "score_files bootstrap"
+        "decoder score_files bootstrap"
     ),
     "predict": "workdir* checkpoint model tags postprocess seed output resume threshold classes "
-    "overlap overwrite audacity raven save_scores page embed_audio",
+    "decoder overlap overwrite audacity raven save_scores page embed_audio",
     "export": "workdir* output* input checkpoint model tags postprocess threshold seed",
     "score": (
         "reference* estimates scores durations match classes json page compare compare_scores psds "
         "operating_points scenario collar offset_share segment filters processed bootstrap seed"
     ),
-    "postprocess": "scores* output* strong knee postprocess fixed tags threshold extension",
+    "postprocess": "scores* output* strong knee postprocess decoder fixed tags threshold extension",
+    "tune": "scores* reference* output* durations metric windows folds seed tags",
     "windows": "strong* knee frame_rate bootstrap",
     "reproduce": "table* data* workdir* size seeds systems epochs features jobs",
     "benchmark": "config batch reference json layers",

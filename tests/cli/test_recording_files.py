@@ -42,7 +42,7 @@ def write(tmp_path, monkeypatch, caplog):
         monkeypatch.setattr(recording_files, "_EMBEDDED_SECONDS", most)
         pages = recording_files.RecordingPages("pages", ["long.wav"], embed_audio)
         pages.add_mel("long.wav", np.zeros((10, 4), np.float32), 10.0)
-        pages.write(detector, heard, labelled, None, None)
+        pages.write(detector, heard, labelled, None)
         return Path("pages/long.html").read_text()
 
     return written

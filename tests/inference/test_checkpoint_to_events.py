@@ -196,11 +196,11 @@ def test_evaluate_does_what_its_flags_ask(command, monkeypatch, tmp_path):
     flags = ["--split=eval", "--tune_thresholds", "--postprocess=fixed", f"--score_files={files}"]
     assert command("evaluate", *flags, "--seed=1", "--tags=mean", "--checkpoint=latest") == 2
     options = {"split": "eval", "rule": "fixed", "tune": True, "score_files": files}
-    options["data_dir"] = None
+    options |= {"data_dir": None, "tuned": None, "num_resamples": 1000}
     assert asked.pop() == (1, "student", "mean", 6, options)
     assert command("evaluate", "--model=teacher") == 2
     options = {"split": "validation", "rule": None, "tune": False, "score_files": None}
-    options["data_dir"] = None
+    options |= {"data_dir": None, "tuned": None, "num_resamples": 1000}
     assert asked.pop() == (0, "teacher", "teacher", 3, options)
 
 

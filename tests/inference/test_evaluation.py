@@ -1,6 +1,7 @@
 """Scores of a split, of stub posteriors: the rule, the thresholds and the seed that were asked."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from jfsed_jax.inference import evaluation
 from jfsed_jax.inference.evaluation import evaluate
 from jfsed_jax.inference.focal_weights import write_adaptive_weights
 from jfsed_jax.inference.prediction import Posteriors
+from jfsed_jax.sed.decoder_files import TunedDecoder
 from jfsed_jax.sed.events import Event
 from jfsed_jax.sed.score_files import frame_rate_of, read_score_files
 from jfsed_jax.sed.tables import read_events
@@ -224,18 +226,19 @@ def test_thresholds_are_tuned_on_what_the_seed_held_out_with_the_windows_of_the_
     assert held != held_by(generator - 1)
     calls = []
 
-    def spy(clip, frames, windows, reference, **options):
-        calls.append((clip, frames, windows, reference, options))
-        return np.array([0.2, 0.95]), None
+    def spy(frames, times, reference, candidates, **options):
+        calls.append((np.array(frames), reference, candidates, options))
+        return {"Cat": SimpleNamespace(threshold=0.2), "Dog": SimpleNamespace(threshold=0.95)}
 
-    monkeypatch.setattr(evaluation, "tune_thresholds", spy)
+    monkeypatch.setattr(evaluation, "tune_classes", spy)
+    monkeypatch.setattr(evaluation, "median_candidates", lambda windows, **_: windows)
     scores = evaluate(detector, prepared, detector.workdir, rule="fixed", tune=True)
-    ((clip, frames, windows, reference, options),) = calls
+    ((frames, reference, windows, options),) = calls
     assert options["filenames"] == [f"{i}.wav" for i in held]
     assert reference == [strong.reference[i] for i in held]
-    np.testing.assert_array_equal(windows, [5, 5])
-    np.testing.assert_allclose(clip[:, 0], np.array(held) / 16)
-    np.testing.assert_allclose(frames[:, 19, 1], np.array(held) / 16)
+    assert windows == {"Cat": [5], "Dog": [5]}
+    gated = np.array(held) / 16
+    np.testing.assert_allclose(frames[:, 19, 1], np.where(gated > 0.5, gated, 0))
     assert scores["info"]["thresholds"] == [0.2, 0.95]
     # Cats above 0.2, dogs above 0.95.
     assert read_events(detector.workdir.split("validation").events).events == [FAINT]
@@ -252,13 +255,43 @@ def test_thresholds_are_tuned_as_events_are_decoded_afterwards(
     detector = make_detector(tmp_path, stride=2, **changes)
     calls = []
 
-    def spy(clip, frames, windows, reference, **options):
-        calls.append((clip is not None, options["frame_rate"], options["medians"]))
-        return np.array([0.5, 0.5]), None
+    def spy(frames, times, reference, candidates, **options):
+        silent = [name for name, own in zip(options["filenames"], frames, strict=True)
+                  if not own.any()]  # fmt: skip
+        calls.append((silent, times[0][1], candidates["Dog"]))
+        return dict.fromkeys(("Cat", "Dog"), SimpleNamespace(threshold=0.5))
 
-    monkeypatch.setattr(evaluation, "tune_thresholds", spy)
+    monkeypatch.setattr(evaluation, "tune_classes", spy)
+    monkeypatch.setattr(evaluation, "median_candidates", lambda _, medians: medians)
     evaluate(detector, prepared, detector.workdir, tune=True)
-    assert calls == [(gate, 30.0, medians)]
+    # Clip i has the tag i / 16, or none at all.
+    silent = [f"{i}.wav" for i in held_by(0 + 2) if i == 0 or (gate and i <= 8)]
+    assert calls == [(silent, 1 / 30, medians)]
+
+
+def test_a_decoder_file_is_used_and_told(tmp_path):
+    """At the frame rate of the posteriors: windows of 0.05 s are 3 frames, of 0.08 s 5."""
+    tuned = TunedDecoder(
+        "median",
+        1,
+        {"Dog": {"threshold": 0.95, "window": 0.05}, "Cat": {"threshold": 0.25, "window": 0.08}},
+        {"clips": 7},
+    )
+    detector = make_detector(tmp_path)
+    prepared = make_prepared(validation=validation_clips())
+    before = evaluate(detector, prepared, detector.workdir)["info"]
+    info = evaluate(detector, prepared, detector.workdir, tuned=tuned)["info"]
+    assert read_events(detector.workdir.split("validation").events).events == [FAINT]
+    assert info["decoder_file"] == {
+        "decoder": "median",
+        "medians": 1,
+        "classes": {
+            "Dog": {"threshold": 0.95, "window": 0.05},
+            "Cat": {"threshold": 0.25, "window": 0.08},
+        },
+    }
+    assert info["postprocess"] == "decoder file" and info["windows"] is None
+    assert "decoder_file" not in before and before["windows"] == [1, 1]
 
 
 def test_thresholds_are_tuned_for_the_median_decoder_alone(tmp_path):

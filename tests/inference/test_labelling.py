@@ -21,7 +21,9 @@ from jfsed_jax.inference.prediction import Posteriors
 from jfsed_jax.inference.recordings import hear, recording_posteriors
 from jfsed_jax.sed import tables
 from jfsed_jax.sed.confidence import Confidence
+from jfsed_jax.sed.decoder_files import TunedDecoder
 from jfsed_jax.sed.events import Event
+from jfsed_jax.sed.postprocessing import median_decoder
 
 HOP = 735  # samples of a frame
 
@@ -140,10 +142,10 @@ class Pages:
         assert frame_rate == 60
         self.frames[path] = self.frames.get(path, 0) + len(mel)
 
-    def write(self, detector, heard, labelled, windows, thresholds):
+    def write(self, detector, heard, labelled, filters):
         assert labelled.path == heard.path and len(heard.frames) == self.frames[heard.path]
-        np.testing.assert_array_equal(windows, [1, 1])  # of the config's rule
-        np.testing.assert_array_equal(thresholds, [0.4, 0.4])
+        np.testing.assert_array_equal(filters.windows, [1, 1])  # of the config's rule
+        np.testing.assert_array_equal(filters.thresholds, [0.4, 0.4])
         for name, error in self.errors:
             if heard.path.endswith(name):
                 raise error
@@ -210,6 +212,38 @@ def test_what_stops_a_call_leaves_a_table(recordings, tmp_path):
     assert (tmp_path / "events.tsv").read_text().count(paths[0]) > 0
     with pytest.raises(InputError, match="begun with overlap 0.5, now it is 0.25"):
         label_recordings(detector, paths, outputs, overlap=0.25, resume=True)
+
+
+def test_a_decoder_file_decides_and_is_shown_and_a_resume_keeps_to_it(recordings, tmp_path):
+    detector, paths, _ = recordings
+
+    def ranked(variables, mel) -> Posteriors:
+        heard = says_what_it_hears(variables, mel).frames
+        return Posteriors(np.ones_like(heard[:, 0]), np.argsort(np.argsort(heard, 1), 1) / 10)
+
+    detector = replace(detector, posteriors_of=ranked)
+    settings = {"threshold": 0.25, "window": 3 / 60}
+    tuned = TunedDecoder("median", 1, {"Dog": settings, "Cat": settings | {"threshold": 1.0}}, {})
+    shown = []
+
+    class Shown(Pages):
+        def write(self, detector, heard, labelled, filters):
+            shown.append(filters)
+            raise KeyboardInterrupt
+
+    outputs = LabelOutputs(tmp_path / "events.tsv", pages=Shown())
+    with pytest.raises(KeyboardInterrupt):
+        label_recordings(detector, paths, outputs, tuned=tuned)
+    assert shown[0].windows.tolist() == [3, 3] and shown[0].medians == 1
+    assert shown[0].thresholds.tolist() == [1.0, 0.25]  # of Cat and Dog
+    found = label_recordings(detector, paths, tuned=tuned).labelled
+    decode = median_decoder([3], classes=["Dog"], frame_rate=60.0, threshold=0.25, medians=1)
+    counts = [len(one.events) for one in found]
+    heard = [one.frames[None, :, 1:] for one in hear(detector, paths)]
+    assert counts == [len(decode(None, frames, ["a"])) for frames in heard]
+    assert sum(counts) > 5
+    with pytest.raises(InputError, match="begun with decoder file .*, now it is None"):
+        label_recordings(detector, paths, outputs, resume=True)
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,6 @@ from jfsed_jax.cli import main as cli
 from jfsed_jax.errors import InputError
 from jfsed_jax.sed import score_text, scoring, tables, uncertainty
 from jfsed_jax.sed.events import Event
-from jfsed_jax.sed.postprocessing import detect_events
-from jfsed_jax.sed.thresholds import tune_thresholds
 
 SOUND_EVENT, _ = scoring.load_sed_eval()
 DESED = Path(__file__).parents[3] / "shared/data/reference/desed_validation"
@@ -238,52 +236,6 @@ def test_bootstrap_spread_is_that_of_the_mean_of_independent_clips():
     assert samples.std() == pytest.approx(100 * np.sqrt(share * (1 - share) / 400), rel=0.1)
 
 
-def test_tuned_thresholds_find_the_better_operating_point():
-    # Dog is only ever 0.3 sure, and right; Cat is 0.6 sure where nothing is.
-    frames = np.zeros((2, 40, 3))
-    frames[0, 10:20, 1] = 0.3
-    frames[1, 0:30, 0] = 0.6
-    frames[1, 30:40, 0] = 0.8
-    reference = [Event("a.wav", 1.0, 2.0, "Dog"), Event("b.wav", 3.0, 4.0, "Cat")]
-    thresholds, f1 = tune_thresholds(
-        None,
-        frames,
-        np.ones(3, int),
-        reference,
-        filenames=["a.wav", "b.wav"],
-        classes=CLASSES,
-        frame_rate=10.0,
-        candidates=[0.2, 0.4, 0.5, 0.7],
-    )
-    assert thresholds.tolist() == [0.7, 0.2, 0.5]
-    assert f1[:, 0].tolist() == [0, 0, 0, 100] and f1[:, 1].tolist() == [100, 0, 0, 0]
-    assert np.isnan(f1[:, 2]).all()
-
-
-@pytest.mark.parametrize("medians", [0, 1, 2])
-def test_thresholds_are_tuned_on_what_the_decoder_gives(medians):
-    """Gate, windows and the number of medians are those of the decoder that will use them."""
-    rng = np.random.default_rng(1)
-    frames, clip = rng.uniform(size=(3, 60, 3)), np.array([[1, 0, 1], [1, 1, 0], [0, 1, 1]])
-    windows = np.array([3, 5, 9])
-    kwargs = {"filenames": CLIPS, "classes": CLASSES, "frame_rate": 4.0}
-    if medians != 2:  # figure 4's, unless another number is asked for
-        kwargs["medians"] = medians
-    # What one threshold finds, some of it cut short.
-    found = detect_events(clip, frames, windows, threshold=0.45, **kwargs)
-    reference = [
-        e._replace(offset=e.offset if i % 3 else e.onset + 0.1) for i, e in enumerate(found)
-    ]
-    thresholds, f1 = tune_thresholds(
-        clip, frames, windows, reference, candidates=(0.4, 0.45, 0.5), **kwargs
-    )
-    for k, threshold in enumerate((0.4, 0.45, 0.5)):
-        events = detect_events(clip, frames, windows, threshold=threshold, **kwargs)
-        scores = scoring.score(reference, events, filenames=CLIPS, classes=CLASSES)
-        assert f1[k].tolist() == list(scores["event_f1"]["classwise"].values())
-    assert thresholds.tolist() == [0.45] * 3 and (f1[1] > f1[[0, 2]]).all()
-
-
 @needs_desed
 def test_published_predictions_score_as_published(capsys, tmp_path):
     out = tmp_path / "scores.json"
@@ -377,22 +329,6 @@ def test_a_system_is_not_ahead_of_itself():
     _, counts = scoring.score_clips(reference, reference[:1], filenames=CLIPS, classes=["Dog"])
     found = uncertainty.compare_systems({"a": [counts], "b": [counts]}, num_resamples=50)["b"]
     assert found["event_f1/macro"].against_first == (0.0, (0.0, 0.0), 0.0)
-
-
-def test_of_equally_good_thresholds_the_one_nearest_a_half():
-    frames = np.zeros((1, 40, 1))
-    frames[0, 10:20, 0] = 0.9
-    thresholds, f1 = tune_thresholds(
-        None,
-        frames,
-        np.ones(1, int),
-        [Event("a.wav", 1.0, 2.0, "Dog")],
-        filenames=["a.wav"],
-        classes=["Dog"],
-        frame_rate=10.0,
-        candidates=[0.1, 0.3, 0.6, 0.8],
-    )
-    assert f1[:, 0].tolist() == [100] * 4 and thresholds.tolist() == [0.6]
 
 
 def test_differences_as_text():
