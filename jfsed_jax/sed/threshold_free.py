@@ -79,7 +79,7 @@ class FreeScore(NamedTuple):
     Attributes:
       overall: the mean over the classes, for PSDS less their deviation.
       classwise: by label; None without reference events.
-      thresholds: the best, where the score chooses one; None where nothing is found by any.
+      thresholds: the best, where the score chooses one; None where all or nothing is detected.
       curves: by label, of PSDS also "" for all classes: the ROC curve, share of found events over
         effective false positives per hour; or precision over recall.
     """
