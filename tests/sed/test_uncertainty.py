@@ -126,6 +126,20 @@ def test_what_hangs_on_few_clips_is_less_sure():
     assert confidence_interval(samples, one_of_many) == pytest.approx((0, 1000), abs=0.01)
 
 
+def test_intervals_and_those_of_differences_know_on_how_many_clips_they_hang():
+    systems = {name: [random_counts(seed, clips=8)] for seed, name in enumerate("ab")}
+    a, b = (sample_scores(of_seeds)[MACRO] for of_seeds in systems.values())
+    found = compare_systems(systems)
+    assert found["a"][MACRO].interval == intervals(systems["a"])[MACRO]
+    for interval, sampled in (
+        (found["a"][MACRO].interval, a),
+        (found["b"][MACRO].against_first.interval, b.less(a)),
+    ):
+        assert interval == confidence_interval(sampled.samples, sampled.left_out)
+        (low, high), (plain_low, plain_high) = interval, confidence_interval(sampled.samples)
+        assert low < plain_low and plain_high < high
+
+
 def test_scores_without_each_clip_by_hand():
     """In the mean over seeds: 3 clips of an event, of which one seed finds the first alone."""
     seeds = [counts((1, 1, 1), (1, 1, 0), (1, 1, 0)), counts((1, 1, 1), (1, 1, 1), (1, 1, 1))]
