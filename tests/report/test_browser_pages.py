@@ -81,6 +81,18 @@ def test_axe_finds_nothing_serious(pages, visit, serious_findings, kind, width, 
     page.evaluate("document.querySelectorAll('details').forEach((folded) => folded.open = true)")
     assert not serious_findings(page)
     assert page.evaluate("document.documentElement.scrollWidth") == width
+    right = "[...document.querySelectorAll('caption')].map((e) => e.getBoundingClientRect().right)"
+    assert max(page.evaluate(right), default=0) <= width
+
+
+def test_a_posterior_fills_its_lane(pages, visit):
+    page = visit(pages["report"], ready=False)
+    lane = page.locator(".track:has(svg)").first
+    assert lane.locator("svg").bounding_box() == lane.bounding_box()
+    # The line of 0.5, drawn as thin as any, is in the middle.
+    line = lane.locator(".threshold").bounding_box()
+    middle = lane.bounding_box()["y"] + lane.bounding_box()["height"] / 2
+    assert line["y"] + line["height"] / 2 == pytest.approx(middle, abs=1)
 
 
 def test_a_table_is_scrolled_by_keys_under_the_names_of_its_rows(pages, visit):
