@@ -369,6 +369,10 @@ def test_a_difference_is_of_runs_that_were_scored_on_the_same_clips(tmp_path, fa
     monkeypatch.setattr(reproduction, "score_run", score)
     reproduce(1, Path("d"), tmp_path, size="tiny", seeds=2, systems=[3, 6])
     assert {row["seeds"] for row in paired(tmp_path)} == {"1"}
+    # Nor has a row an interval over seeds that were scored on different ones.
+    rows = [row for row in tsv(tmp_path, 1) if row["split"] == "validation"]
+    known = {row["row"]: row["low"] for row in rows if row["score"] == "Event-F1"}
+    assert known == {"3 PTS": "", "6 PTS+TFD": "0.0000"}
 
 
 def test_table_2_is_held_against_system_8(tmp_path, fake, monkeypatch):
