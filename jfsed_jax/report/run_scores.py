@@ -97,12 +97,12 @@ def _tiles(scores: Mapping[str, Any]) -> list[Tile]:
     ]
 
 
-def _margin(scores: Mapping[str, Any], key: str, between: str = " to ") -> str:
+def _margin(scores: Mapping[str, Any], key: str) -> str:
     """The 95 % interval of a score, where `evaluate` resampled the clips: older ones did not."""
     interval = (scores.get("intervals") or {}).get(key)
     if not isinstance(interval, list) or len(interval) != 2 or not all(map(is_number, interval)):
         return ""
-    return between.join(map(number, interval))
+    return "–".join(map(number, interval))
 
 
 def _class_scores(
@@ -126,7 +126,7 @@ def _class_scores(
                 *(
                     Bar(
                         scores[key].get("classwise", {}).get(label),
-                        small=_margin(scores, f"{key}/classwise/{label}", "–"),
+                        small=_margin(scores, f"{key}/classwise/{label}"),
                     )
                     for key, _ in present
                 ),
@@ -138,7 +138,7 @@ def _class_scores(
                 title,
                 *([total] if events else []),
                 *(
-                    Noted(number(scores[key].get(kind)), _margin(scores, f"{key}/{kind}", "–"))
+                    Noted(number(scores[key].get(kind)), _margin(scores, f"{key}/{kind}"))
                     for key, _ in present
                 ),
             ]

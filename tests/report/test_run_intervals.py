@@ -31,8 +31,8 @@ def run(**changes):
 def test_intervals_stand_beside_every_f1():
     ((_, conditions, (tile,)),) = headlines(run(**INTERVALS))
     assert conditions == "240 clips, 95 % intervals of 1\u202f000 resamples of the clips"
-    assert (tile.macro, tile.margin) == ("53.8", "45.1 to 62.1 · ")
-    assert tile.micro == "50.1, 44.0 to 57.0"
+    assert (tile.macro, tile.margin) == ("53.8", "45.1–62.1 · ")
+    assert tile.micro == "50.1, 44.0–57.0"
     (found,) = class_scores(run(**INTERVALS))
     (_, dog), (_, water) = found.scores.rows
     assert (dog.text, dog.small) == ("60.0", "51.0–70.0")
