@@ -120,11 +120,20 @@ def test_clips_with_most_errors_are_drawn_once(run):
     links = {attributes["href"] for tag, attributes in page.tags if tag == "a"}
     assert {link.removeprefix("#") for link in links} <= set(ids)
     assert sum(attributes.get("class") == "clip" for _, attributes in page.tags) == 3
-    opened = [a["id"] for tag, a in page.tags if tag == "details" and "open" in a]
-    assert opened == [dog.anchor]
+    folded = [a for tag, a in page.tags if tag == "details" and a.get("class") == "why"]
+    assert ["open" in a for a in folded] == [True, False, False]
     saved = read_run(run)
     (typical,) = typical_clips(saved, kept_clips(saved, None))
     assert [clip.picture.name for clip in typical.shown + typical.rest] == ["a.wav"]
+
+
+def test_a_link_to_a_class_unfolds_it(run, visit):
+    page = visit(write_report(run), ready=False)
+    (_, cat, _) = errors_of(run)[0].classes
+    place = page.locator(f"#{cat.anchor}")
+    assert not place.is_visible()
+    page.click(f"a[href='#{cat.anchor}'] >> nth=0")
+    place.wait_for(state="visible")
 
 
 def test_of_a_recording_a_clip_has_the_errors_of_its_time(run):
