@@ -24,6 +24,8 @@ from jfsed_jax.sed.events import Event
 from jfsed_jax.sed.postprocessing import detect_events
 from jfsed_jax.sed.tables import read_events
 
+pytest.importorskip("playwright.sync_api", reason="the extra [browser] is missing")
+
 SECONDS = 1200.0
 AUDIO = "garden.flac"
 
