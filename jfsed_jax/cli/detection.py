@@ -56,6 +56,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     from jfsed_jax.inference.detector import load
     from jfsed_jax.inference.evaluation import evaluate, prepare_for
     from jfsed_jax.inference.focal_weights import write_adaptive_weights
+    from jfsed_jax.inference.held_out_curves import write_threshold_curves
     from jfsed_jax.inference.seeds import write_seeds
     from jfsed_jax.sed import score_text
 
@@ -84,6 +85,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
             score_files=score_files / f"seed{k}" if score_files and len(seeds) > 1 else score_files,
         )
         write_adaptive_weights(detector, prepared, own)
+        write_threshold_curves(detector, prepared, own, args.postprocess)
         all_scores.append(scores)
         info = scores["info"]
         print(

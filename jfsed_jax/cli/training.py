@@ -64,6 +64,7 @@ def run_demo(args: argparse.Namespace) -> int:
     from jfsed_jax.inference.detector import load
     from jfsed_jax.inference.evaluation import evaluate
     from jfsed_jax.inference.focal_weights import write_adaptive_weights
+    from jfsed_jax.inference.held_out_curves import write_threshold_curves
     from jfsed_jax.report.run_page import write_report
     from jfsed_jax.sed.score_text import format_scores
     from jfsed_jax.training.loop import fit
@@ -76,6 +77,7 @@ def run_demo(args: argparse.Namespace) -> int:
     prepared = prepare(folder, detector.front_end, features_dir=features)
     scores = evaluate(detector, prepared, detector.workdir, data_dir=folder)
     write_adaptive_weights(detector, prepared, detector.workdir)
+    write_threshold_curves(detector, prepared, detector.workdir)
     print(f"\nRendered validation clips:\n{format_scores(scores, scores['intervals'])}")
     print(f"\nThe report: {write_report(workdir)}")
     # Three minutes that no clip of training shares a sound with.

@@ -16,6 +16,7 @@ from jfsed_jax.inference import detector as detectors
 from jfsed_jax.inference.detector import Detector
 from jfsed_jax.inference.evaluation import describe_scores, evaluate
 from jfsed_jax.inference.focal_weights import write_adaptive_weights
+from jfsed_jax.inference.held_out_curves import write_threshold_curves
 from jfsed_jax.inference.prediction import Posteriors
 from jfsed_jax.report import run_page
 from jfsed_jax.runs.scored_runs import read_counts
@@ -64,6 +65,7 @@ def score_run(
             scores[rule][split] = found
     if any_new or not files.report.exists():
         write_adaptive_weights(detector, prepared, files)
+        write_threshold_curves(detector, prepared, files)
         run_page.write_report(folder)
     counts = {
         rule: {
