@@ -184,7 +184,7 @@ def get_config(size: str = "paper") -> ConfigDict:
         # table 3 scores differently under ESP, so all do. Or 0.3: on real labels knees above it
         # hold under resampling and those below wander (docs/windows.md).
         clear_knee=0.0,
-        # A name of sed/postprocessing.DECODERS, or package.module:function.
+        # A name of sed/decoder_files.DECODERS, or package.module:function.
         decoder="median",  # [paper] figure 4
         gate=True,  # [paper] figure 4: frames are multiplied by the clip's tags
         medians=2,  # [paper] figure 4: on the posteriors, and again on the decisions

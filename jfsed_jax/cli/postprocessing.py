@@ -85,8 +85,12 @@ def define_postprocess(parser: CommandParser) -> None:
     parser.require("--scores", "Folder of score files, one per clip.", metavar="DIR")
     meaning = "TSV of events to write."
     parser.require("--output", meaning, type=output_file(), metavar="FILE.tsv")
-    meaning = "Where the median windows come from; esp and avg need --strong; default: esp."
-    parser.add("--postprocess", meaning, choices=["esp", "avg", "fixed"])
+    parser.add(
+        "--postprocess",
+        "Where the median windows come from (esp and avg need --strong), or change_points, without "
+        "medians; default: esp.",
+        choices=["esp", "avg", "fixed", "change_points"],
+    )
     meaning = "Settings of each class that tune has found, in place of a rule and --threshold."
     parser.add("--decoder", meaning, metavar="FILE.json")
     parser.add("--strong", f"Strong labels: {LABELS}", metavar="PATH")
@@ -113,19 +117,30 @@ def define_postprocess(parser: CommandParser) -> None:
 def run_postprocess(args: argparse.Namespace) -> int:
     """Writes the events of score files."""
     from jfsed_jax.sed import decoder_files, score_files, tables
+    from jfsed_jax.sed.change_points import ChangePoints, change_point_decoder
 
     strong = files_of(args.strong) if args.strong else []
     inputs = [*strong, args.tags, args.scores, args.decoder]
     refuse_overwriting("output", args.output, inputs)
     tuned = decoder_of(args, "postprocess", "threshold", "strong")
-    if tuned is None and args.postprocess != "fixed" and not args.strong:
+    ruled = tuned is None and args.postprocess != "change_points"
+    if ruled and args.postprocess != "fixed" and not args.strong:
         rule = args.postprocess or "esp"
         raise InputError(f"--strong is missing, which --postprocess={rule} needs")
     files = score_files.read_score_files(args.scores)
     frame_rate = score_files.frame_rate_of(files)
     print(f"{len(files.clips)} clips at {frame_rate:.6g} frames/s\n")
-    if tuned is None:
+    if ruled:
         decode = _median_decoder(args, files.classes, frame_rate)
+    elif tuned is None:
+        print(f"change points, the same settings for all classes: {ChangePoints()._asdict()}")
+        decode = change_point_decoder(
+            None,
+            classes=files.classes,
+            frame_rate=frame_rate,
+            threshold=0.5 if args.threshold is None else args.threshold,
+            unit=1.0,
+        )
     else:
         tuned.check_classes(files.classes, args.decoder)
         print(decoder_files.format_settings(tuned))

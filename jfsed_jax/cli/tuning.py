@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from jfsed_jax.sed.tuning import Candidates
 
 
+# What is tried for change points: 0 and 1 leave out a criterion.
+FILTERS: tuple[float, ...] = (0.32, 0.48, 0.64)  # seconds
+MERGE_ABSOLUTE = (0.0, 0.1, 0.2, 0.3)
+MERGE_RELATIVE = (1.0, 1.5, 2.0, 3.0)
+
+
 def define_tune(parser: CommandParser) -> None:
     """Adds the flags of `run_tune`."""
     parser.require("--scores", "Folder of score files, one per clip.", metavar="DIR")
@@ -30,6 +36,11 @@ def define_tune(parser: CommandParser) -> None:
     )
     meaning = "Median windows to try, in seconds; default: 1 frame to 3 s, each half as long again."
     parser.add("--windows", meaning, type=names(), metavar="S,S")
+    meaning = "What becomes of posteriors before the threshold; default: %(default)s."
+    parser.add("--decoder", meaning, choices=["median", "change_points"], default="median")
+    shown = ", ".join(f"{length:g}" for length in FILTERS)
+    meaning = f"Step filters of change_points to try, in seconds; default: {shown}."
+    parser.add("--filters", meaning, type=names(), metavar="S,S")
     meaning = "Parts of the clips for the cross-validation, 0 for none; default: %(default)s."
     parser.add("--folds", meaning, type=number(int, 0), metavar="K", default=5)
     meaning = "Of the deal of clips into parts; default: %(default)s."
@@ -71,8 +82,8 @@ def run_tune(args: argparse.Namespace) -> int:
         for of in ("counts", "held_out")
     )
     decoder = decoder_files.TunedDecoder(
-        "median",
-        medians=2,
+        args.decoder,
+        medians=2 if args.decoder == "median" else 0,
         classes={
             label: {"threshold": one.threshold, **one.settings} for label, one in tuned.items()
         },
@@ -123,8 +134,19 @@ def _candidates(args: argparse.Namespace, frame_rate: float) -> "Candidates":
     import numpy as np
 
     from jfsed_jax.sed import tuning
+    from jfsed_jax.sed.change_points import change_point_candidates
     from jfsed_jax.sed.decoder_files import LONGEST, window_frames
 
+    for flag, decoder in (("windows", "median"), ("filters", "change_points")):
+        if getattr(args, flag) and args.decoder != decoder:
+            raise InputError(f"--{flag} is for --decoder={decoder}")
+    if args.decoder == "change_points":
+        filters = FILTERS
+        if args.filters:
+            filters = tuple(sorted(_numbers("filters", args.filters, LONGEST)))
+        return change_point_candidates(
+            filters, MERGE_ABSOLUTE, MERGE_RELATIVE, frame_rate=frame_rate
+        )
     windows = tuning.windows_of(frame_rate)
     if args.windows:
         seconds = np.array(_numbers("windows", args.windows, LONGEST))

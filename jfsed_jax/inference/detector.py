@@ -28,9 +28,9 @@ from jfsed_jax.method.system import Models, models_from_config
 from jfsed_jax.runs import checkpoints
 from jfsed_jax.runs.workdir import Workdir, check_format, upgraded
 from jfsed_jax.seams import call, resolve
-from jfsed_jax.sed.decoder_files import TunedDecoder
+from jfsed_jax.sed.decoder_files import DECODERS, TunedDecoder
 from jfsed_jax.sed.events import Event
-from jfsed_jax.sed.postprocessing import DECODERS, Decode
+from jfsed_jax.sed.postprocessing import Decode
 from jfsed_jax.sed.window_rules import RULES, rule_options, window_sizes
 
 # Of a clip the share that the next one hears too: each frame is then in the middle half of a clip.
@@ -154,8 +154,8 @@ def make_decoder(page, windows: np.ndarray, *, classes, frame_rate, threshold=No
     """The decoder that a config's ``postprocess`` page names, see `postprocessing.Decode`.
 
     Args:
-      page: with ``gate`` off, the decoder gets no clip posteriors. ``threshold`` and ``medians``
-        are the paper's decoder's; others have their own.
+      page: with ``gate`` off, the decoder gets no clip posteriors. ``threshold`` is that of
+        `DECODERS`, ``medians`` that of the paper's; one's own has its own.
       windows: <int64>[C] median windows in frames.
       classes, frame_rate: C labels, frames of the posteriors per second.
       threshold: in place of the page's, one or <float>[C].
@@ -163,7 +163,9 @@ def make_decoder(page, windows: np.ndarray, *, classes, frame_rate, threshold=No
     make = resolve(page.decoder, DECODERS, "config.postprocess.decoder")
     options = {"classes": classes, "frame_rate": frame_rate}
     if page.decoder in DECODERS:
-        options |= {"threshold": page.threshold, "medians": page.medians}
+        options["threshold"] = page.threshold
+    if page.decoder == "median":
+        options["medians"] = page.medians
     if threshold is not None:
         options["threshold"] = threshold
     decode: Decode = call(partial(make, windows), "config.postprocess.decoder", **options)

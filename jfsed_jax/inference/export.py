@@ -26,7 +26,8 @@ from jfsed_jax.errors import InputError
 from jfsed_jax.inference.detector import Detector
 from jfsed_jax.inference.prediction import Posteriors, make_posteriors
 from jfsed_jax.runs.workdir import write_json
-from jfsed_jax.sed.postprocessing import DECODERS, odd_windows
+from jfsed_jax.sed.decoder_files import DECODERS
+from jfsed_jax.sed.postprocessing import odd_windows
 
 INPUTS = ("waveform", "mel")
 PLATFORMS = ("cpu", "cuda", "tpu")

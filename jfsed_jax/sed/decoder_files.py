@@ -9,7 +9,7 @@ Lengths are in seconds, so that a file serves posteriors of any frame rate.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,25 @@ import numpy as np
 
 from jfsed_jax.atomic import write_whole
 from jfsed_jax.errors import InputError
+from jfsed_jax.sed.change_points import ChangePoints, change_point_decoder
 from jfsed_jax.sed.postprocessing import Decode, median_decoder
 
+# By the names that ``config.postprocess.decoder`` can have, and files.
+DECODERS: dict[str, Callable[..., Decode]] = {
+    "median": median_decoder,
+    "change_points": change_point_decoder,
+}
 FORMAT = 1
 LONGEST = 60.0  # seconds of a window
 # Of each decoder the settings of a class, and from where to where they may be.
 SETTINGS: dict[str, dict[str, tuple[float, float]]] = {
     "median": {"threshold": (0, 1), "window": (0, LONGEST)},
+    "change_points": {
+        "threshold": (0, 1),
+        "filter": (0, LONGEST),
+        "merge_absolute": (0, 1),
+        "merge_relative": (0, 1000),
+    },
 }
 _LARGEST = 2**24  # bytes that are read
 
@@ -77,12 +89,25 @@ class TunedDecoder:
           frame_rate: frames per second of the posteriors.
           unit: frames in one unit of the events' times; by default they are in seconds.
         """
-        return median_decoder(
-            window_frames(self.of("window", classes), frame_rate),
+        thresholds = self.of("threshold", classes)
+        if self.decoder == "median":
+            return median_decoder(
+                window_frames(self.of("window", classes), frame_rate),
+                classes=classes,
+                frame_rate=frame_rate if unit is None else unit,
+                threshold=thresholds,
+                medians=self.medians,
+            )
+        return change_point_decoder(
+            None,
             classes=classes,
-            frame_rate=frame_rate if unit is None else unit,
-            threshold=self.of("threshold", classes),
-            medians=self.medians,
+            frame_rate=frame_rate,
+            threshold=thresholds,
+            settings=[
+                ChangePoints(**{name: self.classes[label][name] for name in ChangePoints._fields})
+                for label in classes
+            ],
+            unit=unit,
         )
 
 

@@ -65,10 +65,6 @@ def median_decoder(
     return decode
 
 
-# By the names that ``config.postprocess.decoder`` can have; all take the arguments of this one.
-DECODERS = {"median": median_decoder}
-
-
 def odd_windows(windows: np.ndarray) -> np.ndarray:
     """An even window becomes the next odd one: <int64>, same shape.
 

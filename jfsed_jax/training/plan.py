@@ -26,7 +26,8 @@ from jfsed_jax.method.system import Handed, Models, System
 from jfsed_jax.runs.workdir import FORMAT, Workdir, check_same_config, of_run
 from jfsed_jax.seams import resolve
 from jfsed_jax.sed import window_rules
-from jfsed_jax.sed.postprocessing import DECODERS, Decode, odd_windows
+from jfsed_jax.sed.decoder_files import DECODERS
+from jfsed_jax.sed.postprocessing import Decode, odd_windows
 from jfsed_jax.training.validation import SELECTIONS
 
 

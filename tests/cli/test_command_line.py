@@ -50,7 +50,7 @@ FLAGS = {
         "operating_points scenario collar offset_share segment filters processed bootstrap seed"
     ),
     "postprocess": "scores* output* strong knee postprocess decoder fixed tags threshold extension",
-    "tune": "scores* reference* output* durations metric windows folds seed tags",
+    "tune": "scores* reference* output* durations metric decoder windows filters folds seed tags",
     "windows": "strong* knee frame_rate bootstrap",
     "reproduce": "table* data* workdir* size seeds systems epochs features jobs",
     "benchmark": "config batch reference json layers",

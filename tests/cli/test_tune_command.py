@@ -37,14 +37,24 @@ def run(*arguments):
 
 
 @pytest.mark.parametrize("metric", ["event_f1", "segment_f1", "at_f1_events"])
-@pytest.mark.parametrize("tagged", [True, False])
-def test_the_circle(folder, metric, tagged, capsys):
+@pytest.mark.parametrize(
+    ("decoder", "tagged"), [("median", True), ("median", False), ("change_points", True)]
+)
+def test_the_circle(folder, metric, decoder, tagged, capsys):
     tags = []
     if tagged:
         tables.write_tags("t.tsv", {name: CLASSES[: 1 + i % 2] for i, name in enumerate(folder)})
         tags = ["--tags=t.tsv"]
     files = ["--scores=s", *tags]
-    run("tune", *files, "--reference=r.tsv", "--output=d.json", f"--metric={metric}", "--folds=3")
+    run(
+        "tune",
+        *files,
+        f"--decoder={decoder}",
+        "--reference=r.tsv",
+        "--output=d.json",
+        f"--metric={metric}",
+        "--folds=3",
+    )
     printed = capsys.readouterr().out
     run("postprocess", *files, "--decoder=d.json", "--output=e.tsv")
     run("score", "--reference=r.tsv", "--estimates=e.tsv", "--json=j.json")
@@ -81,6 +91,7 @@ def test_clips_that_the_reference_does_not_name_are_not_tuned_on(folder, capsys)
         (["--reference=bird.tsv"], "the label 'Bird' is not one of Cat, Dog"),
         (["--reference=r.tsv", "--windows=1,x"], "--windows: "),
         (["--reference=r.tsv", "--windows=61"], "--windows: "),
+        (["--reference=r.tsv", "--filters=1"], "--filters is for --decoder=change_points"),
         (["--reference=r.tsv", "--folds=13"], "13 folds of 12 clips"),
         (["--reference=r.tsv", "--output=r.tsv"], "r.tsv"),
     ],
@@ -111,3 +122,18 @@ def test_a_decoder_file_stands_alone_and_has_the_classes(folder, capsys):
         Path("x.wav").touch()
         assert cli.main([command[0], *flags, *command[1:]]) == 2
         assert "beside --decoder" in capsys.readouterr().err
+
+
+def test_change_points_need_no_tuning_and_no_strong_labels(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    frames = np.full((1, 100, 2), 0.01)
+    frames[0, 20:60, 1] = np.linspace(0.4, 0.9, 40)
+    score_files.write_score_files(
+        "s", frames, filenames=["a.wav"], classes=CLASSES, frame_rate=RATE
+    )
+    for threshold, events in (("0.6", [Event("a.wav", 1.6, 4.8, "Dog")]), ("0.7", [])):
+        run(
+            *("postprocess", "--scores=s", "--postprocess=change_points", "--output=e.tsv"),
+            f"--threshold={threshold}",
+        )
+        assert tables.read_events("e.tsv").events == events

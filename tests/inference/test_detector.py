@@ -196,3 +196,15 @@ def test_a_folder_without_checkpoints_is_no_run(tmp_path):
     (tmp_path / "runs").mkdir()
     with pytest.raises(InputError, match=r"training run\? Those of reproduce are in its runs/\.$"):
         load(tmp_path)
+
+
+def test_change_points_are_a_decoder_that_a_config_can_name(tmp_path):
+    """With the config's threshold and gate, and without its medians."""
+    frames = np.zeros((1, 60, 2))
+    frames[0, 20:40] = np.linspace(0.1, 0.9, 20)[:, None]
+    changes = {"postprocess.decoder": "change_points", "postprocess.threshold": 0.65}
+    decode = make_detector(tmp_path, **changes).decoder()
+    assert decode(np.ones((1, 2)), frames, ["a"]) == []
+    decode = make_detector(tmp_path, **changes | {"postprocess.threshold": 0.6}).decoder()
+    [event] = decode(np.array([[0.0, 1.0]]), frames, ["a"])
+    assert event.event_label == "Dog" and event.offset == 40 / 60

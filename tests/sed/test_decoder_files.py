@@ -21,6 +21,18 @@ def test_what_is_written_is_read_again(tmp_path):
     ]  # fmt: skip
 
 
+def test_change_points_have_settings_of_their_own(tmp_path):
+    settings = {"threshold": 0.4, "filter": 0.5, "merge_absolute": 0.1, "merge_relative": 2.0}
+    tuned = TunedDecoder("change_points", 0, {"Dog": settings}, {})
+    write_decoder(tmp_path / "d.json", tuned)
+    assert read_decoder(tmp_path / "d.json") == tuned
+    frames = np.zeros((1, 40, 1))
+    frames[0, :20] = 0.45
+    assert tuned.decode(["Dog"], 20.0)(None, frames, ["a"]) == [Event("a", 0.0, 1.0, "Dog")]
+    in_frames = tuned.decode(["Dog"], 20.0, unit=1.0)
+    assert in_frames(None, frames, ["a"]) == [Event("a", 0.0, 20.0, "Dog")]
+
+
 @pytest.mark.parametrize("rate", [10.0, 15.625, 29.97, 60.0])
 def test_windows_are_the_same_frames_at_their_rate_and_the_nearest_odd_ones_at_others(rate):
     frames = np.arange(1, 400, 2)
