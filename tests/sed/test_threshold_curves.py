@@ -11,8 +11,9 @@ from jfsed_jax.sed.threshold_curves import event_f1_curves
 def test_curves_are_what_each_threshold_scores():
     """Also at a threshold that is a posterior; the third class has no reference."""
     rng = np.random.default_rng(0)
-    names, classes, windows = [f"{i}.wav" for i in range(6)], ["A", "B", "C"], np.array([1, 3, 5])
-    frames = np.round(np.sin(np.arange(40)[:, None] / 5 + rng.uniform(0, 6, (6, 1, 3))) ** 2, 1)
+    names, classes, windows = [f"{i}.wav" for i in range(6)], ["A", "B", "C"], np.array([1, 5, 3])
+    waves = np.sin(np.arange(40)[:, None] / 5 + rng.uniform(0, 6, (6, 1, 3))) ** 2
+    frames = np.clip(waves + rng.normal(0, 0.2, waves.shape), 0, 1).round(1)
     reference = [
         Event(name, onset, onset + 0.8, label)
         for name in names
