@@ -134,6 +134,15 @@ def test_of_equally_good_intervals_the_one_nearest_a_half_and_its_middle():
     assert (absent.threshold, absent.settings) == (0.5, {"window": 1})
 
 
+def test_the_largest_matching_counts():
+    """The first event fits both runs, the second the earlier one alone, which the first takes."""
+    frames = np.zeros((200, 1))
+    frames[110:115], frames[130:145] = 0.8, 0.6
+    reference = [Event("0.wav", 1.2, 1.3, "Cat"), Event("0.wav", 1.21, 1.22, "Cat")]
+    found = tuned([frames], [np.arange(201) / 100], reference)["Cat"]
+    assert found.counts.tolist() == [2, 2, 2] and found.threshold == 0.3
+
+
 def test_neighbouring_floats_have_a_threshold_between_them():
     low = 0.7
     high = np.nextafter(low, 1)
