@@ -71,10 +71,19 @@ def test_a_gap_that_is_hardly_lower_is_closed(gap, absolute, relative, joined):
 
 
 def test_closing_goes_on_with_the_confidences_of_what_was_joined():
-    """0.9 and 0.7 are joined, to 0.79; only then 0.6 is no more than 0.2 above the gap of 0.6."""
-    three = clip(80, (5, 15, 0.9), (15, 20, 0.75), (20, 30, 0.7), (30, 35, 0.62), (35, 45, 0.66))
-    assert [row[1:3] for row in found(three, absolute=0.2, relative=1.0)] == [(5, 45)]
-    assert [row[1:3] for row in found(three[15:], absolute=0.05, relative=1.0)] != [(5, 30)]
+    """Of three, the second gap is 0.22 below the event before it; joined to the first, 0.19."""
+    last = [(20, 30, 0.9), (30, 35, 0.68), (35, 45, 0.74)]
+    first = [(5, 15, 0.9), (15, 20, 0.75)]
+    alone = found(clip(80, *last), absolute=0.2, relative=1.0)
+    assert [row[1:3] for row in alone] == [(20, 30), (35, 45)]
+    joined = found(clip(80, *first, *last), absolute=0.2, relative=1.0)
+    assert [row[1:3] for row in joined] == [(5, 45)]
+
+
+def test_of_a_flat_extremum_the_middle_counts():
+    """Equal steps from frame 9 to 21: a filter of two frames a side is on them from 11 to 20."""
+    ramp = np.concatenate([np.zeros(10), np.arange(1, 13) / 16, np.full(10, 0.75), np.zeros(10)])
+    assert [row[1:3] for row in found(ramp, half=2)] == [(15, 32)]
 
 
 def test_the_ends_of_a_clip_are_no_change():
@@ -82,6 +91,9 @@ def test_the_ends_of_a_clip_are_no_change():
     assert found(clip(30, (18, 30, 0.8))) == [(0, 18, 30, 0.8)]
     assert found(clip(30, (0, 6, 0.8), (24, 30, 0.7))) == [(0, 0, 6, 0.8), (0, 24, 30, 0.7)]
     assert found(clip(30, (1, 29, 0.8))) == [(0, 1, 29, 0.8)]
+    # And change as much before an end as elsewhere.
+    assert found(clip(30, (10, 27, 0.8), (27, 30, 0.5))) == [(0, 10, 27, 0.8)]
+    assert found(clip(30, (0, 3, 0.5), (3, 20, 0.8))) == [(0, 3, 20, 0.8)]
 
 
 def test_constant_one_frame_and_empty():

@@ -130,6 +130,9 @@ def test_of_equally_good_intervals_the_one_nearest_a_half_and_its_middle():
     assert found["Cat"].threshold == 0.15 and found["Dog"].threshold == 0.45
     assert found["Cat"].settings == {"window": 1}
     assert found["Dog"].counts.tolist() == [1, 1, 1]
+    frames[20:22, 0] = 0.2, 0.25  # joined below 0.2, and a false alarm from there to 0.25
+    frames[10:20, 0] = 0.4
+    assert tuned([frames], times, reference)["Cat"].threshold == 0.325
     absent = tuned([frames], times, reference[:1], (1, 5))["Dog"]
     assert (absent.threshold, absent.settings) == (0.5, {"window": 1})
 
@@ -144,13 +147,13 @@ def test_the_largest_matching_counts():
 
 
 def test_neighbouring_floats_have_a_threshold_between_them():
-    low = 0.7
-    high = np.nextafter(low, 1)
-    frames = np.full((40, 1), low)
-    frames[10:20] = high
-    found = tuned([frames], [np.arange(41) / 10], [Event("0.wav", 1.0, 2.0, "Cat")])["Cat"]
-    assert found.counts.tolist() == [1, 1, 1]
-    assert low <= found.threshold < high
+    for low in (0.7, np.nextafter(0.7, 1)):  # their middle is rounded up or down
+        high = np.nextafter(low, 1)
+        frames = np.full((40, 1), low)
+        frames[10:20] = high
+        found = tuned([frames], [np.arange(41) / 10], [Event("0.wav", 1.0, 2.0, "Cat")])["Cat"]
+        assert found.counts.tolist() == [1, 1, 1]
+        assert low <= found.threshold < high
 
 
 def test_held_out_clips_are_scored_with_what_the_others_say():
