@@ -26,7 +26,6 @@ from jfsed_jax.errors import InputError
 from jfsed_jax.inference.detector import Detector
 from jfsed_jax.inference.prediction import Posteriors, make_posteriors
 from jfsed_jax.runs.workdir import write_json
-from jfsed_jax.sed.decoder_files import DECODERS
 from jfsed_jax.sed.postprocessing import odd_windows
 
 INPUTS = ("waveform", "mel")
@@ -131,7 +130,7 @@ def describe(
         "decoder": page.decoder,
         "windows": odd_windows(detector.windows(rule)).tolist(),
     }
-    if page.decoder in DECODERS:  # one's own has values of its own
+    if page.decoder == "median":  # others have values of their own
         value = page.threshold if threshold is None else threshold
         thresholds = np.broadcast_to(np.asarray(value, float), len(detector.classes))
         about |= {"thresholds": thresholds.tolist(), "medians": page.medians}
