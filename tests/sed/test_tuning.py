@@ -130,8 +130,8 @@ def test_of_equally_good_intervals_the_one_nearest_a_half_and_its_middle():
     assert found["Cat"].threshold == 0.15 and found["Dog"].threshold == 0.45
     assert found["Cat"].settings == {"window": 1}
     assert found["Dog"].counts.tolist() == [1, 1, 1]
-    frames[20:22, 0] = 0.2, 0.25  # joined below 0.2, and a false alarm from there to 0.25
-    frames[10:20, 0] = 0.4
+    frames[10:18, 0] = 0.4
+    frames[18:20, 0] = 0.2, 0.25  # joined below 0.2, and a false alarm from there to 0.25
     assert tuned([frames], times, reference)["Cat"].threshold == 0.325
     absent = tuned([frames], times, reference[:1], (1, 5))["Dog"]
     assert (absent.threshold, absent.settings) == (0.5, {"window": 1})
