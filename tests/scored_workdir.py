@@ -24,6 +24,7 @@ def write_scored(
     tags: Mapping[str, Sequence[float]] | None = None,
     examples: Sequence[str] = (),
     meta: Mapping[str, Any] | None = None,
+    info: Mapping[str, Any] | None = None,
     **config: Any,
 ) -> Path:
     """Writes a run whose scores of `scored` are of these events.
@@ -32,7 +33,7 @@ def write_scored(
       reference, found: events by clip, each onset, offset, label; all clips are in `reference`.
       tags: the clip head's posteriors of each class by clip; no posteriors.npz if None.
       examples: clips whose log-mel is kept.
-      meta, config: what these files hold beside the least.
+      meta, info, config: what these files, and that of the scores, hold beside the least.
     """
     folder = workdir / scored
     folder.mkdir(parents=True)
@@ -42,11 +43,11 @@ def write_scored(
     page = {"system": "made up", "seed": 0, "postprocess": {"rule": rule}} | config
     front_end = {"clip_seconds": 10.0, "sample_rate": 16000, "hop_length": 160}
     whole = {"system": page["system"], "classes": list(classes), "front_end": front_end}
-    info = {"postprocess": rule, "checkpoint_step": 100, "num_clips": len(reference)}
+    scores = {"postprocess": rule, "checkpoint_step": 100, "num_clips": len(reference)}
     for path, content in (
         (workdir / "config.json", page),
         (workdir / "meta.json", whole | dict(meta or {})),
-        (folder / "scores.json", {"info": info}),
+        (folder / "scores.json", {"info": scores | dict(info or {})}),
     ):
         path.write_text(json.dumps(content), encoding="utf-8")
     if tags is not None:

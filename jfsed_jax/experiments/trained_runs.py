@@ -19,7 +19,7 @@ from jfsed_jax.inference.focal_weights import write_adaptive_weights
 from jfsed_jax.inference.held_out_curves import write_threshold_curves
 from jfsed_jax.inference.prediction import Posteriors
 from jfsed_jax.report import run_page
-from jfsed_jax.runs.scored_runs import read_counts
+from jfsed_jax.runs.saved_counts import read_counts
 from jfsed_jax.runs.workdir import SplitFolder
 
 

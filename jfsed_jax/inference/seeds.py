@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jfsed_jax.runs.scored_runs import read_counts
+from jfsed_jax.runs.saved_counts import read_counts
 from jfsed_jax.runs.workdir import Workdir, write_json
 from jfsed_jax.sed import uncertainty
 from jfsed_jax.sed.score_titles import TITLES

@@ -9,15 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from jfsed_jax.report.formatting import dotted, label_text, number, significant
+from jfsed_jax.runs.saved_counts import clip_head_tags, read_counts
 from jfsed_jax.runs.meta import is_number
 from jfsed_jax.runs.saved_run import SPLIT_NAMES
-from jfsed_jax.runs.scored_runs import (
-    ComparedSystem,
-    ScoredRun,
-    clip_head_tags,
-    read_counts,
-    read_systems,
-)
+from jfsed_jax.runs.scored_runs import ComparedSystem, ScoredRun, read_systems
 from jfsed_jax.sed import uncertainty
 from jfsed_jax.sed.score_titles import TITLES
 from jfsed_jax.sed.scoring import Counts
@@ -96,7 +91,9 @@ def compare_runs(
     classes, filenames = list(systems[0].first.saved.classes), list(reference.filenames)
     counts = [
         [
-            read_counts(run.folder, classes, filenames=filenames, tags=clip_head_tags(run))
+            read_counts(
+                run.folder, classes, filenames, clip_head_tags(run.split, run.saved.classes)
+            )
             for run in system.runs
         ]
         for system in systems
@@ -210,4 +207,5 @@ _FACTS: dict[str, Callable[[ScoredRun], Any]] = {
     "Median filters": _of_info("medians"),
     "Gated by clip posteriors": _of_info("gate"),
     "Tuned thresholds": _of_info("thresholds"),
+    "Decoder file": _of_info("decoder_file"),
 }

@@ -143,12 +143,12 @@ def _runs(compared: Comparison) -> Listing:
             system.label,
             system.first.saved.system,
             system.seeds,
-            system.first.rule,
+            system.first.decoding,
             ", ".join(dict.fromkeys(run.name for run in system.runs)),
         ]
         for system in compared.systems
     ]
-    columns = ["Run", "System", "Seeds", "Median windows", "Named"]
+    columns = ["Run", "System", "Seeds", "Events by", "Named"]
     return Listing("The first is what the others are compared to", columns, rows, class_="text")
 
 

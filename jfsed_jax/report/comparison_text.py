@@ -43,7 +43,7 @@ def format_comparison(compared: Comparison) -> str:
 
 def _run(own: ComparedSystem) -> str:
     seeds = f"seed{'s' if len(own.runs) > 1 else ''} {own.seeds}"
-    return one_line(f"{own.first.saved.system}, {own.first.rule} windows, {seeds}")
+    return one_line(f"{own.first.saved.system}, {own.first.decoding}, {seeds}")
 
 
 def _score(estimate: Estimate) -> str:

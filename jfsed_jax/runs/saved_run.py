@@ -41,7 +41,8 @@ class SavedSplit:
       scores: the content of scores.json.
       reference, estimates: events in seconds, and the clips that the reference names.
       posteriors: filenames [N], clip [N, C], frames [N, T, C], clip_reference [N, C].
-      examples: filenames [K], mel [K, T, F].
+      examples: filenames [K], mel [K, T, F]; of some versions worst, recordings, starts and
+        sound_ends [K], and sound.
     """
 
     folder: SplitFolder
@@ -256,8 +257,11 @@ def _check_shapes(split: SavedSplit, num_classes: int) -> None:
             if name in arrays:
                 expect(folder.posteriors, name, arrays[name], shape)
     if split.examples is not None:
-        mel = split.examples["mel"]
-        expect(folder.examples, "mel", mel, (len(split.examples["filenames"]), None, None))
+        arrays, n = split.examples, len(split.examples["filenames"])
+        expect(folder.examples, "mel", arrays["mel"], (n, None, None))
+        for name in ("worst", "recordings", "starts", "sound_ends"):
+            if name in arrays:
+                expect(folder.examples, name, arrays[name], (n,))
 
 
 def _fallback_classes(splits: Iterable[SavedSplit]) -> list[str]:

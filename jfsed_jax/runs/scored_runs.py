@@ -1,23 +1,18 @@
 """Runs to be compared: found by name, read with the scores of one split, those of one config put
 together as the seeds of a system; scores of other clips, labels or classes are refused.
-
-Axis letters: ``B`` clips, ``C`` event classes.
 """
 
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from jfsed_jax.errors import InputError
-from jfsed_jax.runs.saved_run import SavedRun, SavedSplit, read_arrays, read_run
+from jfsed_jax.runs.saved_run import SavedRun, SavedSplit, read_run
 from jfsed_jax.runs.workdir import OWN_SCORES, SplitFolder, Workdir, of_run, upgraded
-from jfsed_jax.sed import scoring, tables
 from jfsed_jax.sed.events import Event
 
 
@@ -49,8 +44,17 @@ class ScoredRun:
 
     @property
     def rule(self) -> str:
-        """Of the median windows."""
-        return str(self.info.get("postprocess") or self.folder.path.parent.name)
+        """Of the median windows, or ``decoder file``; ``unknown`` where nothing tells it."""
+        scored = self.folder.path.parent.name
+        own = ((self.saved.config or {}).get("postprocess") or {}).get("rule")
+        if scored != OWN_SCORES:
+            own = scored.removeprefix(f"{OWN_SCORES}-")
+        return str(self.info.get("postprocess") or own or "unknown")
+
+    @property
+    def decoding(self) -> str:
+        """How posteriors became events, in two words."""
+        return self.rule if self.info.get("decoder_file") else f"{self.rule} windows"
 
     @property
     def config(self) -> dict[str, Any] | None:
@@ -113,67 +117,6 @@ def read_systems(names: Sequence[str], split: str) -> list[ComparedSystem]:
     _check_comparable([run for runs in groups for run in runs])
     joined = _joined(groups)
     return _labelled(joined if len(joined) > 1 else groups)
-
-
-def read_counts(
-    folder: SplitFolder,
-    classes: Sequence[str],
-    filenames: Sequence[str] | None = None,
-    tags: Mapping[str, Sequence[str]] | None = None,
-) -> scoring.Counts:
-    """What each clip of a scored split counts: <int64>[B, C, 3] by score.
-
-    Events are saved to the digit that they had, so that these are the counts behind scores.json.
-    Where `evaluate` saved them, they are read; older versions did not.
-
-    Args:
-      folder: of the split.
-      classes: C labels.
-      filenames: the order of the clips; that of the reference if None.
-      tags: of the clip head, see `clip_head_tags`.
-    """
-    reference = tables.read_events(folder.reference)
-    names = reference.filenames if filenames is None else filenames
-    saved = read_arrays(folder.counts, ("filenames", "classes"))
-    if saved is not None:
-        return _in_order(saved, folder.counts, names, classes)
-    estimates = tables.read_events(folder.events)
-    for path, table in ((folder.reference, reference), (folder.events, estimates)):
-        scoring.check_events(table.events, names, classes, str(path), table.rows)
-    _, counts = scoring.score_clips(
-        reference.events, estimates.events, filenames=names, classes=classes, tags=tags
-    )
-    return counts
-
-
-def _in_order(
-    arrays: dict[str, np.ndarray], path: Path, filenames: Sequence[str], classes: Sequence[str]
-) -> scoring.Counts:
-    """Saved counts, in the order of these clips and classes."""
-    row, column = (
-        {str(name): i for i, name in enumerate(arrays.pop(key))} for key in ("filenames", "classes")
-    )
-    try:
-        order = np.ix_([row[name] for name in filenames], [column[label] for label in classes])
-        return {key: count[order] for key, count in arrays.items()}
-    except LookupError as error:
-        raise InputError(
-            f"{path} is of other clips or classes ({error}); delete it or evaluate again"
-        ) from error
-
-
-def clip_head_tags(run: ScoredRun) -> dict[str, list[str]] | None:
-    """The labels of each clip above 0.5; None without posteriors, or if recordings were cut."""
-    posteriors, reference = run.split.posteriors, run.split.reference
-    if posteriors is None or reference is None:
-        return None
-    names = [str(name) for name in posteriors["filenames"]]
-    if set(names) != set(reference.filenames):
-        return None
-    return {
-        name: [label for label, on in zip(run.saved.classes, row > 0.5, strict=True) if on]
-        for name, row in zip(names, posteriors["clip"], strict=True)
-    }
 
 
 # Finding and reading ------------------------------------------------------------------------------
@@ -300,7 +243,10 @@ def _all_but_the_seed(run: ScoredRun) -> str | None:
     if run.config is None or run.seed is None:
         return None
     meta = run.saved.meta
-    scored = ("model", "tags", "postprocess", "decoder", "gate", "medians", "selected")
+    scored = (
+        *("model", "tags", "postprocess", "decoder", "gate", "medians", "selected"),
+        "decoder_file",  # what each was tuned for is not known: only equal ones are alike
+    )
     page = {
         "config": run.config,
         "data": [meta.get(key) for key in ("data", "clips", "digests", "handed")],
@@ -314,25 +260,28 @@ def _all_but_the_seed(run: ScoredRun) -> str | None:
 # Names --------------------------------------------------------------------------------------------
 
 
-def _labelled(groups: Iterable[Sequence[ScoredRun]]) -> list[ComparedSystem]:
+def _labelled(groups: Sequence[Sequence[ScoredRun]]) -> list[ComparedSystem]:
     """With the names of the folders, and as much more as tells one from another."""
-    systems = [ComparedSystem(_stem(runs), tuple(runs)) for runs in groups]
-    labels = [system.label for system in systems]
-    more: tuple[Callable[[str, int], str], ...] = (
-        lambda label, i: f"{label} · {systems[i].first.rule}",
-        lambda label, i: f"{systems[i].first.saved.workdir.resolve().parent.name}/{label}",
-        lambda label, i: f"{label} ({i + 1})",
+    labels = [_stem(runs) for runs in groups]
+    rules = [runs[0].rule for runs in groups]
+    parents = [runs[0].saved.workdir.resolve().parent.name for runs in groups]
+    labels = _told_apart(
+        labels, [f"{own} · {rule}" for own, rule in zip(labels, rules, strict=True)]
     )
-    for longer in more:
-        for label in {own for own in labels if labels.count(own) > 1}:
-            places = [i for i, own in enumerate(labels) if own == label]
-            texts = [longer(label, i) for i in places]
-            if len(set(texts)) > 1:
-                for i, text in zip(places, texts, strict=True):
-                    labels[i] = text
-    return [
-        ComparedSystem(label, system.runs) for label, system in zip(labels, systems, strict=True)
-    ]
+    labels = _told_apart(
+        labels, [f"{parent}/{own}" for own, parent in zip(labels, parents, strict=True)]
+    )
+    labels = _told_apart(labels, [f"{own} ({i})" for i, own in enumerate(labels, start=1)])
+    return [ComparedSystem(*of) for of in zip(labels, map(tuple, groups), strict=True)]
+
+
+def _told_apart(labels: Sequence[str], longer: Sequence[str]) -> list[str]:
+    """The longer ones in place of equal ones, where that tells them apart."""
+    options: dict[str, set[str]] = {}
+    for own, other in zip(labels, longer, strict=True):
+        options.setdefault(own, set()).add(other)
+    pairs = zip(labels, longer, strict=True)
+    return [other if len(options[own]) > 1 else own for own, other in pairs]
 
 
 def _stem(runs: Sequence[ScoredRun]) -> str:

@@ -13,21 +13,21 @@ from jfsed_jax.inference import evaluation
 from jfsed_jax.inference.evaluation import evaluate
 from jfsed_jax.inference.prediction import Posteriors
 from jfsed_jax.inference.seeds import write_seeds
-from jfsed_jax.runs.scored_runs import read_counts
+from jfsed_jax.runs.saved_counts import read_counts
 from jfsed_jax.sed import uncertainty
 from jfsed_jax.sed.events import Event
 from jfsed_jax.sed.score_text import format_seeds
 
-DOGS = [Event(f"{i}.wav", 6 / 60, 14 / 60, "Dog") for i in range(4)]
+DOGS = [Event(f"{i}.wav", 6 / 60, 14 / 60, "Dog") for i in range(8)]
 
 
 def clips(found):
-    """Four clips with a dog each; the first `found` are heard."""
-    mels = [active(20, *([(6, 14)] if i < found else []), label=1) for i in range(4)]
+    """Eight clips with a dog each; the first `found` are heard."""
+    mels = [active(20, *([(6, 14)] if i < found else []), label=1) for i in range(8)]
     return StubClips(mels, reference=DOGS)
 
 
-def score(workdir, k=0, found=2, **options):
+def score(workdir, k=0, found=4, **options):
     detector = make_detector(workdir, k=k)
     prepared = make_prepared(validation=clips(found))
     return evaluate(detector, prepared, detector.workdir.seed(k, 2), **options)
@@ -38,8 +38,8 @@ def test_scores_have_intervals_of_what_each_clip_counts(tmp_path):
     folder = make_detector(tmp_path / "run").workdir.seed(0, 2).split("validation")
     assert json.loads(folder.scores.read_text()) == scores
     assert scores["resamples"] == {"number": 1000, "seed": 0, "level": 0.95}
-    # F1 of dogs is 2n / (n + 4) where n of 4 draws hit one of the two clips that are heard.
-    one_clip_in_two = {round(200 * n / (n + 4), 6) for n in range(5)}
+    # F1 of dogs is 2n / (n + 8) where n of 8 draws hit one of the four clips that are heard.
+    one_clip_in_two = {round(200 * n / (n + 8), 6) for n in range(9)}
     for key in ("macro", "micro", "classwise/Dog"):
         low, high = (round(v, 6) for v in scores["intervals"][f"event_f1/{key}"])
         assert low < scores["event_f1"]["macro"] < high and {low, high} <= one_clip_in_two
@@ -47,10 +47,11 @@ def test_scores_have_intervals_of_what_each_clip_counts(tmp_path):
     assert "at_f1/macro" in scores["intervals"]
     counts = read_counts(folder, CLASSES)
     assert set(counts) == {"event_f1", "segment_f1", "at_f1", "at_f1_events"}
-    np.testing.assert_array_equal(counts["at_f1"][:, 1], [[1, 1, 1]] * 2 + [[1, 0, 0]] * 2)
-    turned = read_counts(folder, ["Dog", "Cat"], [f"{i}.wav" for i in (3, 0, 1, 2)])
+    np.testing.assert_array_equal(counts["at_f1"][:, 1], [[1, 1, 1]] * 4 + [[1, 0, 0]] * 4)
+    order = [7, *range(7)]
+    turned = read_counts(folder, ["Dog", "Cat"], [f"{i}.wav" for i in order])
     for name, count in counts.items():
-        np.testing.assert_array_equal(turned[name], count[[3, 0, 1, 2]][:, ::-1])
+        np.testing.assert_array_equal(turned[name], count[order][:, ::-1])
     folder.counts.unlink()  # as older versions left it, without the clip head's
     for name, count in read_counts(folder, CLASSES).items():
         np.testing.assert_array_equal(count, counts[name])
@@ -66,7 +67,7 @@ def test_there_may_be_no_resamples(tmp_path):
 
 def test_the_mean_over_seeds_has_an_interval_over_clips_and_seeds(tmp_path):
     """Of which one hears half of the dogs and one all: wider than either's own."""
-    scores = [score(tmp_path, k=k, found=found) for k, found in enumerate((2, 4))]
+    scores = [score(tmp_path, k=k, found=found) for k, found in enumerate((4, 8))]
     workdir = make_detector(tmp_path).workdir
     summary = write_seeds(workdir, scores)
     assert json.loads(workdir.scores_of_seeds("validation").read_text()) == summary
@@ -74,16 +75,16 @@ def test_the_mean_over_seeds_has_an_interval_over_clips_and_seeds(tmp_path):
     expected = uncertainty.intervals(counts, classes=CLASSES)
     assert {key: v and tuple(v) for key, v in summary["intervals"].items()} == expected
     low, high = summary["intervals"]["event_f1/macro"]
-    assert scores[0]["intervals"]["event_f1/macro"][0] <= low < 200 / 3 < high == 100
+    assert low < scores[0]["intervals"]["event_f1/macro"][0] < 200 / 3 < high == 100
     assert f"95 % interval {low:.2f} to 100.00" in format_seeds(summary).splitlines()[0]
 
 
 def test_scores_of_an_older_version_get_intervals_from_their_posteriors(tmp_path, monkeypatch):
     """And no model runs for it; what has intervals is left as it is."""
     detector = make_detector(tmp_path, lambda *_: pytest.fail("the posteriors are saved"))
-    prepared = make_prepared(validation=clips(2))
+    prepared = make_prepared(validation=clips(4))
     detector.meta["clips"] = {"weak": 1}
-    frames = np.stack(clips(2).mels).astype(np.float32)
+    frames = np.stack(clips(4).mels).astype(np.float32)
     output = Posteriors(frames.max(axis=1), frames)
     evaluate(detector, prepared, detector.workdir, output=output)
     folder = detector.workdir.split("validation")

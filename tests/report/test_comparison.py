@@ -158,6 +158,15 @@ def test_what_else_differs(here):
     }
 
 
+def test_decoder_files_that_differ_are_told(here):
+    for name, threshold in (("a", 0.25), ("b", 0.75)):
+        decoder = {"decoder": "median", "classes": {"Dog": {"threshold": threshold}}}
+        info = {"postprocess": "decoder file", "decoder_file": decoder}
+        write_scored(here / name, REFERENCE, {}, info=info)
+    (row,) = other_differences(compare("a", "b").systems)
+    assert row.name == "Decoder file" and "0.25" in row.values[0] and "0.75" in row.values[1]
+
+
 # Clips --------------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from scored_workdir import write_scored
 
 from jfsed_jax.errors import InputError
 from jfsed_jax.runs.saved_run import read_run
-from jfsed_jax.runs.scored_runs import clip_head_tags, read_counts, read_systems
+from jfsed_jax.runs.scored_runs import read_systems
 
 CLIPS = {"a.wav": [(1.0, 2.0, "Dog")], "b.wav": [(3.0, 4.0, "Cat")], "c.wav": []}
 
@@ -49,6 +49,8 @@ def test_runs_that_differ_in_the_seed_alone_are_one_system(here):
         {"meta": {"digests": {"weak": "other"}}},
         {"meta": {"handed": ["objective"]}},
         {"meta": {"init_from": {"workdir": "x", "step": 1}}},
+        {"info": {"decoder_file": {"decoder": "cseb", "classes": {"Dog": {"threshold": 0.3}}}}},
+        {"info": {"thresholds": [0.3, 0.5]}},
     ],
 )
 def test_runs_that_differ_in_more_are_not(here, changes):
@@ -58,6 +60,25 @@ def test_runs_that_differ_in_more_are_not(here, changes):
     write(here / "c", seed=1)
     found = [(label, seeds) for label, seeds, _ in shown("a", "b", "c", "other")]
     assert found == [("a", "0, 1"), ("b", "1"), ("other", "0")]
+
+
+def test_seeds_with_thresholds_of_their_own_are_one_system(here):
+    for seed in (0, 1):
+        write(here / f"x-seed{seed}", seed=seed, info={"thresholds": [0.1 * seed, 0.5]})
+    write(here / "y", loss={"tau": 3.0})
+    assert shown("y", "x-seed0", "x-seed1")[1] == ("x", "0, 1", "avg")
+
+
+def test_how_events_were_made_is_told_as_far_as_it_is_known(here):
+    write(here / "named", info={"postprocess": "decoder file", "decoder_file": {"decoder": "x"}})
+    write(here / "config", rule="esp", info={"postprocess": None})
+    write(here / "folder", scored="eval-fixed/eval", info={"postprocess": None})
+    write(here / "nothing", info={"postprocess": None})
+    (here / "nothing/config.json").unlink()
+    systems = read_systems(["named", "config", "folder", "nothing"], "eval")
+    assert [own.first.decoding for own in systems] == [
+        "decoder file", "esp windows", "fixed windows", "unknown windows"
+    ]  # fmt: skip
 
 
 def test_what_belongs_to_a_machine_parts_no_seeds(here):
@@ -105,48 +126,6 @@ def test_equal_names_are_told_apart(here):
     assert [label for label, *_ in shown("x/run", "y/run")] == ["x/run", "y/run"]
     labels = [label for label, *_ in shown("x/run", "z/x/run")]
     assert labels == ["run (1)", "run (2)"]
-
-
-# Counts -------------------------------------------------------------------------------------------
-
-
-def test_counts_follow_the_clips_and_classes_that_are_asked_for(here):
-    # Found: the dog in a, a cat in c that is not there. Not found: the cat in b.
-    found = {"a.wav": [(1.1, 2.1, "Dog")], "c.wav": [(0.0, 5.0, "Cat")]}
-    write(here / "W", found=found, tags={"c.wav": (0.4, 0.6), "a.wav": (0.5, 0.1), "b.wav": (1, 1)})
-    write(here / "other")
-    run = read_systems(["W", "other"], "eval")[0].first
-    order = ["c.wav", "b.wav", "a.wav"]
-    counts = read_counts(run.folder, ["Cat", "Dog"], order, clip_head_tags(run))
-    # Reference, estimated, matched of Cat and of Dog.
-    cat_made_up, cat_missed, dog_found = [0, 1, 0], [1, 0, 0], [1, 1, 1]
-    nothing = [0, 0, 0]
-    expected = [[cat_made_up, nothing], [cat_missed, nothing], [nothing, dog_found]]
-    np.testing.assert_array_equal(counts["event_f1"], expected)
-    np.testing.assert_array_equal(counts["at_f1_events"], expected)
-    # 0.5 is no tag; the head's classes are those of the run, Dog first.
-    tagged = [[[0, 1, 0], nothing], [[1, 1, 1], [0, 1, 0]], [nothing, [1, 0, 0]]]
-    np.testing.assert_array_equal(counts["at_f1"], tagged)
-
-
-def test_counts_that_evaluate_saved_are_read_in_the_same_order(here):
-    write(here / "W")
-    folder = read_run(here / "W").splits[0].folder
-    saved = np.arange(18).reshape(3, 2, 3)
-    names, classes = ["a.wav", "b.wav", "c.wav"], ["Dog", "Cat"]
-    np.savez(folder.counts, filenames=names, classes=classes, event_f1=saved)
-    counts = read_counts(folder, ["Cat", "Dog"], ["c.wav", "a.wav", "b.wav"])
-    np.testing.assert_array_equal(counts["event_f1"], saved[[2, 0, 1]][:, [1, 0]])
-    for content in (b"", b"PK", folder.counts.read_bytes()[:-30]):
-        folder.counts.write_bytes(content)
-        with pytest.raises(InputError, match=r"counts.npz is damaged"):
-            read_counts(folder, classes)
-
-
-def test_tags_of_clips_that_were_cut_are_not_those_of_recordings(here):
-    write(here / "W", tags={"a.wav_0": (1, 0), "a.wav_10": (0, 0)})
-    write(here / "other")
-    assert clip_head_tags(read_systems(["W", "other"], "eval")[0].first) is None
 
 
 # Refusals -----------------------------------------------------------------------------------------
@@ -232,9 +211,13 @@ def test_what_is_not_compared_may_be_damaged(here):
     assert len(shown("a", "b")) == 2
 
 
-def test_events_of_a_clip_that_is_not_scored_name_their_row(here):
-    write(here / "a")
-    write(here / "b", found={"x.wav": [(1.0, 2.0, "Dog")]})
-    run = read_systems(["a", "b"], "eval")[1].first
-    with pytest.raises(InputError, match=r"events.tsv, row 2: the clip 'x.wav'"):
-        read_counts(run.folder, ["Dog", "Cat"])
+@pytest.mark.parametrize("name", ["worst", "recordings", "starts", "sound_ends"])
+def test_clips_of_which_something_is_missing_are_refused(here, name):
+    write(here / "a", examples=["a.wav", "b.wav"])
+    path = here / "a/eval/eval/examples.npz"
+    kept = dict(np.load(path))
+    np.savez(path, **kept, **{name: np.zeros(2)})
+    read_run(here / "a")
+    np.savez(path, **kept, **{name: np.zeros(1)})
+    with pytest.raises(InputError, match=rf"npz: expected '{name}' of shape \[2\], found \(1,\)"):
+        read_run(here / "a")
