@@ -1,13 +1,14 @@
 """How sure a score is: over the choice of clips (the bootstrap) and over the seeds of training.
 
-A resample draws as many clips as there are, with replacement, and as many seeds as a system has;
-each seed is scored on the clips that were drawn, and the drawn seeds are averaged. Equal `seed` and
-equal numbers of clips and seeds make equal draws, whatever is scored: differences between systems
-are taken draw by draw.
+A resample draws as many clips as there are, with replacement; each seed is scored on the clips that
+were drawn, and seeds are averaged. Equal `seed` and equal numbers of clips make equal draws,
+whatever is scored: differences between systems are taken draw by draw. How other seeds would do no
+resample knows, least of two or three; their part of an interval is Student's.
 
 Axis letters: `B` clips, `C` event classes, `N` resamples, `K` seeds.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +19,9 @@ from jfsed_jax.sed.scoring import Counts, f1_of_counts
 RESAMPLES = 1000
 LEVEL = 0.95
 SEED = 0
+# Fewer with an event, or in which two systems differ, make no interval: of two that are alike, five
+# such clips all speak for the same one once in 16 times.
+FEWEST_CLIPS = 6
 _WEIGHTS_AT_ONCE = 2**21  # 16 MiB
 
 Interval = tuple[float, float]
@@ -27,23 +31,58 @@ class Sampled(NamedTuple):
     """A score with what its interval is made of; NaN where undefined.
 
     Attributes:
-      value: of all clips.
-      samples: <float64>[N] of the resamples.
+      value: of all clips, in the mean over the seeds.
+      samples: <float64>[N] of the resamples, likewise.
       left_out: <float64>[B] of all clips but one, for each of them; empty if not known.
+      seeds: <float64>[K] of all clips, of each seed; in a difference of systems with other numbers
+        of seeds, those of both.
+      limits: what it can be.
+      counts: of each seed, what it is made of, <int64>[B, C, 3]; empty if it is not of counts.
     """
 
     value: float
     samples: np.ndarray
     left_out: np.ndarray = np.empty(0)
+    seeds: tuple[np.ndarray, ...] = ()
+    limits: Interval = (-np.inf, np.inf)
+    counts: tuple[np.ndarray, ...] = ()
 
     def less(self, other: "Sampled") -> "Sampled":
-        """This score less another of the same draws."""
+        """This score less another of the same draws; as many seeds are pairs."""
         known = len(self.left_out) == len(other.left_out)
+        paired = [len(of) for of in self.seeds] == [len(of) for of in other.seeds]
         return Sampled(
             self.value - other.value,
             self.samples - other.samples,
             self.left_out - other.left_out if known else np.empty(0),
+            tuple(a - b for a, b in zip(self.seeds, other.seeds, strict=True))
+            if paired
+            else self.seeds + other.seeds,
         )
+
+    def rests_on_enough(self) -> bool:
+        """Whether `FEWEST_CLIPS` have a reference item, or if that is not known, are there."""
+        if self.counts:
+            return int(np.sum(self.counts[0][..., 0].any(axis=-1))) >= FEWEST_CLIPS
+        return not 0 < len(self.left_out) < FEWEST_CLIPS
+
+    def differs_enough(self, other: "Sampled") -> bool:
+        """Whether as many clips count otherwise in the other score."""
+        paired = len(self.counts) == len(other.counts)
+        pairs = (zip if paired else itertools.product)(self.counts, other.counts)
+        differing = [(a != b).any(axis=(-2, -1)) for a, b in pairs]
+        return not differing or int(np.sum(np.any(differing, axis=0))) >= FEWEST_CLIPS
+
+    def error_of_seeds(self, tail: float) -> float:
+        """How far off the mean over the seeds may be: Student's quantile of its standard error."""
+        from scipy import special  # late: most that imports this asks for no interval
+
+        squared = 0.0
+        for of in self.seeds:
+            if len(of) > 1:
+                error = np.std(of, ddof=1) / np.sqrt(len(of))
+                squared += (special.stdtrit(len(of) - 1, tail) * error) ** 2
+        return float(np.sqrt(squared))
 
 
 class Difference(NamedTuple):
@@ -51,7 +90,7 @@ class Difference(NamedTuple):
 
     Attributes:
       difference: of the scores of all clips.
-      interval: of it.
+      interval: of it; None also if it rests on fewer than `FEWEST_CLIPS`.
       share_better: of the resamples that are ahead.
     """
 
@@ -65,7 +104,7 @@ class Estimate(NamedTuple):
 
     Attributes:
       value: of all clips, in the mean over the seeds; None where undefined.
-      interval: of it.
+      interval: of it; None also if it rests on fewer than `FEWEST_CLIPS`.
       against_first: None of the first system, and of a score that the first one does not have.
     """
 
@@ -85,8 +124,8 @@ def compare_systems(
 
     Args:
       systems: by name, of each seed the counts <int64>[B, C, 3] by score, from `score_clips` on the
-        same clips in the same order. Systems with equally many seeds share their draws too: the
-        k-th of each are taken for a pair.
+        same clips in the same order. Of systems with equally many seeds the k-th of each are
+        taken for a pair.
       classes: C labels, for scores of each class.
 
     Returns:
@@ -109,7 +148,7 @@ def compare_samples(
         name: {
             key: Estimate(
                 _defined(sampled.value),
-                confidence_interval(sampled.samples, sampled.left_out),
+                confidence_interval(sampled),
                 None if scores is first or key not in first else difference(first[key], sampled),
             )
             for key, sampled in scores.items()
@@ -122,9 +161,10 @@ def difference(first: Sampled, other: Sampled) -> Difference:
     """How much better `other` is, of samples of the same draws."""
     found = other.less(first)
     samples = found.samples[~np.isnan(found.samples)]
+    enough = first.rests_on_enough() and other.rests_on_enough() and first.differs_enough(other)
     return Difference(
         _defined(found.value),
-        confidence_interval(samples, found.left_out),
+        confidence_interval(found) if enough else None,
         float(np.mean(samples > 0)) if len(samples) else None,
     )
 
@@ -146,41 +186,43 @@ def sample_scores(
         own = {name: counts[name] for name in names}
         for key, sampled in _sample_seed(own, classes, num_resamples, seed).items():
             parts.setdefault(key, []).append(sampled)
-    num_seeds = len(of_seeds)
-    drawn = np.random.default_rng([seed, num_seeds]).integers(
-        num_seeds, size=(num_seeds, num_resamples)
-    )
     found = {}
     for key, seeds in parts.items():
-        values, samples, left_out = (np.stack(of) for of in zip(*seeds, strict=True))
-        of_drawn = np.take_along_axis(samples, drawn, axis=0)
-        found[key] = Sampled(float(values.mean()), of_drawn.mean(axis=0), left_out.mean(axis=0))
+        values, samples, left_out = (
+            np.stack(of) for of in zip(*(own[:3] for own in seeds), strict=True)
+        )
+        found[key] = seeds[0]._replace(
+            value=float(values.mean()),
+            samples=samples.mean(axis=0),
+            left_out=left_out.mean(axis=0),
+            seeds=(values,),
+            counts=tuple(own.counts[0] for own in seeds),
+        )
     return found
 
 
-def confidence_interval(
-    samples: np.ndarray, left_out: np.ndarray | None = None, level: float = LEVEL
-) -> Interval | None:
-    """The percentile interval of the samples that are not NaN; None without any.
+def confidence_interval(score: Sampled, level: float = LEVEL) -> Interval | None:
+    """The interval of a score; None where it is undefined or rests on too few clips.
 
-    A bootstrap is too narrow where a score hangs on few clips, as a macro mean does on those of
-    rare classes. So, where `left_out` is known, the percentiles are not those of the normal
-    distribution's 1.96 standard deviations, but of Student's t with the degrees of freedom that the
-    variance of the B values has (2 B / (kurtosis - 1), as Satterthwaite takes them: about B if all
-    clips weigh alike), and further out by as much as the jackknife's standard error is larger than
-    the bootstrap's. examples/coverage.py measures what that gives.
+    It is the percentile interval of the resamples. A bootstrap is too narrow where a score hangs on
+    few clips, as a macro mean does on those of rare classes. So, where `left_out` is known, the
+    percentiles are not those of the normal distribution's 1.96 standard deviations, but of
+    Student's t with the degrees of freedom that the variance of the B values has (2 B / (kurtosis
+    - 1), as Satterthwaite takes them: about B if all clips weigh alike), and further out by as much
+    as the jackknife's standard error is larger than the bootstrap's. examples/coverage.py measures
+    what that gives. A score that rests on fewer than `FEWEST_CLIPS` has none: no resample knows
+    what other clips would say.
 
-    Args:
-      samples, left_out: see `Sampled`.
-      level: of confidence.
+    What the seeds add is put beside it: of two independent sources each side's distances from the
+    value are added as squares (MOVER; Zou and Donner, Statistics in Medicine 27, 2008).
     """
-    from scipy import special  # late: most that imports this asks for no interval
+    from scipy import special
 
-    samples = samples[~np.isnan(samples)]
-    if not len(samples):
+    values, samples = (of[~np.isnan(of)] for of in (score.left_out, score.samples))
+    if not len(samples) or np.isnan(score.value) or not score.rests_on_enough():
         return None
     tail = (1 - level) / 2
-    values = np.empty(0) if left_out is None else left_out[~np.isnan(left_out)]
+    of_seeds = score.error_of_seeds(tail)
     variance, spread = (float(np.var(of)) if len(of) else 0.0 for of in (values, samples))
     if variance > 0 and spread > 0:
         excess = float(np.mean((values - values.mean()) ** 4)) / variance**2 - 1
@@ -189,7 +231,11 @@ def confidence_interval(
         wider = max(1.0, np.sqrt(jackknife / spread))
         tail = special.ndtr(wider * special.stdtrit(freedom, tail))
     low, high = np.quantile(samples, [tail, 1 - tail])
-    return float(low), float(high)
+    below, above = (
+        np.hypot(max(of, 0.0), of_seeds) for of in (score.value - low, high - score.value)
+    )
+    ends = np.clip([score.value - below, score.value + above], *score.limits)
+    return float(ends[0]), float(ends[1])
 
 
 def intervals(
@@ -203,7 +249,7 @@ def intervals(
     if not num_resamples:
         return {}
     found = sample_scores(of_seeds, classes=classes, num_resamples=num_resamples, seed=seed)
-    return {key: confidence_interval(s.samples, s.left_out) for key, s in found.items()}
+    return {key: confidence_interval(score) for key, score in found.items()}
 
 
 def interval_page(
@@ -243,15 +289,25 @@ def _sample_seed(
 ) -> dict[str, Sampled]:
     """`sample_scores` of one seed."""
     total = {name: count.sum(0)[None] for name, count in counts.items()}
-    present = {name: of_all[0, :, 0] > 0 for name, of_all in total.items()}
     left_out = {name: total[name] - count for name, count in counts.items()}
-    values, without = (_scores(totals, present, classes) for totals in (total, left_out))
-    drawn = [_scores(t, present, classes) for t in _drawn(counts, num_resamples, seed)]
+    values, without = (_scores(totals, total, classes) for totals in (total, left_out))
+    drawn = [_scores(t, total, classes) for t in _drawn(counts, num_resamples, seed)]
+    made_of = {
+        key: count
+        for name, count in counts.items()
+        for key, count in (
+            (f"{name}/macro", count),
+            (f"{name}/micro", count),
+            *((f"{name}/classwise/{label}", count[:, [c]]) for c, label in enumerate(classes)),
+        )
+    }
     return {
         key: Sampled(
             float(value[0]),
             np.concatenate([part[key] for part in drawn]) if drawn else np.empty(0),
             without[key],
+            limits=(0.0, 100.0),
+            counts=(made_of[key],),
         )
         for key, value in values.items()
     }
@@ -265,17 +321,15 @@ def _drawn(counts: Counts, num_resamples: int, seed: int) -> Iterator[Counts]:
         yield {n: (weights @ f).reshape(-1, *counts[n].shape[1:]) for n, f in flat.items()}
 
 
-def _scores(
-    totals: Counts, present: Mapping[str, np.ndarray], classes: Sequence[str]
-) -> dict[str, np.ndarray]:
+def _scores(totals: Counts, of_all: Counts, classes: Sequence[str]) -> dict[str, np.ndarray]:
     """Scores <float64>[n] in percent, by key, of totals <float64>[n, C, 3].
 
-    A class that the clips have, and a resample of them by chance has not, is undefined in it.
+    A class that all clips together have, and some of them by chance have not, is undefined there.
     """
     found = {}
     for name, total in totals.items():
         f1 = 100 * f1_of_counts(name, total)
-        f1[present[name] & (total[..., 0] == 0)] = np.nan
+        f1[(of_all[name][0, :, 0] > 0) & (total[..., 0] == 0)] = np.nan
         found[f"{name}/macro"] = _nanmean(f1)
         found[f"{name}/micro"] = 100 * f1_of_counts(name, total.sum(axis=-2))
         for c, label in enumerate(classes):

@@ -23,7 +23,7 @@ from jfsed_jax.experiments.planned_runs import plan_rows, plan_runs, score_folde
 from jfsed_jax.experiments.reproduction import reproduce
 from jfsed_jax.experiments.result_table import RunScores
 from jfsed_jax.inference.focal_weights import class_weight_sums
-from jfsed_jax.sed import tables
+from jfsed_jax.sed import tables, uncertainty
 from jfsed_jax.sed.events import DCASE2019_CLASSES, Event
 from jfsed_jax.sed.score_titles import TITLES
 from jfsed_jax.training.interrupt import Interrupted
@@ -62,13 +62,13 @@ class FakeRuns:
     def score_run(self, folder, data_dir, rules, features_dir):
         """Event-F1 is 40 plus the seed, 10 more with a run's second rule; all else is 50.
 
-        Counts are of two clips: of the second all is found with a run's second rule alone."""
+        Counts are of twelve clips: of half of them all is found with a run's second rule alone."""
         self.scored.append(folder.name)
         trained = json.loads((folder / "config.json").read_text())["postprocess"]["rule"]
         seed = int(folder.name.rpartition("-seed")[2])
         scores, counts = {}, {}
         for number, rule in enumerate(rules):
-            clips = np.tile([[[1, 1, 1]], [[1, 1, number]]], (1, len(DCASE2019_CLASSES), 1))
+            clips = clips_of(number)
             counts[rule] = {"validation": dict.fromkeys(SCORES, clips)}
             info = {"num_clips": 3, "clips_listed": 4}
             entry = {key: _score(50.0) for key in TITLES}
@@ -79,6 +79,19 @@ class FakeRuns:
             tables.write_events(target / "reference.tsv", events, filenames=["a.wav", "b.wav"])
             tables.write_events(target / "events.tsv", events)
         return RunScores({"weak": 7}, DCASE2019_CLASSES, scores, counts)
+
+
+def clips_of(number):
+    """Twelve clips with an event of each class, of which six are found, or with 1 all."""
+    clips = [[[1, 1, 1]], [[1, 1, number]]] * 6
+    return np.tile(clips, (1, len(DCASE2019_CLASSES), 1))
+
+
+def interval_of(number, less=None):
+    """As it is printed, of the share of clips that are found; or less that of `less`."""
+    systems = {str(n): [{"event_f1": clips_of(n)}] for n in (less, number) if n is not None}
+    found = uncertainty.compare_systems(systems)[str(number)]["event_f1/macro"]
+    return found.interval if less is None else found.against_first.interval
 
 
 def _score(value):
@@ -288,13 +301,15 @@ def test_table_1_has_measured_and_printed_figures(tmp_path, fake):
         "values": "50.0000,51.0000,52.0000", "paper": "51.6", "status": "3",
     }  # fmt: skip
     assert found[3]["paper"] == found[3]["low"] == ""  # the clip head's are not counted here
-    # Of system 8's two clips, alike in all seeds, one is found: both or none in a resample.
+    # Of system 8's clips, alike in all seeds, half are found.
+    low, high = interval_of(0)
+    assert 10 < low < 50 < high < 90
     row = next(row for row in rows if row["row"].startswith("8 ") and row["score"] == "Event-F1")
-    assert (row["low"], row["high"]) == ("0.0000", "100.0000")
+    assert (row["low"], row["high"]) == (f"{low:.4f}", f"{high:.4f}")
     assert "1000 resamples of the clips and seeds" in text
     page = outcome.page.read_text()
-    assert "<td>41.0 ± 1.0 / –<small>0.0–100.0 / –</small></td>" in page
-    assert "0.0–100.0" not in text
+    assert f"<td>41.0 ± 1.0 / –<small>{low:.1f}–{high:.1f} / –</small></td>" in page
+    assert f"{low:.1f}–{high:.1f}" not in text
     assert "System 2, PTS(w/o BGRUs): validation, seed 0" in page
     assert "System 9, PTS+TFD+AFL+ESP: validation, seed 0" in page
 
@@ -321,10 +336,11 @@ def test_differences_stand_under_table_1(tmp_path, fake):
     fake()
     outcome = reproduce(1, Path("d"), tmp_path, size="tiny", seeds=2, systems=[3, 6, 8, 9])
     text = outcome.markdown.read_text()
-    # Of a row's two clips one or both are found. Two clips drawn are twice the one, twice the
-    # other, or both, in which system 9 finds all and system 8 all, nothing or half.
-    assert "| 8 → 9 | +50.0 \\[+0.0, +100.0\\] / – | +50.0" in text
-    assert "| 3 → 6 | +0.0 \\[+0.0, +0.0\\] / – | +0.0" in text
+    # System 9 finds what system 8 finds and the other half; of systems 3 and 6 no clip differs.
+    low, high = interval_of(1, less=0)
+    assert 10 < low < 50 < high < 90
+    assert f"| 8 → 9 | +50.0 \\[+{low:.1f}, +{high:.1f}\\] / – | +50.0" in text
+    assert "| 3 → 6 | +0.0 / – | +0.0" in text
     assert "control →" not in text  # which is not in the table
     assert "1000 resamples over clips and seeds" in text
     rows = paired(tmp_path)
@@ -335,10 +351,10 @@ def test_differences_stand_under_table_1(tmp_path, fake):
     ]
     assert rows[6] == {
         "before": "8", "after": "9", "score": "Event-F1", "split": "validation", "seeds": "2",
-        "difference": "50.0000", "low": "0.0000", "high": "100.0000",
+        "difference": "50.0000", "low": f"{low:.4f}", "high": f"{high:.4f}",
     }  # fmt: skip
     words = ParsedPage(outcome.page.read_text()).words
-    assert "What each step adds" in words and "+50.0 [+0.0, +100.0] / –" in words
+    assert "What each step adds" in words and f"+50.0 [+{low:.1f}, +{high:.1f}] / –" in words
     reproduce(1, Path("d"), tmp_path, size="tiny", systems=["control", 9])
     assert [row["before"] for row in paired(tmp_path)] == ["control"] * 3
     assert "over clips alone, since there is one seed" in outcome.markdown.read_text()
@@ -372,18 +388,18 @@ def test_a_difference_is_of_runs_that_were_scored_on_the_same_clips(tmp_path, fa
     # Nor has a row an interval over seeds that were scored on different ones.
     rows = [row for row in tsv(tmp_path, 1) if row["split"] == "validation"]
     known = {row["row"]: row["low"] for row in rows if row["score"] == "Event-F1"}
-    assert known == {"3 PTS": "", "6 PTS+TFD": "0.0000"}
+    assert known == {"3 PTS": "", "6 PTS+TFD": f"{interval_of(0)[0]:.4f}"}
 
 
 def test_table_2_is_held_against_system_8(tmp_path, fake, monkeypatch):
-    """Which here finds nothing on its second clip, as all do but ``τ 10``."""
+    """Which here finds nothing on half of its clips, as all do but ``τ 10``."""
     score_run = fake().score_run
 
     def score(folder, *arguments):
         found = score_run(folder, *arguments)
         if "tau10" in folder.name:
             for counts in found.counts["avg"]["validation"].values():
-                counts[1, :, 2] = 1
+                counts[:, :, 2] = 1
         return found
 
     monkeypatch.setattr(reproduction, "score_run", score)
@@ -394,7 +410,8 @@ def test_table_2_is_held_against_system_8(tmp_path, fake, monkeypatch):
     ]
     text = outcome.markdown.read_text()
     assert "## Against system 8's τ and γ" in text
-    assert "| τ 15, γ 2 → τ 10, γ 2 | +50.0 \\[+0.0, +100.0\\] / –" in text
+    low, high = interval_of(1, less=0)
+    assert f"| τ 15, γ 2 → τ 10, γ 2 | +50.0 \\[+{low:.1f}, +{high:.1f}\\] / –" in text
     rows = [row for row in paired(tmp_path, 2) if row["score"] == "Event-F1"]
     assert {row["before"] for row in rows} == {"τ 15, γ 2"}
     assert [row["after"] for row in rows] == names
@@ -417,7 +434,7 @@ def test_table_3_is_class_by_class(tmp_path, fake):
     assert len(rows) == 11 * 4 * 2
     cats = [r for r in rows if r["row"] == "Cat" and r["split"] == "validation"]
     found = {r["score"]: (r["low"], r["high"]) for r in cats}
-    assert found["avg AED"] == ("0.0000", "100.0000")
+    assert found["avg AED"] == tuple(f"{end:.4f}" for end in interval_of(0))
     assert found["esp AED"] == ("100.0000", "100.0000")
 
 

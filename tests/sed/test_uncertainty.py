@@ -5,6 +5,7 @@ import pytest
 
 from jfsed_jax.sed.uncertainty import (
     Difference,
+    Sampled,
     compare_samples,
     compare_systems,
     confidence_interval,
@@ -35,36 +36,61 @@ def differences(first, other, num_resamples=1000):
 def test_one_seed_by_hand():
     # F1 of the first: 2/4, of the other 4/4. The first clip alone: 1 to 1; the second: 0 to 1.
     first, other = counts((1, 1, 1), (1, 1, 0)), counts((1, 1, 1), (1, 1, 1))
-    found = compare_systems({"first": [first], "other": [other]})
-    assert found["first"][MACRO] == found["first"][MICRO] == (50.0, (0.0, 100.0), None)
+    a, b = (sample_scores([own], num_resamples=1000) for own in (first, other))
     for key in (MACRO, MICRO):
-        value, interval, (difference, of_difference, ahead) = found["other"][key]
-        assert (value, interval) == (100.0, (100.0, 100.0))
+        assert (a[key].value, b[key].value) == (50.0, 100.0)
+        assert set(a[key].samples) == {0.0, 50.0, 100.0} and set(b[key].samples) == {100.0}
         # Of two draws of two clips both are the first in a quarter.
-        assert (difference, of_difference) == (50.0, (0.0, 100.0))
-        assert ahead == pytest.approx(0.75, abs=0.05)
+        assert differences([first], [other])[key].share_better == pytest.approx(0.75, abs=0.05)
+        assert differences([first], [other])[key].difference == 50.0
+
+
+@pytest.mark.parametrize("clips", [5, 6])
+def test_five_clips_are_too_few_for_an_interval_and_six_are_not(clips):
+    """Of those with an event; and of those in which one of two systems finds what the other lacks,
+    beside as many others as one likes."""
+    all_found, none_found = counts(*[(1, 1, 1)] * clips), counts(*[(1, 1, 0)] * clips)
+    found = compare_systems({"first": [none_found], "other": [all_found]})["other"][MICRO]
+    known = clips == 6
+    assert found.interval == ((100, 100) if known else None)
+    assert found.against_first.interval == ((100, 100) if known else None)
+    # False alarms, in clips without an event, make it no surer.
+    silent = [(0, 1, 0)] * 20
+    assert (intervals([counts(*[(1, 1, 1)] * clips, *silent)])[MICRO] is not None) == known
+    alike = [(1, 1, 1)] * 20
+    low, high = intervals([counts(*[(1, 1, 0)] * clips, *alike)])[MICRO]
+    assert low < 100 * 20 / (20 + clips) < high
+    found = differences(
+        [counts(*[(1, 1, 0)] * clips, *alike)], [counts(*[(1, 1, 1)] * clips, *alike)]
+    )[MICRO]
+    assert (found.interval is not None) == known
 
 
 def test_seeds_by_hand():
-    """One clip, so that seeds alone are drawn: +100 with the first, -50 with the second."""
-    half = counts((2, 2, 1))
-    before = [counts((1, 1, 0)), counts((1, 1, 1))]
-    after = [counts((1, 1, 1)), half]
-    assert differences(before, after)[MACRO][:2] == (25.0, (-50.0, 100.0))
-    # Of 9 seeds of which one gains 90, a draw has none in (8/9)^9 = 35 % and 4 or more in 1 %.
-    many = differences(
-        [counts((10, 10, 1))] + [counts((1, 1, 0))] * 8,
-        [counts((10, 10, 10))] + [counts((1, 1, 0))] * 8,
-        num_resamples=4000,
-    )[MACRO]
-    assert many.difference == pytest.approx(10) and many.interval == pytest.approx((0, 30))
+    """Clips that are all alike, so that seeds alone tell: 0 and 2 points are 1 +- 12.706 (Student's
+    t of one degree of freedom), 0, 1 and 2 points 1 +- 4.303 * 0.5774."""
+    level = np.full(100_000, 1.0)
+    for seeds, half in (((0.0, 2.0), 12.706), ((0.0, 1.0, 2.0), 4.303 * 0.5774)):
+        score = Sampled(1.0, level, seeds=(np.array(seeds),))
+        assert confidence_interval(score) == pytest.approx((1 - half, 1 + half), rel=0.05)
+        within = score._replace(limits=(0.0, 2.5))
+        assert confidence_interval(within) == pytest.approx((0.0, 2.5))
+    # Pairs: what one seed has more in both systems tells them not apart.
+    pairs = [Sampled(1.0, level, seeds=(np.array(of),)) for of in ((0.0, 9.0), (1.0, 10.0))]
+    assert confidence_interval(pairs[1].less(pairs[0])) == (0.0, 0.0)
+    # Of other numbers of seeds there are no pairs: both are unsure.
+    three = Sampled(1.0, level, seeds=(np.array([0.0, 9.0, 18.0]),))
+    low, high = confidence_interval(pairs[1].less(three))
+    assert high - low > 2 * 12.706 * 4.5
+    # One seed tells nothing of others.
+    assert confidence_interval(Sampled(1.0, level, seeds=(np.ones(1),))) == (1.0, 1.0)
 
 
 def test_a_system_against_itself_is_exactly_zero():
     """With seeds that differ among themselves: what is drawn is drawn for both."""
     seeds = [random_counts(seed) for seed in range(3)]
     found = differences(seeds, seeds, 200)
-    assert found[MACRO] == found[MICRO] == (0.0, (0.0, 0.0), 0.0)
+    assert found[MACRO] == found[MICRO] == (0.0, None, 0.0)
 
 
 def test_swapping_turns_the_sign():
@@ -97,37 +123,41 @@ def test_a_class_that_a_draw_lacks_is_not_in_its_mean():
     one class, and that one is found; by the formula of tags the other would score 0."""
     clips = np.array([[[1, 1, 1], [0, 0, 0]], [[0, 0, 0], [1, 1, 1]]])
     for name in ("at_f1", "event_f1", "segment_f1"):
-        found = intervals([{name: clips}], classes=["a", "b"], num_resamples=50)
-        assert set(found.values()) == {(100.0, 100.0)} and len(found) == 4
+        found = sample_scores([{name: clips}], classes=["a", "b"], num_resamples=50)
+        assert len(found) == 4
+        for score in found.values():
+            assert set(score.samples[~np.isnan(score.samples)]) == {100.0}
     # One that the clips lack is none of chance: 0 by the formula, in the score and in each draw.
-    found = compare_systems({"": [{"at_f1": clips[:1]}]}, num_resamples=50)[""]
-    assert found["at_f1/macro"][:2] == (50.0, (50.0, 50.0))
+    found = sample_scores([{"at_f1": clips[:1]}], num_resamples=50)["at_f1/macro"]
+    assert found.value == 50.0 and set(found.samples) == {50.0}
 
 
 def test_percentiles_by_hand():
-    samples = np.append(np.arange(101.0), np.nan)
-    assert confidence_interval(samples) == pytest.approx((2.5, 97.5))
-    assert confidence_interval(samples, level=0.5) == (25, 75)
-    assert confidence_interval(samples[-1:]) is None
+    score = Sampled(50.0, np.append(np.arange(101.0), np.nan))
+    assert confidence_interval(score) == pytest.approx((2.5, 97.5))
+    assert confidence_interval(score, level=0.5) == (25, 75)
+    assert confidence_interval(score._replace(samples=score.samples[-1:])) is None
+    assert confidence_interval(score._replace(value=np.nan)) is None
 
 
 def test_what_hangs_on_few_clips_is_less_sure():
     samples = np.arange(1001.0)
+
+    def interval(*left_out):
+        return confidence_interval(Sampled(500.0, samples, np.array(left_out)))
+
     # Variance 1/3, kurtosis 3 of 6 clips: 6 degrees of freedom, t 2.4469, of which the normal
     # distribution has 0.7204 % beyond.
-    found = confidence_interval(samples, np.array([49.0, 50, 50, 50, 50, 51]))
-    assert found == pytest.approx((7.204, 992.796), abs=1e-3)
-    alike = np.array([49.0, 51] * 50)
-    assert confidence_interval(samples, alike) == pytest.approx((25, 975))
+    assert interval(49, 50, 50, 50, 50, 51) == pytest.approx((7.204, 992.796), abs=1e-3)
+    assert interval(*[49, 51] * 50) == pytest.approx((25, 975))
     # A jackknife's error of 1.2 times the samples' 288.96: 2.352 deviations, 0.934 % beyond.
     wide = 50 + np.array([-1, 1] * 50) * 1.2 * 288.96 / np.sqrt(99)
-    assert confidence_interval(samples, wide) == pytest.approx((9.34, 990.66), abs=0.01)
-    one_of_many = np.array([50.0] * 999 + [51])
-    assert confidence_interval(samples, one_of_many) == pytest.approx((0, 1000), abs=0.01)
+    assert interval(*wide) == pytest.approx((9.34, 990.66), abs=0.01)
+    assert interval(*[50] * 999, 51) == pytest.approx((0, 1000), abs=0.01)
 
 
 def test_intervals_and_those_of_differences_know_on_how_many_clips_they_hang():
-    systems = {name: [random_counts(seed, clips=8)] for seed, name in enumerate("ab")}
+    systems = {name: [random_counts(seed, clips=12)] for seed, name in enumerate("ab")}
     a, b = (sample_scores(of_seeds)[MACRO] for of_seeds in systems.values())
     found = compare_systems(systems)
     assert found["a"][MACRO].interval == intervals(systems["a"])[MACRO]
@@ -135,8 +165,9 @@ def test_intervals_and_those_of_differences_know_on_how_many_clips_they_hang():
         (found["a"][MACRO].interval, a),
         (found["b"][MACRO].against_first.interval, b.less(a)),
     ):
-        assert interval == confidence_interval(sampled.samples, sampled.left_out)
-        (low, high), (plain_low, plain_high) = interval, confidence_interval(sampled.samples)
+        assert interval == confidence_interval(sampled)
+        plain_low, plain_high = confidence_interval(sampled._replace(left_out=np.empty(0)))
+        low, high = interval
         assert low < plain_low and plain_high < high
 
 
