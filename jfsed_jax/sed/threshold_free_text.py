@@ -99,7 +99,7 @@ def known(score: Sampled | None) -> float | None:
 
 def interval_of(score: Sampled | None) -> Interval | None:
     """The 95 % interval of a score; None where undefined, and without resamples."""
-    return None if score is None else confidence_interval(score.samples, score.left_out)
+    return None if score is None else confidence_interval(score)
 
 
 def _digits(name: str) -> int:

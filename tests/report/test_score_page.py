@@ -56,7 +56,7 @@ def test_the_page_has_scores_intervals_curves_and_notes():
     system = made_up_scores()
     page = ParsedPage(render_scores(make_result(system), {"scores": system}))
     assert page.open == []
-    low, high = uncertainty.confidence_interval(system["psds1"].overall.samples)
+    low, high = uncertainty.confidence_interval(system["psds1"].overall)
     assert f"0.250 {low:.3f} to {high:.3f} reacts fast" in page.words
     assert "Event-F1 50.0" in page.words and "a <i>note</i>" in page.words
     assert "THRESHOLD_FREE: undefined for Cow (no reference): PSDS 1, PSDS 2, Best" in page.words
