@@ -68,7 +68,8 @@ def read_inputs(args: argparse.Namespace) -> ScoreInputs:
     systems = {role: label_files.joined(files) for role, files in read.items()}
     reference = systems.pop("reference")
     filenames = list(dict.fromkeys([*reference.filenames, *durations]))
-    classes = args.classes or sorted({event.event_label for event in reference.events})
+    labels = {event.event_label for event in reference.events}
+    classes = args.classes or sorted(labels)
     if not classes:
         raise InputError(f"{args.reference} has no events; name the labels with --classes")
     score_checks.check_classes(classes)
@@ -77,10 +78,13 @@ def read_inputs(args: argparse.Namespace) -> ScoreInputs:
     if needs:
         score_checks.check_durations(args.durations, durations, filenames, needs)
         durations = {name: durations[name] for name in filenames}
-    folders = {r: getattr(args, r) for r in ("scores", "compare_scores") if getattr(args, r)}
-    for role, folder in [*folders.items(), *((path, path) for path in args.processed)]:
-        files[role] = score_files.read_score_files(folder)
-        score_checks.check_segments(files[role], durations)
+    for role in ("scores", "compare_scores"):
+        if getattr(args, role):
+            files[role] = score_files.read_score_files(getattr(args, role))
+    processed = [score_files.read_score_files(folder) for folder in args.processed]
+    for of in (*files.values(), *processed):
+        score_checks.check_score_files(of, filenames, labels)
+        score_checks.check_segments(of, durations)
     if args.operating_points:
         paths = sorted(Path(args.operating_points).glob("*.tsv"))
         if not paths:
@@ -101,8 +105,8 @@ def read_inputs(args: argparse.Namespace) -> ScoreInputs:
             scoring.check_events(table.events, filenames, classes, path, table.rows)
         score_checks.check_times(kind, durations)
         notes += score_checks.late_notes(kind, durations)
-    for of_role in files.values():
-        notes += score_checks.segment_notes(of_role, durations)
+    for of in (*files.values(), *processed):
+        notes += score_checks.segment_notes(of, durations)
     if needs:
         psds.library("sed_scores_eval")
         if points:
@@ -115,8 +119,8 @@ def read_inputs(args: argparse.Namespace) -> ScoreInputs:
         durations,
         filenames,
         classes,
-        {role: files[role] for role in folders},
-        [files[path] for path in args.processed],
+        files,
+        processed,
         [table.events for _, table in points],
         notes,
     )
@@ -132,6 +136,11 @@ def _check_flags(args: argparse.Namespace) -> str:
     for flag, needed in lacking.items():
         if getattr(args, flag) not in (None, (), []) and not getattr(args, needed):
             raise InputError(f"--{needed} is missing, which --{flag} needs; see --help")
+    if args.compare_scores and args.processed:
+        raise InputError(
+            "--processed is of the first system alone, which could choose where the second cannot; "
+            "leave it out with --compare_scores"
+        )
     needs = [f for f in ("psds", "scores", "operating_points") if getattr(args, f)]
     if needs and not args.durations:
         raise InputError(f"--durations is missing, which --{needs[0]} needs; see --help")

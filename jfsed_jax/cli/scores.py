@@ -107,6 +107,8 @@ def _scenario(text: str) -> "Scenario":
                 f"{part!r} is none of {', '.join(Scenario._fields)} with a value, as dtc=0.5"
             )
         lowest, highest = (1e-6, None) if name == "max_efpr" else (0, 1)
+        if name in values:
+            raise argparse.ArgumentTypeError(f"{name} is named twice")
         try:
             values[name] = number(float, lowest, highest)(value)
         except argparse.ArgumentTypeError as error:
@@ -206,7 +208,7 @@ def _free_scores(args: argparse.Namespace, given: ScoreInputs) -> "dict[str, dic
             given.reference.events,
             given.durations,
             criteria=criteria,
-            processed=given.processed if role == "scores" else (),
+            processed=given.processed,
             num_resamples=args.bootstrap,
             seed=args.seed,
         )

@@ -168,16 +168,6 @@ def library(name: str) -> Any:
         ) from error
 
 
-def check_clips(clips: Sequence[str], names: Sequence[str]) -> None:
-    """Raises InputError unless the score files `clips` are those of the clips `names`."""
-    for some, others, what in (
-        (set(names), set(clips), "has no score file"),
-        (set(clips), set(names), "has a score file but no duration"),
-    ):
-        if some - others:
-            raise InputError(f"the clip {min(some - others)!r} {what}")
-
-
 def check_events(
     events: Iterable[Event], durations: Mapping[str, float], classes: Sequence[str] | None = None
 ) -> None:

@@ -3,7 +3,7 @@
 Milliseconds in the place of seconds make no row flawed, and no event match.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -67,13 +67,31 @@ def late_notes(tables: Tables, durations: Mapping[str, float]) -> list[str]:
     return _note_on_first(late, "the event begins where its clip has ended")
 
 
+def check_score_files(
+    files: ScoreFiles, filenames: Collection[str], labels: Collection[str]
+) -> None:
+    """Raises InputError unless each clip has a file, each file a clip, and each label a column."""
+    names = clip_names(filenames)
+    for some, others, what in (
+        (names, files.clips, "has no score file"),
+        (files.clips, names, "has a score file but no duration"),
+    ):
+        if odd := set(some) - set(others):
+            raise InputError(f"{files.folder}: the clip {min(odd)!r} {what}")
+    if lacking := set(labels) - set(files.classes):
+        raise InputError(
+            f"{files.folder}: the files have no column for the class {min(lacking)!r}; found "
+            f"{', '.join(files.classes)}"
+        )
+
+
 def check_segments(files: ScoreFiles, durations: Mapping[str, float]) -> None:
     """As `check_times`, of score files."""
     for clip, edges, length in _lengths(files, durations):
         if edges[-1] > PAST_THE_END * length:
             raise InputError(
-                f"{clip}.tsv: the segments end at {edges[-1]:g} s, the clip at {length:g} s; "
-                "expected seconds: are these milliseconds?"
+                f"{files.folder / clip}.tsv: the segments end at {edges[-1]:g} s, the clip at "
+                f"{length:g} s; expected seconds: are these milliseconds?"
             )
 
 
@@ -91,7 +109,8 @@ def segment_notes(files: ScoreFiles, durations: Mapping[str, float]) -> list[str
         return []
     clip, end, length = away[0]
     others = f"; {len(away) - 1} more differ so" if len(away) > 1 else ""
-    return [f"{clip}.tsv: the segments end at {end:g} s, the clip at {length:g} s{others}"]
+    path = f"{files.folder / clip}.tsv"
+    return [f"{path}: the segments end at {end:g} s, the clip at {length:g} s{others}"]
 
 
 def _lengths(

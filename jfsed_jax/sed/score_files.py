@@ -33,12 +33,14 @@ class ScoreFiles:
       clips: the names of the B files without ".tsv", sorted.
       times: per clip <float64>[T + 1], the edges of its segments in seconds.
       scores: per clip <float64>[T, C].
+      folder: where they lie, for messages.
     """
 
     classes: tuple[str, ...]
     clips: list[str]
     times: list[np.ndarray]
     scores: list[np.ndarray]
+    folder: Path = Path()
 
 
 def clip_name(filename: str) -> str:
@@ -85,7 +87,8 @@ def read_score_files(directory: str | Path) -> ScoreFiles:
             )
         times.append(edges)
         scores.append(values)
-    return ScoreFiles(classes, [path.name.removesuffix(".tsv") for path in paths], times, scores)
+    clips = [path.name.removesuffix(".tsv") for path in paths]
+    return ScoreFiles(classes, clips, times, scores, directory)
 
 
 def write_score_files(
@@ -146,8 +149,8 @@ def frame_rate_of(files: ScoreFiles) -> float:
         if edges[0] > EDGE or away.any() or too_long:
             row = int(np.argmax(away)) if away.any() else len(away) - 1 if too_long else 0
             raise InputError(
-                f"{clip}.tsv, row {row + 2}: expected segments of {1 / rate:.4f} s from 0 on; "
-                f"found {edges[row]:g} to {edges[row + 1]:g}"
+                f"{files.folder / clip}.tsv, row {row + 2}: expected segments of {1 / rate:.4f} s "
+                f"from 0 on; found {edges[row]:g} to {edges[row + 1]:g}"
             )
     return float(rate)
 

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jfsed_jax.errors import InputError
 from jfsed_jax.sed import psds
 from jfsed_jax.sed.events import Event, merge_overlaps
+from jfsed_jax.sed.score_checks import check_score_files
 from jfsed_jax.sed.score_files import ScoreFiles, clip_name, clip_names
 from jfsed_jax.sed.score_titles import ScoreTitle
 from jfsed_jax.sed.scoring import OFFSET_LENGTH_SHARE, ONSET_COLLAR, SEGMENT
@@ -145,7 +145,11 @@ def free_scores(
       InputError: clips or classes of files, reference and durations differ; no reference events.
     """
     criteria = criteria or Criteria()
-    given = _given(files, reference, durations, {"num_resamples": num_resamples, "seed": seed})
+    events = merge_overlaps(reference)
+    psds.check_events(events, durations)
+    for of in (files, *processed):
+        check_score_files(of, durations, {event.event_label for event in events})
+    given = _given(files, events, durations, {"num_resamples": num_resamples, "seed": seed})
     frames = _frames(files, given)
     scenarios = dict(psds.SCENARIOS)
     if criteria.scenario:
@@ -189,12 +193,10 @@ def free_scores(
 
 def _given(
     files: ScoreFiles,
-    reference: Iterable[Event],
+    events: Sequence[Event],
     durations: Mapping[str, float],
     draws: dict[str, int],
 ) -> _Given:
-    events = merge_overlaps(reference)
-    psds.check_events(events, durations, files.classes)
     labels = psds.with_reference(events, files.classes)
     names = clip_names(durations)
     row = {name: b for b, name in enumerate(names)}
@@ -210,13 +212,6 @@ def _given(
 
 def _frames(files: ScoreFiles, given: _Given) -> dict[str, Any]:
     """sed_scores_eval's tables of the clips, with the classes that are scored."""
-    psds.check_clips(files.clips, given.names)
-    lacking = [label for label in given.labels if label not in files.classes]
-    if lacking:
-        raise InputError(
-            f"the class {lacking[0]!r} is not among those of {files.clips[0]}.tsv: "
-            f"{' '.join(files.classes)}"
-        )
     columns = [files.classes.index(label) for label in given.labels]
     return {
         clip: psds.frame(edges, values[:, columns])

@@ -139,6 +139,8 @@ def test_the_column_that_labels_are_taken_from_is_noted(forms):
         (["--scores=s", "--compare=table.tsv"], "--estimates is missing, which --compare needs"),
         (["--estimates=table.tsv", "--scenario=dtx=1"], "'dtx=1' is none of dtc, gtc"),
         (["--estimates=table.tsv", "--scenario=dtc=2"], "dtc: 2.0 is not a number in the range"),
+        (["--scores=s", "--scenario=dtc=0.5,dtc=0.6"], "--scenario: dtc is named twice"),
+        (["--scores=s", "--compare_scores=t", "--processed=u"], "leave it out with --compare_sco"),
     ],
 )
 def test_flags_that_lack_others_are_refused(flags, message, forms, capsys):

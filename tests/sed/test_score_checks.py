@@ -65,6 +65,23 @@ def test_flags_that_do_not_fit(folder, arguments, message, capsys):
     assert message in refusal(arguments, capsys)
 
 
+@pytest.mark.parametrize("flags", ["--scores=more", "--compare_scores=more", "--processed=more"])
+@pytest.mark.parametrize(
+    ("name", "header", "message"),
+    [
+        ("a", HEADER, "more: the clip 'b' has no score file"),
+        ("abc", HEADER, "more: the clip 'c' has a score file but no duration"),
+        ("ab", HEADER.replace("Dog", "Cow"), "no column for the class 'Dog'; found Cat, Cow"),
+    ],
+)
+def test_a_folder_that_does_not_fit_is_named(folder, flags, name, header, message, capsys):
+    (folder / "more").mkdir()
+    for clip in name:
+        (folder / f"more/{clip}.tsv").write_text(header + "0\t10\t0.5\t0.25\n")
+    own = [] if flags.startswith("--scores") else ["--scores=scores"]
+    assert message in refusal([*PSDS, *own, flags], capsys)
+
+
 @pytest.mark.parametrize("table", ["points/0.5.tsv", "points/0.7.tsv"])
 @pytest.mark.parametrize(
     ("event", "message"),
@@ -201,7 +218,7 @@ def test_an_event_may_end_a_hundred_clips_out_but_not_further():
 def test_score_files_in_milliseconds_are_refused(folder, capsys):
     (folder / "scores/b.tsv").write_text(HEADER + "0\t1001\t0.5\t0.25\n")
     message = refusal([*PSDS, "--scores=scores"], capsys)
-    assert "b.tsv: the segments end at 1001 s, the clip at 10 s; expected seconds" in message
+    assert "scores/b.tsv: the segments end at 1001 s, the clip at 10 s; expected seconds" in message
     (folder / "scores/b.tsv").write_text(HEADER + "0\t1000\t0.5\t0.25\n")
     score_checks.check_segments(score_files.read_score_files("scores"), {"b.wav": 10.0})
 
@@ -213,10 +230,10 @@ def test_segments_that_end_elsewhere_than_their_clip_are_noted(folder):
     files = score_files.read_score_files("scores")
     for seconds, off in (9.0, False), (11.0, False), (8.9, True), (11.1, True):
         found = score_checks.segment_notes(files, {"a.wav": 10.0, "b.wav": seconds, "c.wav": 1.0})
-        expected = f"b.tsv: the segments end at 10 s, the clip at {seconds:g} s"
+        expected = f"scores/b.tsv: the segments end at 10 s, the clip at {seconds:g} s"
         assert found == [expected] * off
     found = score_checks.segment_notes(files, {"a.wav": 5.0, "b.wav": 5.0})
-    assert found == ["a.tsv: the segments end at 10 s, the clip at 5 s; 1 more differ so"]
+    assert found == ["scores/a.tsv: the segments end at 10 s, the clip at 5 s; 1 more differ so"]
 
 
 @pytest.mark.parametrize(("factor", "noted"), [(99, 0), (100, 1), (1 / 99, 0), (1 / 100, 1)])

@@ -251,7 +251,7 @@ def test_psds_of_perfect_and_of_useless_scores(tmp_path):
     files = score_files.read_score_files(tmp_path)
     with pytest.raises(InputError, match="the clip 'e' has no score file"):
         threshold_free.free_scores(files, REFERENCE, {**DURATIONS, "e.wav": 10.0})
-    with pytest.raises(InputError, match="the label 'Cat' is not one of"):
+    with pytest.raises(InputError, match="no column for the class 'Cat'"):
         threshold_free.free_scores(
             write(tmp_path, [f[:, 1:] for f in perfect], classes=CLASSES[1:]), REFERENCE, DURATIONS
         )
@@ -316,7 +316,7 @@ def test_the_command_compares_two_systems_on_the_same_draws(tmp_path, monkeypatc
         assert threshold_free.TITLES[name].text in out
     assert result["threshold_free_differences"]["psds1"]["difference"] > 0
     assert "better minus scores" in out and "PSDS, own scenario" in out
-    assert result["intervals"]["intersection_f1/macro"] is not None
+    assert "intersection_f1/macro" in result["intervals"]
     # In another order the clips are drawn as often; other post-processing is one to choose from.
     tables.write_table("d.tsv", ["filename", "duration"], sorted(DURATIONS.items()))
     assert cli.main([*command, "--processed=better", "--bootstrap=50", "--json=s.json"]) == 0
@@ -326,4 +326,4 @@ def test_the_command_compares_two_systems_on_the_same_draws(tmp_path, monkeypatc
     # The same system twice differs in nothing.
     assert cli.main([*command, "--compare_scores=scores", "--bootstrap=9", "--json=s.json"]) == 0
     differences = json.loads(Path("s.json").read_text())["threshold_free_differences"]
-    assert all(d["difference"] == 0 and d["interval"] == [0, 0] for d in differences.values())
+    assert all(d["difference"] == 0 for d in differences.values())
