@@ -83,7 +83,8 @@ def _current_scores(
     """The scores in a folder if they are those that `evaluate` would write there again."""
     try:
         scores = json.loads(folder.scores.read_text(encoding="utf-8"))
-        found = {"decoder": "median"} | scores["info"]  # format 1 knew no other
+        # Older versions did not write the classes, which the checkpoint has.
+        found = {"classes": list(detector.classes)} | scores["info"]
         current = found == describe_scores(detector, prepared, split, rule)
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
