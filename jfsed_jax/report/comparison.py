@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from jfsed_jax.report.formatting import dotted, label_text, number, significant
-from jfsed_jax.runs.saved_counts import clip_head_tags, read_counts
 from jfsed_jax.runs.meta import is_number
+from jfsed_jax.runs.saved_counts import clip_head_tags, read_counts
 from jfsed_jax.runs.saved_run import SPLIT_NAMES
 from jfsed_jax.runs.scored_runs import ComparedSystem, ScoredRun, read_systems
 from jfsed_jax.sed import uncertainty
 from jfsed_jax.sed.score_titles import TITLES
 from jfsed_jax.sed.scoring import Counts
 from jfsed_jax.sed.uncertainty import Estimate
+
+FEW = 3  # systems that are told of one by one, and side by side
+UNKNOWN = "?"  # a value of a config that is not there
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Comparison:
       classes: C labels.
       filenames: the B clips.
       scores: keys of `TITLES`, those that all runs have.
+      lacking: keys of `TITLES` that some runs have, and the names of those that have not.
       counts: of each system and each of its runs <int64>[B, C, 3] by score.
       estimates: of each system, by "NAME/macro", "NAME/micro" and "NAME/classwise/LABEL".
       num_resamples: behind the intervals.
@@ -39,6 +43,7 @@ class Comparison:
     classes: list[str]
     filenames: list[str]
     scores: list[str]
+    lacking: dict[str, list[str]]
     counts: list[list[Counts]]
     estimates: list[dict[str, Estimate]]
     num_resamples: int
@@ -54,10 +59,16 @@ class Comparison:
         return [system.label for system in self.systems]
 
     @property
-    def drawn(self) -> str:
-        """What a resample draws."""
-        seeds = any(len(system.runs) > 1 for system in self.systems)
-        return f"{number(len(self.filenames), 0)} clips" + (" and the seeds" if seeds else "")
+    def many(self) -> bool:
+        """Whether there are more systems than columns or sentences can tell of."""
+        return len(self.systems) > FEW
+
+    @property
+    def ranked(self) -> list[int]:
+        """Places of the systems, the highest macro mean of the first score first."""
+        values = [own[f"{self.scores[0]}/macro"].value for own in self.estimates]
+        known = [-1.0 if value is None else value for value in values]
+        return sorted(range(len(known)), key=lambda i: -known[i])
 
 
 @dataclass(frozen=True)
@@ -98,7 +109,14 @@ def compare_runs(
         ]
         for system in systems
     ]
-    scores = [name for name in TITLES if all(name in own for runs in counts for own in runs)]
+    without: dict[str, list[str]] = {name: [] for name in TITLES}
+    for system, of_system in zip(systems, counts, strict=True):
+        for run, own in zip(system.runs, of_system, strict=True):
+            for name in TITLES.keys() - own.keys():
+                without[name].append(str(run.saved.workdir))
+    scores = [name for name, runs in without.items() if not runs]
+    num_runs = sum(len(system.runs) for system in systems)
+    lacking = {name: runs for name, runs in without.items() if 0 < len(runs) < num_runs}
     counts = [[{name: own[name] for name in scores} for own in runs] for runs in counts]
     estimates = uncertainty.compare_systems(
         {str(i): of_seeds for i, of_seeds in enumerate(counts)},
@@ -106,8 +124,10 @@ def compare_runs(
         num_resamples=num_resamples,
         seed=seed,
     )
-    found = list(estimates.values())
-    return Comparison(split, systems, classes, filenames, scores, counts, found, num_resamples)
+    return Comparison(
+        split, systems, classes, filenames, scores, lacking, counts,
+        list(estimates.values()), num_resamples,
+    )  # fmt: skip
 
 
 def verdict(estimate: Estimate) -> str:
@@ -119,21 +139,57 @@ def verdict(estimate: Estimate) -> str:
     return "better" if low > 0 else "worse" if high < 0 else ""
 
 
+def gaps(compared: Comparison) -> list[str]:
+    """What is not compared, in sentences: scores that a run lacks, configs that are not there."""
+    found = [
+        f"{TITLES[score].text} is left out: not known of {and_more(runs)}."
+        for score, runs in compared.lacking.items()
+    ]
+    unknown = [own.label for own in compared.systems if own.first.config is None]
+    if unknown:
+        found.append(
+            f"Values of the config are not known without config.json: {and_more(unknown)}."
+        )
+    return found
+
+
+def and_more(names: Sequence[str]) -> str:
+    """A few of the names, and how many more there are."""
+    more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
+    return ", ".join(names[:FEW]) + more
+
+
 def config_differences(systems: Sequence[ComparedSystem]) -> list[Differing]:
-    """Values of the configs by dotted key, as JSON; of a page that one lacks its size."""
-    pages = [system.first.config or {} for system in systems]
+    """Values of the configs by dotted key, as JSON; of a page that one lacks its size.
+
+    Those that part the systems most come first. Of a system without config.json they are
+    `UNKNOWN`, which is no difference.
+    """
+    pages = [own.first.config for own in systems if own.first.config is not None]
     whole = {
-        key: [_size(page[key]) if key in page else None for page in pages]
-        for key in dict.fromkeys(key for page in pages for key in page)
-        if any(isinstance(page.get(key), dict) for page in pages)
-        and any(key not in page for page in pages)
+        key
+        for page in pages
+        for key, value in page.items()
+        if isinstance(value, dict) and any(key not in other for other in pages)
     }
-    flat = [dict(dotted({k: v for k, v in page.items() if k not in whole})) for page in pages]
-    keys = dict.fromkeys(key for values in flat for key in values)
-    rows = [Differing(key, tuple(values.get(key) for values in flat)) for key in keys]
-    rows += [Differing(key, tuple(values)) for key, values in whole.items()]
-    rows.append(Differing("seed", tuple(system.seeds for system in systems)))
-    return [row for row in rows if len(set(row.values)) > 1]
+    flat: list[dict[str, str] | None] = []
+    for system in systems:
+        page = system.first.config
+        if page is None:
+            flat.append(None)
+            continue
+        sizes = {key: _size(page[key]) for key in page if key in whole}
+        values = dotted({key: value for key, value in page.items() if key not in whole})
+        flat.append(dict(values) | sizes | {"seed": system.seeds})
+    found = {}
+    for key in dict.fromkeys(key for values in flat for key in values or ()):
+        own = {values.get(key) for values in flat if values is not None}
+        if len(own) > 1:
+            found[key] = len(own)
+    return [
+        Differing(key, tuple(UNKNOWN if own is None else own.get(key) for own in flat))
+        for key in sorted(found, key=lambda key: -found[key])
+    ]
 
 
 def _size(page: Any) -> str:
@@ -151,9 +207,12 @@ def other_differences(systems: Sequence[ComparedSystem]) -> list[Differing]:
 
 
 def _of_runs(runs: Sequence[ScoredRun], fact: Callable[[ScoredRun], Any]) -> str | None:
-    """What is true of a system: the texts of its runs, each once."""
+    """What is true of a system: one text of all its runs, or that of each seed."""
     texts = [_text(fact(run)) for run in runs]
-    return "; ".join(dict.fromkeys(text for text in texts if text is not None)) or None
+    if len(set(texts)) == 1:
+        return texts[0]
+    seeds = ", ".join("?" if run.seed is None else str(run.seed) for run in runs)
+    return f"{'; '.join(text or '–' for text in texts)} (seeds {seeds})"
 
 
 def _text(value: Any) -> str | None:

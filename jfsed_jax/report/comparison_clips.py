@@ -3,53 +3,57 @@
 Axis letters: ``B`` clips, ``C`` event classes, ``S`` systems.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from jfsed_jax.report.clip_pictures import ClipPicture, DrawnLane, Lane, clip_picture
-from jfsed_jax.report.comparison import Comparison
+from jfsed_jax.report.charts import Key
+from jfsed_jax.report.clip_pictures import ClipPicture, DrawnLane, Lane, clip_keys, clip_picture
+from jfsed_jax.report.comparison import FEW, Comparison
 from jfsed_jax.report.formatting import label_text, number
 from jfsed_jax.report.run_clips import clip_sound
 from jfsed_jax.report.spectrograms import Contrast, known_bands, shared_contrast
-from jfsed_jax.runs.saved_run import is_number
+from jfsed_jax.runs.meta import is_number
 from jfsed_jax.runs.scored_runs import ScoredRun
+from jfsed_jax.sed.error_kinds import KINDS, sort_errors
 from jfsed_jax.sed.events import Event
 from jfsed_jax.sed.scoring import Counts
+from jfsed_jax.sed.tables import EventTable
 
 
 class DifferingClips(NamedTuple):
-    """Pictures, and the contrast of the log-mel in them; None if there is none."""
+    """Pictures, and what their bars and colours are."""
 
     pictures: list[ClipPicture]
-    contrast: Contrast | None
+    keys: list[Key]
 
 
 def differing_clips(compared: Comparison, most: int) -> DifferingClips:
     """At most that many clips with other errors, those that differ most first."""
-    chosen = most_different(compared.counts)[:most]
     errors = clip_errors(compared.counts, "event_f1")
+    chosen = most_different(errors, clip_errors(compared.counts, "segment_f1"))[:most]
+    names = [compared.filenames[b] for b in chosen]
     runs = [run for system in compared.systems for run in system.runs]
-    kept = [_kept(runs, compared.filenames[b]) for b in chosen]
+    kept = [_kept(runs, name) for name in names]
     contrast = shared_contrast(own.mel for own in kept if own.mel is not None)
-    lists = _event_lists(compared)
+    lists = _event_lists(compared, set(names))
     seconds = max(map(_clip_seconds, runs))
-    return DifferingClips(
-        [
-            _picture(
-                compared.filenames[b],
-                lists,
-                classes=compared.classes,
-                seconds=seconds,
-                note=_note(compared, errors[:, b]),
-                kept=own,
-                contrast=contrast,
-            )
-            for b, own in zip(chosen, kept, strict=True)
-        ],
-        contrast,
-    )
+    pictures = [
+        _picture(
+            name,
+            lists,
+            classes=compared.classes,
+            seconds=seconds,
+            note=_note(compared, errors[:, b]),
+            kept=own,
+            contrast=contrast,
+        )
+        for b, name, own in zip(chosen, names, kept, strict=True)
+    ]
+    keys = clip_keys(predicted=False, posterior=False, contrast=contrast)
+    keys[1:1] = [Key("predicted, a hit", "predicted"), Key("predicted, no hit", "predicted wrong")]
+    return DifferingClips(pictures, keys)
 
 
 def clip_errors(counts: Sequence[Sequence[Counts]], score: str) -> np.ndarray:
@@ -71,46 +75,55 @@ def clip_errors(counts: Sequence[Sequence[Counts]], score: str) -> np.ndarray:
     )
 
 
-def most_different(counts: Sequence[Sequence[Counts]]) -> list[int]:
+def most_different(events: np.ndarray, seconds: np.ndarray) -> list[int]:
     """Clips on which another system's events have other errors than the first's, most first.
 
     By the largest difference of event errors, then of those in seconds, then in the given order.
+
+    Args:
+      events, seconds: <float64>[S, B] errors, see `clip_errors`.
     """
-    differences = [
-        np.abs(errors[1:] - errors[0]).max(axis=0)
-        for errors in (clip_errors(counts, score) for score in ("event_f1", "segment_f1"))
-    ]
-    order = np.lexsort([-differences[1], -differences[0]])
-    return [int(b) for b in order if differences[0][b] > 1e-9]
+    by_events, by_seconds = (np.abs(own[1:] - own[0]).max(axis=0) for own in (events, seconds))
+    order = np.lexsort([-by_seconds, -by_events])
+    return [int(b) for b in order if by_events[b] > 1e-9]
+
+
+class _Found(NamedTuple):
+    """An event, and whether it is matched; of the reference always."""
+
+    event: Event
+    hit: bool
 
 
 class _Lists(NamedTuple):
-    """Events by clip, of each seed of a system; without a name, of the reference."""
+    """Events of the seeds of a system; without a name, of the reference."""
 
     name: str
-    of_seeds: list[dict[str, list[Event]]]
+    found: list[_Found]
+    several: bool
 
-    def events(self, clip: str, label: str | None = None) -> list[Event]:
-        """Of a clip, of one class or of all."""
-        found = [event for by_clip in self.of_seeds for event in by_clip.get(clip, ())]
-        return [event for event in found if label in (None, event.event_label)]
-
-
-def _event_lists(compared: Comparison) -> list[_Lists]:
-    """The reference and then every system's."""
-    lists = [("", [compared.systems[0].first.split.reference])]
-    lists += [(own.label, [run.split.estimates for run in own.runs]) for own in compared.systems]
-    return [
-        _Lists(name, [_by_clip(table.events if table else ()) for table in of_seeds])
-        for name, of_seeds in lists
-    ]
+    def of(self, clip: str, label: str) -> list[_Found]:
+        """Those of a clip and class."""
+        wanted = (clip, label)
+        return [f for f in self.found if (f.event.filename, f.event.event_label) == wanted]
 
 
-def _by_clip(events: Iterable[Event]) -> dict[str, list[Event]]:
-    found: dict[str, list[Event]] = {}
-    for event in events:
-        found.setdefault(event.filename, []).append(event)
-    return found
+def _event_lists(compared: Comparison, clips: Collection[str]) -> list[_Lists]:
+    """The reference of these clips and then every system's."""
+
+    def chosen(table: EventTable | None) -> list[Event]:
+        return [event for event in (table.events if table else ()) if event.filename in clips]
+
+    reference = chosen(compared.systems[0].first.split.reference)
+    lists = [_Lists("", [_Found(event, True) for event in reference], False)]
+    for system in compared.systems:
+        found = []
+        for run in system.runs:
+            events = chosen(run.split.estimates)
+            kinds = sort_errors(reference, events).estimates
+            found += [_Found(e, KINDS[k] == "hit") for e, k in zip(events, kinds, strict=True)]
+        lists.append(_Lists(system.label, found, len(system.runs) > 1))
+    return lists
 
 
 class _Kept(NamedTuple):
@@ -144,13 +157,20 @@ def _picture(
     kept: _Kept,
     contrast: Contrast | None,
 ) -> ClipPicture:
-    every = [event for own in lists for event in own.events(name)]
+    every = [own.event for of in lists for own in of.found if own.event.filename == name]
     heard = {event.event_label for event in every}
-    shown = [(label, own) for label in classes if label in heard for own in lists]
+    shown = [
+        (label, of, found)
+        for label in classes
+        if label in heard
+        for of in lists
+        # Of many systems only those with something to show.
+        if (found := of.of(name, label)) or not of.name or len(lists) <= FEW + 1
+    ]
     lanes = []
-    for label, own in shown:
-        spans = [(event.onset, event.offset) for event in own.events(name, label)]
-        lanes.append(Lane(label, (), spans) if own.name else Lane(label, spans))
+    for label, of, found in shown:
+        spans = [(own.event.onset, own.event.offset) for own in found]
+        lanes.append(Lane(label, (), spans) if of.name else Lane(label, spans))
     picture = clip_picture(
         name,
         kept.mel,
@@ -162,22 +182,23 @@ def _picture(
         band_hz=kept.band_hz,
     )
     return picture._replace(
-        lanes=[
-            _named(drawn, label, own)
-            for drawn, (label, own) in zip(picture.lanes, shown, strict=True)
-        ]
+        lanes=[_named(drawn, *own) for drawn, own in zip(picture.lanes, shown, strict=True)]
     )
 
 
-def _named(drawn: DrawnLane, label: str, own: _Lists) -> DrawnLane:
+def _named(drawn: DrawnLane, label: str, of: _Lists, found: Sequence[_Found]) -> DrawnLane:
     """A lane that shows one list alone: called and described so, the bars of seeds pale."""
-    described = f"{label}, {own.name or 'reference'}"
-    tips = [event.tip.partition(": ")[2] for event in drawn.events]
-    pale = " of-seeds" if len(own.of_seeds) > 1 else ""
+    described = f"{label}, {of.name or 'reference'}"
+    pale = " of-seeds" if of.several else ""
+    tips, events = [], []
+    for bar, own in zip(drawn.events, found, strict=True):
+        tips.append(bar.tip.partition(": ")[2] + ("" if own.hit else " (no hit)"))
+        kind = f"{bar.kind}{'' if own.hit else ' wrong'}{pale}"
+        events.append(bar._replace(kind=kind, tip=f"{bar.kind}: {tips[-1]}"))
     return drawn._replace(
-        name=own.name or label_text(label),
+        name=of.name or label_text(label),
         label=described,
-        events=[event._replace(kind=f"{event.kind}{pale}") for event in drawn.events],
+        events=events,
         described=f"{described}: {', '.join(tips) or 'none'}",
     )
 

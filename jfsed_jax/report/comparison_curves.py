@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 
 from jfsed_jax.report.charts import Chart, Series, line_chart, thin
+from jfsed_jax.report.comparison import and_more
 from jfsed_jax.report.run_curves import group_title, loss_terms, steps_per_epoch
-from jfsed_jax.runs.saved_run import SavedRun, is_number
+from jfsed_jax.runs.meta import is_number
+from jfsed_jax.runs.saved_run import SavedRun
 from jfsed_jax.runs.scored_runs import ComparedSystem
 
 Row = Mapping[str, Any]
@@ -39,10 +41,11 @@ def shared_charts(systems: Sequence[ComparedSystem]) -> list[Chart]:
         for system, points in zip(systems, found, strict=True):
             # One without the value has its place all the same: a colour is one system's.
             x, y = np.asarray(points, np.float64).reshape(-1, 2).T
-            label = system.label if points else f"{system.label}: not logged"
-            curves.append(thin(Series(label, x / (length or 1.0), y)))
+            curves.append(thin(Series(system.label, x / (length or 1.0), y)))
+        logged = [system.label for system, points in zip(systems, found, strict=True) if points]
+        note = [] if len(logged) == len(systems) else [f"logged by {and_more(logged)}"]
         x_label = "epoch" if length else "step"
-        charts.append(line_chart(title, curves, x_label=x_label, y_label=y_label))
+        charts.append(line_chart(title, curves, x_label=x_label, y_label=y_label, note=note))
 
     for key, (title, y_label) in _SCORES.items():
         add(title, y_label, validation, key)

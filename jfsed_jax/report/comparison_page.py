@@ -4,11 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from jfsed_jax.report.clip_pictures import clip_keys, clip_player
+import numpy as np
+
+from jfsed_jax.report.clip_pictures import clip_player
 from jfsed_jax.report.comparison import (
     Comparison,
     Differing,
     config_differences,
+    gaps,
     other_differences,
     verdict,
 )
@@ -18,6 +21,7 @@ from jfsed_jax.report.formatting import label_text, number
 from jfsed_jax.report.listings import Code, Listing
 from jfsed_jax.report.rendering import render_template, save_page
 from jfsed_jax.sed.score_titles import TITLES
+from jfsed_jax.sed.scoring import Counts
 from jfsed_jax.sed.uncertainty import Estimate
 
 SHOWN = 12  # charts, and rows of differing values; the rest is folded away
@@ -25,7 +29,8 @@ SHOWN_CLIPS, MOST_CLIPS = 6, 24
 
 
 class Shift(NamedTuple):
-    """A difference to the first system as text, and drawn around 0 in percent of the cell."""
+    """A difference to the first system as text, and drawn around 0 in percent of the cell; of too
+    few clips for an interval not drawn."""
 
     text: str
     interval: str
@@ -63,6 +68,7 @@ def write_comparison(path: Path, compared: Comparison) -> Path:
 def render_comparison(compared: Comparison) -> str:
     """The page as text."""
     clips = differing_clips(compared, MOST_CLIPS)
+    curves = shared_charts(compared.systems)
     config, others = config_differences(compared.systems), other_differences(compared.systems)
     heading = " and ".join(compared.labels)
     if len(compared.labels) > 2:
@@ -74,51 +80,71 @@ def render_comparison(compared: Comparison) -> str:
         heading=heading,
         conditions=f"{compared.title}: {number(len(compared.filenames), 0)} clips, "
         f"{len(compared.classes)} classes",
-        findings=findings(compared),
+        findings=[] if compared.many else findings(compared),
+        ranking=_ranking(compared) if compared.many else None,
+        gaps=gaps(compared),
         first=compared.labels[0],
         runs=_runs(compared),
         config=_differing(compared, config[:SHOWN], "Values of the configs", code=True),
         config_rest=_differing(compared, config[SHOWN:], "Values of the configs", code=True),
-        unknown=[s.label for s in compared.systems if s.first.config is None],
         others=_differing(compared, others, "Beside the configs", code=False),
         scores=_overall(compared),
-        drawn=compared.drawn,
         resamples=number(compared.num_resamples, 0),
         by_chance=_by_chance(compared),
-        lanes=len(compared.systems) + 1,
         several_seeds=any(len(system.runs) > 1 for system in compared.systems),
         one_seed=any(len(system.runs) == 1 for system in compared.systems),
         classes=[(TITLES[score].text, _classes(compared, score)) for score in compared.scores],
-        curves=shared_charts(compared.systems),
+        curve_keys=curves[0].keys if curves else (),
+        curves=[chart._replace(keys=()) for chart in curves],
         clips=clips.pictures,
         shown=SHOWN,
         shown_clips=SHOWN_CLIPS,
-        clip_keys=clip_keys(posterior=False, contrast=clips.contrast),
+        clip_keys=clips.keys,
         player=clip_player(clips.pictures),
     )
 
 
 def findings(compared: Comparison) -> list[str]:
     """For each other system a sentence: in which macro scores it differs from the first."""
-    found = zip(compared.labels, compared.estimates, strict=True)
-    return [_finding(compared, label, estimates) for label, estimates in [*found][1:]]
+    first, *others = compared.counts
+    return [
+        f"{label} scores the same as {compared.labels[0]} on every clip."
+        if _same(first, counts)
+        else _finding(compared, label, estimates)
+        for label, estimates, counts in zip(
+            compared.labels[1:], compared.estimates[1:], others, strict=True
+        )
+    ]
+
+
+def _same(first: Sequence[Counts], other: Sequence[Counts]) -> bool:
+    return len(first) == len(other) and all(
+        np.array_equal(a[score], b[score]) for a, b in zip(first, other, strict=True) for score in a
+    )
 
 
 def _finding(compared: Comparison, label: str, estimates: Mapping[str, Estimate]) -> str:
     first = compared.labels[0]
-    told: dict[str, list[str]] = {"better": [], "worse": [], "": []}
-    for score in compared.scores:
-        estimate = estimates[f"{score}/macro"]
+    told: dict[str, list[str]] = {"better": [], "worse": [], "": [], "few": []}
+    found = {score: estimates[f"{score}/macro"] for score in compared.scores}
+    for score, estimate in found.items():
         shift = estimate.against_first
-        if shift is not None:
-            text = f"{TITLES[score].short} ({signed(shift.difference)}, {_span(shift.interval)})"
+        if shift is None or shift.difference is None:
+            continue
+        title = TITLES[score].short
+        if shift.interval is None:
+            told["few"].append(f"{title} ({signed(shift.difference)})")
+        else:
+            text = f"{title} ({signed(shift.difference)}, {_span(shift.interval)})"
             told[verdict(estimate)].append(text)
     parts = [
         f"{word} than {first} in {_and(told[word])}" for word in ("better", "worse") if told[word]
     ]
     if told[""]:
         parts.append(f"not told from {'noise' if parts else first} in {_and(told[''])}")
-    return f"{label} is {'; '.join(parts)}."
+    if told["few"]:
+        parts.append(f"of too few clips that differ to tell in {_and(told['few'])}")
+    return f"{label} is {'; '.join(parts) or 'of undefined scores'}."
 
 
 def _and(texts: Sequence[str]) -> str:
@@ -141,15 +167,15 @@ def _runs(compared: Comparison) -> Listing:
     rows = [
         [
             system.label,
-            system.first.saved.system,
             system.seeds,
             system.first.decoding,
             ", ".join(dict.fromkeys(run.name for run in system.runs)),
         ]
         for system in compared.systems
     ]
-    columns = ["Run", "System", "Seeds", "Events by", "Named"]
-    return Listing("The first is what the others are compared to", columns, rows, class_="text")
+    columns = ["Run", "Seeds", "Events by", "Named"]
+    caption = "The first is what the others are compared to: name another one first to change that"
+    return Listing(caption, columns, rows, class_="text runs")
 
 
 def _differing(
@@ -164,13 +190,27 @@ def _differing(
     return Listing(caption, ["Value", *compared.labels], cells, class_="text")
 
 
+def _ranking(compared: Comparison) -> ComparedTable:
+    """The first score of all systems, the highest first."""
+    score = compared.scores[0]
+    table = _table(compared, [("", "", f"{score}/macro")], f"{TITLES[score].text} macro, percent")
+    return _by_system(compared, table)
+
+
+def _by_system(compared: Comparison, table: ComparedTable) -> ComparedTable:
+    """A row for each system, the highest first, and a column for each score."""
+    rows = [(compared.labels[i], "", [row[2][i] for row in table.rows]) for i in compared.ranked]
+    return ComparedTable(table.caption, [name for name, *_ in table.rows], rows)
+
+
 def _overall(compared: Comparison) -> ComparedTable:
     keys = [
-        (TITLES[score].text, average, f"{score}/{average}")
+        (f"{TITLES[score].text} {average}", "", f"{score}/{average}")
         for score in compared.scores
         for average in ("macro", "micro")
     ]
-    return _table(compared, keys, "F1 in percent")
+    table = _table(compared, keys, "F1 in percent")
+    return _by_system(compared, table) if compared.many else table
 
 
 def _classes(compared: Comparison, score: str) -> ComparedTable:
@@ -209,8 +249,10 @@ def _cell(estimate: Estimate, largest: float) -> ComparedCell:
 
 def _shift(estimate: Estimate, largest: float) -> Shift | None:
     found = estimate.against_first
-    if found is None or found.difference is None or found.interval is None:
+    if found is None or found.difference is None:
         return None
+    if found.interval is None:
+        return Shift(signed(found.difference), "too few clips", "", "", "", "")
 
     def place(value: float) -> float:
         return 50 + 50 * value / largest
