@@ -76,7 +76,8 @@ def _conditions(scores: Mapping[str, Any]) -> str:
         parts.append("thresholds tuned on the clips that training held out")
     if is_number(info.get("checkpoint_step")):
         parts.append(f"weights of step {number(info['checkpoint_step'], 0)}")
-    resamples = (scores.get("resamples") or {}).get("number")
+    resamples = scores.get("resamples")
+    resamples = resamples.get("number") if isinstance(resamples, dict) else None
     if is_number(resamples) and resamples:
         parts.append(f"95 % intervals of {number(resamples, 0)} resamples of the clips")
     return ", ".join(parts)
@@ -99,7 +100,8 @@ def _tiles(scores: Mapping[str, Any]) -> list[Tile]:
 
 def _margin(scores: Mapping[str, Any], key: str) -> str:
     """The 95 % interval of a score, where `evaluate` resampled the clips: older ones did not."""
-    interval = (scores.get("intervals") or {}).get(key)
+    intervals = scores.get("intervals")
+    interval = intervals.get(key) if isinstance(intervals, dict) else None
     if not isinstance(interval, list) or len(interval) != 2 or not all(map(is_number, interval)):
         return ""
     return "–".join(map(number, interval))

@@ -220,19 +220,24 @@ def _differences(result: Mapping[str, Any]) -> list[Listing]:
 
 
 def _difference(caption: str, rows: Sequence[tuple[str, Mapping[str, Any], int]]) -> Listing:
+    resampled = any(of["share_better"] is not None for _, of, _ in rows)
     return Listing(
         caption,
-        ["Score", "Difference", "95 % interval", "Ahead, % of resamples"],
+        ["Score", "Difference", *(["95 % interval", "Ahead, % of resamples"] if resampled else [])],
         [
             [
                 name,
                 number(of["difference"], digits),
-                _span(of["interval"], digits) or "–",
-                number(100 * of["share_better"]) if of["share_better"] is not None else "–",
+                *([_span(of["interval"], digits) or "–", _share(of)] if resampled else []),
             ]
             for name, of, digits in rows
         ],
     )
+
+
+def _share(difference: Mapping[str, Any]) -> str:
+    share = difference["share_better"]
+    return "–" if share is None else number(100 * share)
 
 
 _Named = Sequence[tuple[str, Mapping[str, FreeScore]]]  # systems by their folders

@@ -47,6 +47,8 @@ def test_intervals_stand_beside_every_f1():
         {},  # as older versions wrote them
         {"intervals": {}, "resamples": {"number": 0}},
         {"intervals": None, "resamples": None},
+        {"intervals": "x", "resamples": "x"},
+        {"intervals": [1], "resamples": [1]},
         {"intervals": {"event_f1/macro": ["a", None]}},
     ],
 )

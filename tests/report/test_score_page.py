@@ -94,6 +94,10 @@ def test_events_alone_have_a_page_too(tmp_path, monkeypatch):
     page = ParsedPage((tmp_path / "p.html").read_text())
     assert page.open == [] and "r.tsv less e.tsv" in page.words
     assert [a["id"] for tag, a in page.tags if tag == "section"] == ["differences", "classes"]
+    assert "an interval without 0" in page.words and "Ahead, %" in page.words
+    assert cli.main([*command, "--compare=r.tsv", "--page=p.html", "--bootstrap=0"]) == 0
+    page = ParsedPage((tmp_path / "p.html").read_text())
+    assert "Event-F1, macro 50.0" in page.words and "interval" not in page.words
 
 
 def test_scores_as_text():
