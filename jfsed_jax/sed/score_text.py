@@ -80,11 +80,14 @@ def difference_text(
         text = "  undefined"
     else:
         text = f"  {found.difference:+{width}.{decimals}f}"
-    if found is not None and found.interval and found.share_better is not None:
+    if found is not None and found.interval:
         low, high = found.interval
         text += f"   95 % interval {low:+.{interval_decimals}f} to {high:+.{interval_decimals}f}"
-        text += f", ahead in {100 * found.share_better:.1f} % of resamples: "
-        text += "not told from noise" if low <= 0 <= high else "told from noise"
+        if found.share_better is not None:
+            text += f", ahead in {100 * found.share_better:.1f} % of resamples"
+        text += ": not told from noise" if low <= 0 <= high else ": told from noise"
+    elif found is not None and found.difference is not None:
+        text += "   no interval"
     return text
 
 

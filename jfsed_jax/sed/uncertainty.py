@@ -91,7 +91,7 @@ class Difference(NamedTuple):
     Attributes:
       difference: of the scores of all clips.
       interval: of it; None also if it rests on fewer than `FEWEST_CLIPS`.
-      share_better: of the resamples that are ahead.
+      share_better: of the resamples that are ahead; None of several seeds.
     """
 
     difference: float | None
@@ -160,12 +160,14 @@ def compare_samples(
 def difference(first: Sampled, other: Sampled) -> Difference:
     """How much better `other` is, of samples of the same draws."""
     found = other.less(first)
+    # Of seeds that differ, resamples of the clips alone would seem to say more than the interval.
+    several = any(len(of) > 1 for of in found.seeds)
     samples = found.samples[~np.isnan(found.samples)]
     enough = first.rests_on_enough() and other.rests_on_enough() and first.differs_enough(other)
     return Difference(
         _defined(found.value),
         confidence_interval(found) if enough else None,
-        float(np.mean(samples > 0)) if len(samples) else None,
+        float(np.mean(samples > 0)) if len(samples) and not several else None,
     )
 
 

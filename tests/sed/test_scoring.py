@@ -338,6 +338,7 @@ def test_differences_as_text():
         "event_f1/classwise/Dog": uncertainty.Difference(1.0, (0.5, 2.0), 1.0),
         "at_f1/micro": uncertainty.Difference(-0.5, (-1.0, 0.0), 0.02),
         "at_f1/macro": uncertainty.Difference(-0.5, None, None),
+        "segment_f1/micro": uncertainty.Difference(0.5, (-1.0, 2.0), None),
         "segment_f1/macro": uncertainty.Difference(None, None, None),
     }
     assert score_text.format_differences(differences).splitlines() == [
@@ -345,7 +346,8 @@ def test_differences_as_text():
         "resamples: told from noise",
         "AT-F1 (clip head)  micro   -0.5000   95 % interval -1.00 to +0.00, ahead in 2.0 % of "
         "resamples: not told from noise",
-        "AT-F1 (clip head)  macro   -0.5000",
+        "AT-F1 (clip head)  macro   -0.5000   no interval",
+        "Segment-F1         micro   +0.5000   95 % interval -1.00 to +2.00: not told from noise",
         "Segment-F1         macro  undefined",
     ]
 
