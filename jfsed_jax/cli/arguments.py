@@ -24,6 +24,7 @@ from absl.flags import argparse_flags
 
 from jfsed_jax.errors import InputError
 
+FEWEST_RESAMPLES = 100  # of which 95 of 100 can be told
 _AUDIO = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aif", ".aiff")
 
 
@@ -119,6 +120,28 @@ class CommandParser(argparse_flags.ArgumentParser):
         else:
             refuse_positional(rest)
         return []
+
+
+def add_bootstrap(parser: CommandParser) -> None:
+    """Adds `--bootstrap`, how many resamples 95 % intervals are of."""
+    parser.add(
+        "--bootstrap",
+        f"Number of resamples of the clips for 95 %% intervals: 0 for none, or {FEWEST_RESAMPLES} "
+        "or more; default: %(default)s.",
+        type=_resamples,
+        metavar="N",
+        default=1000,
+    )
+
+
+def _resamples(text: str) -> int:
+    found = number(int, 0)(text)
+    if 0 < found < FEWEST_RESAMPLES:
+        raise argparse.ArgumentTypeError(
+            f"{text} resamples make no interval of 95 %; expected 0 for none, or "
+            f"{FEWEST_RESAMPLES} or more"
+        )
+    return found
 
 
 def refuse_positional(arguments: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from jfsed_jax.cli.arguments import CommandParser, number, output_file
+from jfsed_jax.cli.arguments import CommandParser, add_bootstrap, number, output_file
 
 
 def define_compare(parser: CommandParser) -> None:
@@ -17,8 +17,7 @@ def define_compare(parser: CommandParser) -> None:
     parser.add("--split", meaning, choices=["validation", "eval"], default="validation")
     meaning = "The page; default: %(default)s."
     parser.add("--output", meaning, type=output_file(), metavar="FILE", default="compare.html")
-    meaning = "Number of resamples for 95 %% intervals; default: %(default)s."
-    parser.add("--bootstrap", meaning, type=number(int, 1), metavar="N", default=1000)
+    add_bootstrap(parser)
     meaning = "Seed of the resamples; default: %(default)s."
     parser.add("--seed", meaning, type=number(int, 0), metavar="N", default=0)
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from jfsed_jax.cli import process
-from jfsed_jax.cli.arguments import CommandParser, number, output_folder
+from jfsed_jax.cli.arguments import CommandParser, add_bootstrap, number, output_folder
 from jfsed_jax.cli.postprocessing import decoder_of
 
 
@@ -39,14 +39,7 @@ def define_evaluate(parser: CommandParser) -> None:
     parser.add("--decoder", "Settings of each class that tune has found.", metavar="FILE.json")
     meaning = "Also write posteriors here, one TSV a clip."
     parser.add("--score_files", meaning, type=output_folder(), metavar="DIR")
-    parser.add(
-        "--bootstrap",
-        "Number of resamples of the clips, and of the seeds, for 95 %% intervals, 0 for none; "
-        "default: %(default)s.",
-        type=number(int, 0),
-        metavar="N",
-        default=1000,
-    )
+    add_bootstrap(parser)
 
 
 def run_evaluate(args: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jfsed_jax.cli.arguments import CommandParser, names, number, output_file
+from jfsed_jax.cli.arguments import CommandParser, add_bootstrap, names, number, output_file
 from jfsed_jax.cli.score_inputs import LABELS, ScoreInputs, read_inputs
 
 if TYPE_CHECKING:
@@ -80,13 +80,7 @@ def define_score(parser: CommandParser) -> None:
         metavar="DIR,DIR",
         default=[],
     )
-    parser.add(
-        "--bootstrap",
-        "Number of resamples of the clips for 95 %% intervals, 0 for none; default: %(default)s.",
-        type=number(int, 0),
-        metavar="N",
-        default=1000,
-    )
+    add_bootstrap(parser)
     meaning = "Seed of the resamples; default: %(default)s."
     parser.add("--seed", meaning, type=number(int, 0), metavar="N", default=0)
 

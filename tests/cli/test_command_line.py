@@ -283,7 +283,7 @@ def test_a_thousand_resamples_unless_a_number_is_asked_for(tmp_path):
     events, out = tmp_path / "events.tsv", tmp_path / "scores.json"
     events.write_text("filename\tonset\toffset\tevent_label\na.wav\t1\t2\tDog\n")
     command = ["score", f"--reference={events}", f"--estimates={events}", f"--json={out}"]
-    for flags, expected in ([], 1000), (["--bootstrap=10", f"--compare={events}"], 10):
+    for flags, expected in ([], 1000), (["--bootstrap=100", f"--compare={events}"], 100):
         assert cli.main([*command, *flags]) == 0
         assert json.loads(out.read_text())["info"]["num_resamples"] == expected
 
@@ -298,6 +298,10 @@ def test_a_thousand_resamples_unless_a_number_is_asked_for(tmp_path):
         (["fly"], "windows"),
         (["--verbosity=1"], "no command; there are: demo, prepare"),
         (["train", "--nonsense=1"], "train: no flag --nonsense; see --help"),
+        *(
+            ([command, "--bootstrap=99"], "99 resamples make no interval of 95 %; expected 0 for")
+            for command in ("score", "evaluate", "compare")
+        ),
         (["train", "--wokrdir=1"], "no flag --wokrdir; did you mean --workdir?"),
         (["train", "--work=1"], "no flag --work; did you mean --workdir?"),
         (["train", "--data=/nowhere", "--workdir=w"], "--config is missing"),

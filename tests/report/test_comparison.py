@@ -334,10 +334,10 @@ def test_charts_go_by_epochs_where_all_agree_on_them_and_a_run_keeps_its_colour(
 def test_the_command_prints_the_comparison_and_writes_the_page(here, capsys):
     write_scored(here / "half", REFERENCE, HALF)
     write_scored(here / "most", REFERENCE, MOST, loss={"tau": 2.0})
-    assert cli.main(["compare", "--split=eval", "--bootstrap=20", "half", "most"]) == 0
+    assert cli.main(["compare", "--split=eval", "--bootstrap=100", "half", "most"]) == 0
     out = capsys.readouterr().out
     for text in (
-        "4 clips of eval, 2 classes, 20 resamples of the clips\n",
+        "4 clips of eval, 2 classes, 100 resamples of the clips\n",
         "loss.tau",
         "most minus half, points",
         "Event-F1           macro  +50.0000",

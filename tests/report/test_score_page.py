@@ -89,7 +89,7 @@ def test_events_alone_have_a_page_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     predictions.write_predictions("r.tsv", EVENTS, filenames=["c.wav"])
     predictions.write_predictions("e.tsv", EVENTS[:1], filenames=["c.wav"])
-    command = ["score", "--reference=r.tsv", "--estimates=e.tsv", "--bootstrap=20"]
+    command = ["score", "--reference=r.tsv", "--estimates=e.tsv", "--bootstrap=100"]
     assert cli.main([*command, "--compare=r.tsv", "--page=p.html"]) == 0
     page = ParsedPage((tmp_path / "p.html").read_text())
     assert page.open == [] and "r.tsv less e.tsv" in page.words

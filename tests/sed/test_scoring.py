@@ -272,7 +272,7 @@ def test_a_system_that_finds_nothing(capsys, tmp_path):
     tables.write_events(reference, [Event("a.wav", 0.0, 1.0, "Dog")])
     tables.write_events(nothing, [])
     out = tmp_path / "s.json"
-    command = ["score", f"--reference={reference}", f"--json={out}", "--bootstrap=20"]
+    command = ["score", f"--reference={reference}", f"--json={out}", "--bootstrap=100"]
     assert cli.main([*command, f"--estimates={nothing}", f"--compare={reference}"]) == 0
     assert "undefined for Dog" in capsys.readouterr().out
     scores = json.loads(out.read_text())

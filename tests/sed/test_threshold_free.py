@@ -140,7 +140,7 @@ def test_equals_sed_scores_eval_on_the_reference_predictions(tmp_path, monkeypat
     inputs = [f"{DESED / name}" for name in ("validation.tsv", "validation_durations.tsv")]
     labels = write_posteriors_of_points("scores")
     command = ["score", f"--reference={inputs[0]}", f"--durations={inputs[1]}", "--scores=scores"]
-    assert cli.main([*command, "--bootstrap=5", "--filters=0.5", "--json=s.json"]) == 0
+    assert cli.main([*command, "--bootstrap=100", "--filters=0.5", "--json=s.json"]) == 0
     result = json.loads(Path("s.json").read_text())["threshold_free"]
     check_against_own(result, own_scores("scores", *inputs, labels, filters=[0.5]), labels, 1e-6)
     # psds_eval 0.5.3 decides a few events on the edge of a criterion differently.
@@ -303,7 +303,7 @@ def test_the_command_compares_two_systems_on_the_same_draws(tmp_path, monkeypatc
     write_inputs(tmp_path)
     predictions.write_predictions("e.tsv", REFERENCE[2:], filenames=list(DURATIONS))
     command = ["score", "--reference=r.tsv", "--durations=d.tsv", "--scores=scores"]
-    more = ["--compare_scores=better", "--estimates=e.tsv", "--bootstrap=50", "--json=s.json"]
+    more = ["--compare_scores=better", "--estimates=e.tsv", "--bootstrap=100", "--json=s.json"]
     assert cli.main([*command, *more, "--scenario=dtc=0.5,max_efpr=300"]) == 0
     result = json.loads(Path("s.json").read_text())
     out = capsys.readouterr().out
@@ -319,11 +319,11 @@ def test_the_command_compares_two_systems_on_the_same_draws(tmp_path, monkeypatc
     assert "intersection_f1/macro" in result["intervals"]
     # In another order the clips are drawn as often; other post-processing is one to choose from.
     tables.write_table("d.tsv", ["filename", "duration"], sorted(DURATIONS.items()))
-    assert cli.main([*command, "--processed=better", "--bootstrap=50", "--json=s.json"]) == 0
+    assert cli.main([*command, "--processed=better", "--bootstrap=100", "--json=s.json"]) == 0
     again = json.loads(Path("s.json").read_text())["threshold_free"]
     assert again["psds1"] == result["threshold_free"]["psds1"]
     assert again["pi_psds1"]["value"] == pytest.approx(result["compare_scores"]["psds1"]["value"])
     # The same system twice differs in nothing.
-    assert cli.main([*command, "--compare_scores=scores", "--bootstrap=9", "--json=s.json"]) == 0
+    assert cli.main([*command, "--compare_scores=scores", "--bootstrap=100", "--json=s.json"]) == 0
     differences = json.loads(Path("s.json").read_text())["threshold_free_differences"]
     assert all(d["difference"] == 0 for d in differences.values())
