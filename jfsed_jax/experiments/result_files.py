@@ -181,8 +181,7 @@ def _paired_cells(step: PairedStep) -> list[str]:
             return "–"
         if found.interval is None:
             return f"{found.difference:+.1f}"
-        low, high = found.interval
-        return f"{found.difference:+.1f} [{low:+.1f}, {high:+.1f}]"
+        return f"{found.difference:+.1f} [{', '.join(map(_end, found.interval))}]"
 
     cells = [step.cells.get(TITLES[score].text, {}) for score in SCORES]
     seeds = max((d.seeds for by_split in cells for d in by_split.values()), default=0)
@@ -190,16 +189,21 @@ def _paired_cells(step: PairedStep) -> list[str]:
     return [step.title, *scores, str(seeds)]
 
 
+def _end(value: float) -> str:
+    """Of an interval: two decimals where one does not tell on which side of 0 it lies."""
+    return f"{value:+.{2 if abs(value) < 0.05 else 1}f}"
+
+
 def _paired_notes(seeds: int) -> list[str]:
-    drawn = (
-        "clips and seeds (in a row of one seed over clips alone)"
+    known = (
+        "clips, and holds what the seeds add (in a row of one seed nothing)"
         if seeds > 1
         else "clips alone, since there is one seed"
     )
     return [
         "Cells are validation / eval: the second row's mean over the seeds less the first's, of "
-        f"the seeds that both have. The interval is of {uncertainty.RESAMPLES} resamples over "
-        f"{drawn}; each draws the same for both rows."
+        f"the seeds that both have. The interval is of {uncertainty.RESAMPLES} resamples of the "
+        f"{known}; each draws the same for both rows."
     ]
 
 

@@ -242,10 +242,10 @@ def _notes(measured: Measurements) -> list[str]:
         if measured.seeds > 1
         else "One seed: differences of the size of run-to-run variation cannot be told apart."
     )
-    drawn = "clips and seeds" if measured.seeds > 1 else "clips"
+    of_seeds = ", and what the seeds add" if measured.seeds > 1 else ""
     notes.append(
         f"On the page and in the TSV: 95 % intervals of {uncertainty.RESAMPLES} resamples of the "
-        f"{drawn}."
+        f"clips{of_seeds}."
     )
     notes.append(f"Size {measured.size}, {_lengths(measured.rows)}.")
     control = next((row for row in measured.rows if row.lead[0] == CONTROL), None)

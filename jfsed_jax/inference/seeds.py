@@ -49,7 +49,7 @@ def write_seeds(
     Args:
       workdir: of the run; `evaluation.evaluate` has written all its seeds.
       scores: of each seed, as it returned them.
-      num_resamples: of clips and seeds, for 95 % intervals of the means; none if 0.
+      num_resamples: of the clips, for 95 % intervals of the means; none if 0.
 
     Returns:
       `summarise_seeds`, ``info``, ``intervals`` and ``resamples`` as in a seed's own scores.json.

@@ -26,6 +26,7 @@ from jfsed_jax.inference.focal_weights import class_weight_sums
 from jfsed_jax.sed import tables, uncertainty
 from jfsed_jax.sed.events import DCASE2019_CLASSES, Event
 from jfsed_jax.sed.score_titles import TITLES
+from jfsed_jax.sed.uncertainty import Difference
 from jfsed_jax.training.interrupt import Interrupted
 from jfsed_jax.training.plan import steps_in_epoch
 
@@ -306,7 +307,7 @@ def test_table_1_has_measured_and_printed_figures(tmp_path, fake):
     assert 10 < low < 50 < high < 90
     row = next(row for row in rows if row["row"].startswith("8 ") and row["score"] == "Event-F1")
     assert (row["low"], row["high"]) == (f"{low:.4f}", f"{high:.4f}")
-    assert "1000 resamples of the clips and seeds" in text
+    assert "1000 resamples of the clips, and what the seeds add" in text
     page = outcome.page.read_text()
     assert f"<td>41.0 ± 1.0 / –<small>{low:.1f}–{high:.1f} / –</small></td>" in page
     assert f"{low:.1f}–{high:.1f}" not in text
@@ -342,7 +343,7 @@ def test_differences_stand_under_table_1(tmp_path, fake):
     assert f"| 8 → 9 | +50.0 \\[+{low:.1f}, +{high:.1f}\\] / – | +50.0" in text
     assert "| 3 → 6 | +0.0 / – | +0.0" in text
     assert "control →" not in text  # which is not in the table
-    assert "1000 resamples over clips and seeds" in text
+    assert "1000 resamples of the clips, and holds what the seeds add" in text
     rows = paired(tmp_path)
     assert [(row["before"], row["after"]) for row in rows[::3]] == [
         ("3", "6"),
@@ -357,16 +358,24 @@ def test_differences_stand_under_table_1(tmp_path, fake):
     assert "What each step adds" in words and f"+50.0 [+{low:.1f}, +{high:.1f}] / –" in words
     reproduce(1, Path("d"), tmp_path, size="tiny", systems=["control", 9])
     assert [row["before"] for row in paired(tmp_path)] == ["control"] * 3
-    assert "over clips alone, since there is one seed" in outcome.markdown.read_text()
+    assert "of the clips alone, since there is one seed" in outcome.markdown.read_text()
     reproduce(1, Path("d"), tmp_path, size="tiny", systems=[9])  # one row, and no difference
     assert not (tmp_path / "table1-paired.tsv").exists()
+
+
+def test_an_end_beside_0_tells_its_side(tmp_path, fake, monkeypatch):
+    fake()
+    near = Difference(-3.0, (-6.8, -0.02), 0.01)
+    monkeypatch.setattr(uncertainty, "difference", lambda *_: near)
+    text = reproduce(1, Path("d"), tmp_path, size="tiny", systems=[8, 9]).markdown.read_text()
+    assert "| 8 → 9 | -3.0 \\[-6.8, -0.02\\] / –" in text
 
 
 def test_a_difference_is_of_the_seeds_that_both_rows_have(tmp_path, fake):
     fake(failing=("pts_tfd-seed1", "pts-seed0"))
     outcome = reproduce(1, Path("d"), tmp_path, size="tiny", seeds=3, systems=[3, 6])
     assert {row["seeds"] for row in paired(tmp_path)} == {"1"}
-    assert "in a row of one seed over clips alone" in outcome.markdown.read_text()
+    assert "in a row of one seed nothing" in outcome.markdown.read_text()
     fake(failing=("pts_tfd-seed0", "pts-seed0"))
     outcome = reproduce(1, Path("d"), tmp_path / "w", size="tiny", systems=[3, 6])
     assert "| 3 → 6 | – / – | – / – | – / – | 0 |" in outcome.markdown.read_text()
