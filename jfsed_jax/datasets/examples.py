@@ -4,16 +4,15 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 from absl import logging
 
 from jfsed_jax.audio.encoding import opus
 from jfsed_jax.datasets.folder import read_folder
 from jfsed_jax.errors import InputError
-from jfsed_jax.sed.error_kinds import KINDS, sort_errors
+from jfsed_jax.sed.error_kinds import KINDS, ErrorKinds
 from jfsed_jax.sed.events import Event
 
-Span = tuple[str, float, float]  # recording, start and end in seconds
+ClipSpan = tuple[str, float, float]  # recording, start and end in seconds
 
 
 def example_clips(labels: Sequence[Collection[str]], most: int) -> list[int]:
@@ -36,13 +35,20 @@ def example_clips(labels: Sequence[Collection[str]], most: int) -> list[int]:
 
 
 def errors_by_clip(
-    reference: Sequence[Event], estimates: Sequence[Event], spans: Sequence[Span]
+    events: Sequence[Sequence[Event]],
+    kinds: ErrorKinds,
+    names: Sequence[str],
+    spans: Sequence[ClipSpan],
 ) -> dict[tuple[str, str], Counter[int]]:
     """How many errors of each class and kind (`error_kinds.KINDS`) are in each clip.
 
+    An error is in every clip that it overlaps. A clip that is called as its recording is all of it,
+    and has what ends behind it too, as of a system that pads its clips.
+
     Args:
-      reference, estimates: events of recordings, in seconds.
-      spans: of the clips. Of those that overlap, the one whose middle is nearest has the error.
+      events: of recordings, in seconds: reference, then estimates.
+      kinds: of both, see `sort_errors`.
+      names, spans: of the clips.
 
     Returns:
       By label and kind, for positions of clips.
@@ -50,15 +56,15 @@ def errors_by_clip(
     places: dict[str, list[int]] = {}
     for i, (recording, _, _) in enumerate(spans):
         places.setdefault(recording, []).append(i)
-    middles = {name: np.array([sum(spans[i][1:]) / 2 for i in own]) for name, own in places.items()}
     found: dict[tuple[str, str], Counter[int]] = {}
-    both = (reference, estimates)
-    for events, kinds in zip(both, sort_errors(*both), strict=True):
-        for event, kind in zip(events, kinds.tolist(), strict=True):
-            if KINDS[kind] != "hit" and event.filename in middles:
-                away = np.abs(middles[event.filename] - (event.onset + event.offset) / 2)
-                clip = places[event.filename][int(np.argmin(away))]
-                found.setdefault((event.event_label, KINDS[kind]), Counter())[clip] += 1
+    for own, of_own in zip(events, kinds, strict=True):
+        for event, kind in zip(own, of_own.tolist(), strict=True):
+            if KINDS[kind] == "hit":
+                continue
+            for i in places.get(event.filename, ()):
+                _, start, end = spans[i]
+                if names[i] == event.filename or (event.onset < end and event.offset > start):
+                    found.setdefault((event.event_label, KINDS[kind]), Counter())[i] += 1
     return found
 
 
@@ -99,7 +105,7 @@ def example_sounds(
     data_dir: str | Path | None,
     split: str,
     classes: Sequence[str],
-    spans: Sequence[Span],
+    spans: Sequence[ClipSpan],
     rates: Sequence[int],
 ) -> list[bytes]:
     """The sound of some clips as Ogg Opus; b"" of those whose audio is not in the folder any more.

@@ -29,6 +29,7 @@ from jfsed_jax.inference.whole_recordings import WholeRecordings, each_clip
 from jfsed_jax.runs.workdir import Workdir, write_json
 from jfsed_jax.sed import scoring, tables, uncertainty
 from jfsed_jax.sed.decoder_files import TunedDecoder
+from jfsed_jax.sed.error_kinds import sort_errors
 from jfsed_jax.sed.events import Event, cut_events
 from jfsed_jax.sed.postprocessing import Decode
 from jfsed_jax.sed.score_files import write_score_files
@@ -167,7 +168,8 @@ def evaluate(
         labels[event.filename].add(event.event_label)
     every = [whole.span(i) for i in range(len(whole))]
     typical = example_clips(list(labels.values()), _EXAMPLES)
-    errors = errors_by_clip(clips.reference, events, every)
+    kinds = sort_errors(clips.reference, events)
+    errors = errors_by_clip((clips.reference, events), kinds, whole.filenames, every)
     chosen = typical + worst_clips(errors, typical, _WORST)
     spans = [every[i] for i in chosen]
     worst = np.arange(len(chosen)) >= len(typical)

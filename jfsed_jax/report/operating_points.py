@@ -14,6 +14,7 @@ from jfsed_jax.sed.tag_curves import tag_curve
 
 TAGGED = 0.5  # clip posteriors above it are tags
 _POINTS = 120  # of a curve that is drawn
+_FEW = 20  # events, of which one is more than 5 points of an F1
 
 
 def tag_decisions(split: SavedSplit) -> tuple[np.ndarray, np.ndarray] | None:
@@ -59,6 +60,14 @@ def has_curves(run: SavedRun, split: SavedSplit) -> bool:
     )
 
 
+def misses_curves(run: SavedRun) -> bool:
+    """Whether no scores have Event-F1 by threshold, and some could: not those of a decoder file."""
+    infos = [(split.scores or {}).get("info") or {} for split in run.own_splits]
+    return not any(has_curves(run, split) for split in run.own_splits) and not all(
+        info.get("decoder_file") for info in infos
+    )
+
+
 def threshold_chart(run: SavedRun, split: SavedSplit, c: int) -> Chart | None:
     """Event-F1 of class `c` by threshold, on the clips that training held out.
 
@@ -75,7 +84,7 @@ def threshold_chart(run: SavedRun, split: SavedSplit, c: int) -> Chart | None:
         f1 = np.asarray(own["event_f1"], np.float64)
         tuned = ((split.scores or {}).get("info") or {}).get("thresholds")
         used = float(tuned[c]) if tuned else 0.5
-        best, at = int(np.argmax(f1)), float(np.interp(used, thresholds, f1))
+        highest, at = int(np.argmax(f1)), float(np.interp(used, thresholds, f1))
         events, clips = int(own["events"]), int(run.thresholds["clips"])
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise InputError(
@@ -89,10 +98,11 @@ def threshold_chart(run: SavedRun, split: SavedSplit, c: int) -> Chart | None:
         y_label="Event-F1, %",
         x_range=(0.0, 1.0),
         y_range=(0.0, 100.0),
-        marks=[Mark("best", f"used: {used:.2f}", used)],
+        marks=[Mark("used", f"used: {used:.2f}", used)],
         note=[
-            f"{number(at)} at {used:.2f}, which is used; {number(f1[best])} at "
-            f"{thresholds[best]:.2f}",
-            f"{clips} clips that training held out, {events} events",
+            f"{number(at)} at {used:.2f}, which is used; {number(f1[highest])} at "
+            f"{thresholds[highest]:.2f}",
+            f"{clips} clips that training held out, {events} events"
+            + (f": one hit is about {100 / events:.0f} points" if 0 < events < _FEW else ""),
         ],
     )

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jfsed_jax.datasets.examples import worst_clips
+from jfsed_jax.datasets.examples import errors_by_clip, worst_clips
 from jfsed_jax.report.charts import Chart, Key
 from jfsed_jax.report.clip_pictures import ClipPicture
 from jfsed_jax.report.formatting import label_text, number
@@ -220,17 +220,22 @@ def _overview(labels: Sequence[str], kinds: _Kinds, places: Mapping[str, str]) -
 def _classes(
     run: SavedRun, split: SavedSplit, kinds: _Kinds, kept: Sequence[KeptClip], place: int
 ) -> list[ClassErrors]:
-    """Those with events, the lowest Event-F1 first; without references last."""
+    """Those with events, the lowest Event-F1 first, of equals that with more references; without
+    references last."""
     f1 = [kinds.event_f1(c) for c in range(len(run.classes))]
     present = [c for c in range(len(run.classes)) if kinds.counts[:, c].any()]
+    present.sort(key=lambda c: (f1[c] is None, f1[c] or 0.0, -kinds.counts[0, c].sum()))
     tags = tag_decisions(split)
-    errors = _errors_of_clips(kinds, kept)
+    names = [clip.picture.name for clip in kept]
+    spans = [(clip.recording, clip.start, clip.end) for clip in kept]
+    errors = errors_by_clip(kinds.events, kinds.kinds, names, spans)
     drawn = {clip.anchor for clip in kept if not clip.worst}
     found = []
-    for rank, c in enumerate(sorted(present, key=lambda c: (f1[c] is None, f1[c] or 0.0))):
+    for rank, c in enumerate(present):
         label = run.classes[c]
         hits, total = kinds.of(c, "hit")[0], int(kinds.counts[0, c].sum())
-        clips = _worst(errors.get(label, {}), kept, drawn)
+        own = {key: clips for key, clips in errors.items() if key[0] == label}
+        clips = _worst(own, kept, drawn)
         drawn |= {clip.anchor for clip in clips}
         charts = [tag_chart(split, c), threshold_chart(run, split, c)] if rank < _CURVES else []
         found.append(
@@ -286,25 +291,12 @@ def _taken(classes: Sequence[str], c: int, reference: np.ndarray, tagged: np.nda
     parts = [f"{name} in {n}" for n, name in others[:_NAMED]]
     if len(others) > _NAMED:
         parts.append(f"{len(others) - _NAMED} more in fewer")
-    wrong = f" have wrong tags: {', '.join(parts)};" if parts else ""
-    return f"{text} Of the {total - found} others{wrong} {clips[-1]} have no wrong tag."
-
-
-def _errors_of_clips(kinds: _Kinds, kept: Sequence[KeptClip]) -> dict[str, Errors]:
-    """By label, the errors in the clips that were kept."""
-    clips: dict[str, list[int]] = {}
-    for i, clip in enumerate(kept):
-        clips.setdefault(clip.recording, []).append(i)
-    found: dict[str, Errors] = {}
-    for events, own in zip(kinds.events, kinds.kinds, strict=True):
-        for event, kind in zip(events, own.tolist(), strict=True):
-            if KINDS[kind] == "hit":
-                continue
-            for i in clips.get(event.filename, ()):
-                if event.onset < kept[i].end and event.offset > kept[i].start:
-                    errors = found.setdefault(event.event_label, {})
-                    errors.setdefault((event.event_label, KINDS[kind]), Counter())[i] += 1
-    return found
+    rest = total - found
+    wrong = rest - clips[-1]
+    if not wrong:
+        return f"{text} None of the {rest} others has wrong tags."
+    has = "has" if wrong == 1 else "have"
+    return f"{text} {wrong} of the {rest} others {has} wrong tags: {', '.join(parts)}."
 
 
 def _worst(errors: Errors, kept: Sequence[KeptClip], drawn: Collection[str]) -> list[WorstClip]:

@@ -79,7 +79,7 @@ def render_run(run: SavedRun) -> str:
         classes=classes,
         errors=errors,
         kind_keys=run_errors.kind_keys(),
-        has_thresholds=any(operating_points.has_curves(run, split) for split in run.own_splits),
+        misses_curves=operating_points.misses_curves(run),
         tagging=run_tags.tag_confusions(run),
         curves=training_curves(run),
         durations=run_figures.class_durations(run),

@@ -13,6 +13,7 @@ from jfsed_jax.datasets.examples import (
     example_sounds,
     worst_clips,
 )
+from jfsed_jax.sed.error_kinds import sort_errors
 from jfsed_jax.sed.events import Event
 
 
@@ -36,16 +37,18 @@ def test_each_adds_most_classes_to_those_before_it(labels, most, expected):
     assert example_clips(labels, most) == expected
 
 
-def test_an_error_is_of_the_clip_whose_middle_is_nearest():
-    """Hits are none, and recordings without a clip are left out."""
+def test_an_error_is_in_every_clip_that_it_overlaps():
+    """Hits are none, and recordings without a clip are left out; b is whole, whatever its end."""
+    names = ["a.wav@0", "a.wav@5", "b.wav"]
     spans = [("a.wav", 0.0, 10.0), ("a.wav", 5.0, 15.0), ("b.wav", 0.0, 10.0)]
     reference = [
         Event("a.wav", 1, 2, "Dog"), Event("a.wav", 7, 9, "Dog"), Event("a.wav", 4, 5, "Cat"),
-        Event("b.wav", 1, 2, "Dog"), Event("c.wav", 1, 2, "Dog"),
+        Event("a.wav", 15, 16, "Cat"), Event("b.wav", 1, 2, "Dog"), Event("c.wav", 1, 2, "Dog"),
     ]  # fmt: skip
-    estimates = [Event("b.wav", 1, 2.1, "Dog"), Event("b.wav", 5, 6, "Dog")]
-    assert errors_by_clip(reference, estimates, spans) == {
-        ("Dog", "missed"): {0: 1, 1: 1}, ("Cat", "missed"): {0: 1}, ("Dog", "false_alarm"): {2: 1},
+    estimates = [Event("b.wav", 1, 2.1, "Dog"), Event("b.wav", 10.1, 11, "Dog")]
+    both = (reference, estimates)
+    assert errors_by_clip(both, sort_errors(*both), names, spans) == {
+        ("Dog", "missed"): {0: 2, 1: 1}, ("Cat", "missed"): {0: 1}, ("Dog", "false_alarm"): {2: 1},
     }  # fmt: skip
 
 

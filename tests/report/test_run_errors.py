@@ -162,15 +162,15 @@ def write_tags(folder: Path, clip, reference) -> None:
 
 
 def test_what_a_class_is_taken_for_and_where_its_tags_are_taken(run):
-    """Dogs: found in a; in b a cat is tagged and not there; in c nothing is, and no dog."""
+    """Dogs: found in a; in b a cat is tagged and not there; in c nothing is, and no dog. At 0.5 an
+    owl is not tagged."""
     folder = run / "eval/validation"
-    clip = [[0.9, 0.8, 0, 0.1], [0.7, 0.4, 0, 0], [0, 0.1, 0, 0]]
+    clip = [[0.9, 0.8, 0, 0.1], [0.7, 0.4, 0, 0.5], [0, 0.1, 0, 0]]
     write_tags(folder, clip, [[1, 1, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0]])
     saved = read_run(run)
     dog, cat, _ = errors_of(run)[0].classes
     assert dog.taken == (
-        "Of 3 clips with it, 1 are tagged with it. Of the 2 others have wrong tags: Cat in 1; "
-        "1 have no wrong tag."
+        "Of 3 clips with it, 1 are tagged with it. 1 of the 2 others has wrong tags: Cat in 1."
     )
     assert cat.taken == "Of 1 clips with it, 1 are tagged with it."
     (chart,) = dog.charts
@@ -180,7 +180,9 @@ def test_what_a_class_is_taken_for_and_where_its_tags_are_taken(run):
     assert chart.note == ("above 0.5: precision 50 %, recall 100 %",)
     assert tag_chart(saved.splits[0], 2) is None and tag_chart(saved.splits[0], 3) is None
     write_tags(folder, np.array(clip) / 2, [[1, 1, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0]])
-    assert errors_of(run)[0].classes[0].charts[0].note == ("no posterior exceeds 0.5",)
+    dog = errors_of(run)[0].classes[0]
+    assert dog.charts[0].note == ("no posterior exceeds 0.5",)
+    assert dog.taken.endswith("None of the 3 others has wrong tags.")
 
 
 def write_curves(folder: Path, **changes) -> None:
@@ -203,9 +205,22 @@ def test_what_another_threshold_would_change(run):
     assert [chart.note for chart in dog.charts + cat.charts] == [
         (
             "15.0 at 0.30, which is used; 30.0 at 0.60",
-            "9 clips that training held out, 5 events",
+            "9 clips that training held out, 5 events: one hit is about 20 points",
         )
     ]
+
+
+def test_of_a_decoder_file_no_curves_are_asked_for(run):
+    scores = run / "eval/validation/scores.json"
+    scores.write_text('{"info": {"decoder_file": {"decoder": "median"}}}')
+    words = ParsedPage(write_report(run).read_text(encoding="utf-8")).words
+    assert "is drawn where training held out" not in words
+
+
+def test_of_classes_that_fail_alike_that_with_more_events_comes_first(run):
+    events = [Event("a.wav", n, n + 1, label) for label in ("Cat", "Dog", "Dog") for n in (1, 5)]
+    write_split(run / "eval/eval", events, [])
+    assert [own.label for own in errors_of(run)[1].classes] == ["Dog", "Cat"]
 
 
 @pytest.mark.parametrize("other", [{"step": 6}, {"postprocess": "esp"}])
