@@ -8,7 +8,7 @@ event detection scores", ICASSP 2022; the counts are those of `scoring` and of `
 Axis letters: `B` clips, `R` reference events of the class, `K` events, `M` spans.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -72,8 +72,10 @@ def event_counts(heights: Track, truth: Truth) -> SpanCounts:
     crowded[event[shared[box]]] = True
     alone = ~crowded[event]
     owner, low, high = _unions(event[alone], found.low[box[alone]], found.high[box[alone]])
-    matched = [Spans(truth.clip[owner], low, high)]
-    matched += _matchings(event[~alone], box[~alone], truth, found)
+    matched = (
+        Spans(truth.clip[owner], low, high),
+        _matchings(event[~alone], box[~alone], truth, found),
+    )
     return SpanCounts(
         _per_clip(truth.clip, heights),
         onsets(heights),
@@ -210,41 +212,55 @@ def _unions(
     return owner[begins], levels[bottom[begins]], levels[reach[ends] % len(levels)]
 
 
-def _matchings(event: np.ndarray, box: np.ndarray, truth: Truth, found: Boxes) -> list[Spans]:
-    """Spans of matched events where candidates are shared, group by group."""
-    from scipy import sparse
+def _matchings(event: np.ndarray, box: np.ndarray, truth: Truth, found: Boxes) -> Spans:
+    """Spans of matched events where candidates are shared.
 
-    size = len(truth.clip) + len(found.clip)
-    links = sparse.coo_array((np.ones(len(box)), (event, len(truth.clip) + box)), (size, size))
-    _, group = sparse.csgraph.connected_components(links, directed=False)
-    group = group[event]
-    order = np.argsort(group, kind="stable")
-    result = []
-    for own in np.split(order, np.flatnonzero(np.diff(group[order])) + 1) if len(order) else []:
-        low, high = found.low[box[own]], found.high[box[own]]
-        levels = np.unique([low, high])
-        for bottom, top in zip(levels.tolist(), levels[1:].tolist(), strict=False):
-            there = own[(low <= bottom) & (bottom < high)]
-            count = _matched(event[there].tolist(), box[there].tolist())
-            clip = truth.clip[event[own[0]]]
-            result.append(Spans(*(np.full(count, value) for value in (clip, bottom, top))))
-    return result
+    Going up through the thresholds a largest matching is kept: a candidate that comes, and an event
+    whose candidate goes, is matched along an augmenting path, if there is one.
+    """
+    fits: dict[int, list[int]] = {}  # by candidate; its node is ~box
+    for e, b in zip(event.tolist(), box.tolist(), strict=True):
+        fits.setdefault(~b, []).append(e)
+    links: dict[int, set[int]] = {e: set() for e in event.tolist()}  # of what is there
+    partner: dict[int, int] = {}
+    since: dict[int, float] = {}  # an event is matched
+    rows: list[tuple[int, float, float]] = []
+    changes = [(float(found.low[~b]), True, b) for b in fits]
+    changes += [(float(found.high[~b]), False, b) for b in fits]
+    for value, comes, b in sorted(changes):
+        if comes:
+            links[b] = set(fits[b])
+            for e in fits[b]:
+                links[e].add(b)
+            if (matched := _augment(b, links, partner)) is not None:
+                since[matched] = value
+            continue
+        for e in links.pop(b):
+            links[e].remove(b)
+        if (left := partner.pop(b, None)) is not None:
+            del partner[left]
+            if _augment(left, links, partner) is None:
+                rows.append((int(truth.clip[left]), since.pop(left), value))
+    clip, low, high = np.array(rows, np.float64).reshape(-1, 3).T
+    return Spans(clip.astype(np.int64), low, high)
 
 
-def _matched(events: Sequence[int], candidates: Sequence[int]) -> int:
-    """How many events at most have a candidate of their own (Kuhn's augmenting paths)."""
-    own: dict[int, list[int]] = {}
-    for event, box in zip(events, candidates, strict=True):
-        own.setdefault(event, []).append(box)
-    taken: dict[int, int] = {}
-
-    def place(event: int, tried: set[int]) -> bool:
-        for box in own[event]:
-            if box not in tried:
-                tried.add(box)
-                if box not in taken or place(taken[box], tried):
-                    taken[box] = event
-                    return True
-        return False
-
-    return sum(place(event, set()) for event in own)
+def _augment(node: int, links: Mapping[int, Iterable[int]], partner: dict[int, int]) -> int | None:
+    """Matches one node more of either side if that can be, and says which on the other side."""
+    came: dict[int, int] = {}
+    queue = [node]
+    for here in queue:
+        for there in links[here]:
+            if there in came:
+                continue
+            came[there] = here
+            if there in partner:
+                queue.append(partner[there])
+                continue
+            turn: int | None = there
+            while turn is not None:
+                back = came[turn]
+                before = partner.get(back)
+                partner[turn], partner[back], turn = back, turn, before
+            return there
+    return None

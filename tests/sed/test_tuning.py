@@ -146,6 +146,15 @@ def test_the_largest_matching_counts():
     assert found.counts.tolist() == [2, 2, 2] and found.threshold == 0.3
 
 
+def test_a_long_chain_of_shared_candidates_is_matched_whole():
+    """Short calls every 0.3 s, heard 0.15 s late: each run fits two of them, in one chain."""
+    calls, frames = np.arange(2000) * 0.3, np.zeros((12_020, 1))
+    frames[np.round((calls + 0.15) * 20).astype(int)[:, None] + np.arange(2)] = 0.6
+    reference = [Event("0.wav", onset, onset + 0.1, "Cat") for onset in calls.tolist()]
+    found = tuned([frames], [np.arange(12_021) / 20], reference)["Cat"]
+    assert found.counts.tolist() == [2000, 2000, 2000]
+
+
 def test_neighbouring_floats_have_a_threshold_between_them():
     for low in (0.7, np.nextafter(0.7, 1)):  # their middle is rounded up or down
         high = np.nextafter(low, 1)
