@@ -174,7 +174,7 @@ def _runs(compared: Comparison) -> Listing:
         for system in compared.systems
     ]
     columns = ["Run", "Seeds", "Events by", "Named"]
-    caption = "The first is what the others are compared to: name another one first to change that"
+    caption = "The others are compared to the first; name another one before it to change that"
     return Listing(caption, columns, rows, class_="text runs")
 
 

@@ -87,13 +87,14 @@ def read_systems(names: Sequence[str], split: str) -> list[ComparedSystem]:
     """What is to be compared, in the order of the names.
 
     Args:
-      names: workdirs, of one seed or several, or folders of scores in them (``W/eval-esp``).
+      names: workdirs, of one seed or several, or folders of scores in them (``W/eval-esp``); scores
+        that are named again count once, so that one of a pattern can be put before it.
         Runs whose configs, data and scoring differ in the seed alone are one system, unless there
         would be no other; those of a workdir with several seeds always are.
       split: ``validation`` or ``eval``.
 
     Raises:
-      InputError: a name is no run, is there twice or is not scored; a file is damaged; there are
+      InputError: a name is no run or is not scored; a file is damaged; there are
         fewer than two; two were scored on other clips, labels or classes.
     """
     found = {name: _folders(name) for name in names}
@@ -104,16 +105,21 @@ def read_systems(names: Sequence[str], split: str) -> list[ComparedSystem]:
         )
     groups: list[list[ScoredRun]] = []
     taken: dict[Path, str] = {}
+    repeated = ""
     for name in names:
-        runs = [_read(name, folder, scored, split) for folder, scored in found[name]]
-        for run in runs:
+        runs = []
+        for folder, scored in found[name]:
+            run = _read(name, folder, scored, split)
             place = run.folder.path.resolve()
             if place in taken:
-                raise InputError(
-                    f"{name} and {taken[place]} are the same scores, {run.folder.path}; name others"
-                )
-            taken[place] = name
-        groups.append(runs)
+                repeated = f"{name} and {taken[place]} are the same scores, {run.folder.path}"
+            else:
+                taken[place] = name
+                runs.append(run)
+        if runs:
+            groups.append(runs)
+    if len(groups) < 2:
+        raise InputError(f"{repeated}; name others")
     _check_comparable([run for runs in groups for run in runs])
     joined = _joined(groups)
     return _labelled(joined if len(joined) > 1 else groups)

@@ -94,6 +94,14 @@ def test_a_copy_of_a_run_is_no_seed_of_it(here):
     assert shown("a", "b") == [("a", "0", "avg"), ("b", "0", "avg")]
 
 
+def test_what_is_named_again_counts_once_and_in_its_first_place(here):
+    for seed in (0, 1):
+        write(here / f"a-seed{seed}", seed=seed)
+        write(here / f"b-seed{seed}", seed=seed, loss={"tau": 3.0})
+    every = [f"{name}-seed{seed}" for name in "ab" for seed in (0, 1)]
+    assert shown("b-seed0", "b-seed1", *every) == [("b", "0, 1", "avg"), ("a", "0, 1", "avg")]
+
+
 def test_seeds_within_a_workdir(here):
     write(here / "one")
     for k in (0, 2, 10):
