@@ -45,8 +45,8 @@ def define_score(parser: CommandParser) -> None:
     parser.add("--compare_scores", meaning, metavar="DIR")
     parser.switch(
         "psds",
-        "Also intersection F1 of --estimates, as --scores and --operating_points bring with them; "
-        "needs --durations and the extra psds.",
+        "Also intersection F1 of --estimates, no PSDS; --scores and --operating_points bring both. "
+        "Needs --durations and the extra psds.",
     )
     meaning = "Folder of event lists, one per threshold: PSDS 1 and 2."
     parser.add("--operating_points", meaning, metavar="DIR")
@@ -205,6 +205,7 @@ def _free_scores(args: argparse.Namespace, given: ScoreInputs) -> "dict[str, dic
             processed=given.processed,
             num_resamples=args.bootstrap,
             seed=args.seed,
+            progress=True,
         )
         for role, files in given.files.items()
     }

@@ -7,12 +7,15 @@ they are published; F1 is in percent.
 Axis letters: `B` clips, `C` event classes with reference events, `N` resamples.
 """
 
+import itertools
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jfsed_jax.progress import progress_bar
 from jfsed_jax.sed import psds
 from jfsed_jax.sed.events import Event, merge_overlaps
 from jfsed_jax.sed.score_checks import check_score_files
@@ -99,6 +102,7 @@ class _Given(NamedTuple):
     truth: dict[str, list[tuple[float, float, str]]]
     events: np.ndarray  # <int64>[B, C] of the reference
     draws: dict[str, int]  # how many resamples, and their seed
+    progress: bool
 
     @property
     def keys(self) -> list[str]:
@@ -106,9 +110,19 @@ class _Given(NamedTuple):
 
     def blocks(self) -> Iterator[np.ndarray]:
         """The draws, then, where that costs no more, all clips but one, for each of them."""
-        yield from draw_clips(len(self.names), **self.draws)
-        if len(self.names) <= self.draws["num_resamples"]:
-            yield 1 - np.eye(len(self.names))
+        drawn, clips = self.draws["num_resamples"], len(self.names)
+        left_out = [1 - np.eye(clips)] if clips <= drawn else []
+        with progress_bar(
+            total=drawn + clips * len(left_out),
+            desc="resamples",
+            unit="resample",
+            leave=False,
+            disable=not (self.progress and drawn),
+        ) as bar:
+            for block in itertools.chain(draw_clips(clips, **self.draws), left_out):
+                for weights in block:
+                    yield weights[None]
+                    bar.update()
 
     def sampled(self, value: float, samples: np.ndarray) -> Sampled:
         """A score with what `blocks` gave: <float64>[N], or [N + B]."""
@@ -128,6 +142,7 @@ def free_scores(
     processed: Sequence[ScoreFiles] = (),
     num_resamples: int = 0,
     seed: int = 0,
+    progress: bool = False,
 ) -> dict[str, FreeScore]:
     """All scores over all thresholds.
 
@@ -136,6 +151,7 @@ def free_scores(
       reference: events in seconds; those of one class that overlap or touch are joined.
       durations: length in seconds of each of the B clips, in the order of other scores' counts.
       processed: the same system's score files after other post-processing, for piPSDS.
+      progress: show how many scores are done, and of the present one how many resamples.
 
     Returns:
       By the keys of `TITLES`: PSDS of 0 to 1, average precision of 0 to 1, F1 in percent. piPSDS is
@@ -149,39 +165,18 @@ def free_scores(
     psds.check_events(events, durations)
     for of in (files, *processed):
         check_score_files(of, durations, {event.event_label for event in events})
-    given = _given(files, events, durations, {"num_resamples": num_resamples, "seed": seed})
-    frames = _frames(files, given)
-    scenarios = dict(psds.SCENARIOS)
-    if criteria.scenario:
-        scenarios["psds_own"] = criteria.scenario
-    found = {name: _psds(given, [frames], scenario) for name, scenario in scenarios.items()}
-    if criteria.filters or processed:
-        medfilt = psds.library("sed_scores_eval.base_modules.postprocessing").medfilt
-        versions = [medfilt(frames, seconds) for seconds in criteria.filters]
-        versions += [_frames(other, given) for other in processed]
-        for name, scenario in psds.SCENARIOS.items():
-            found[f"pi_{name}"] = _psds(given, versions, scenario)
-    collars = psds.library("sed_scores_eval").collar_based
-    deltas = collars.intermediate_statistics_deltas(
-        frames,
-        given.truth,
-        onset_collar=criteria.collar,
-        offset_collar=criteria.collar,
-        offset_collar_rate=criteria.offset_share,
+    draws = {"num_resamples": num_resamples, "seed": seed}
+    given = _given(files, events, durations, draws, progress)
+    chosen = bool(criteria.filters or processed)
+    found = dict(
+        progress_bar(
+            _each_score(given, _frames(files, given), criteria, processed),
+            total=len(TITLES) - (not criteria.scenario) - (0 if chosen else len(psds.SCENARIOS)),
+            desc="scoring",
+            unit="score",
+            disable=not progress,
+        )
     )
-    found["collar_psds"] = _psds_of_deltas(given, [deltas], Scenario())
-    found["best_event_f1"] = _best_f1(given, deltas)
-    deltas = _intersections(frames, given, Scenario(psds.INTERSECTION, psds.INTERSECTION))
-    found["best_intersection_f1"] = _best_f1(given, deltas)
-    segments = psds.library("sed_scores_eval.segment_based.intermediate_statistics")
-    deltas = segments.intermediate_statistics_deltas(
-        frames, given.truth, given.seconds, segment_length=criteria.segment
-    )
-    found["segment_ap"] = _average_precision(given, deltas)
-    clips = psds.library("sed_scores_eval.clip_based.intermediate_statistics")
-    tags = {name: {key for *_, key in events} for name, events in given.truth.items()}
-    deltas = clips.intermediate_statistics_deltas(frames, tags)
-    found["clip_ap"] = _average_precision(given, deltas)
     absent = dict.fromkeys(label for label in files.classes if label not in given.labels)
     return {
         name: score._replace(
@@ -191,11 +186,49 @@ def free_scores(
     }
 
 
+def _each_score(
+    given: _Given, frames: dict[str, Any], criteria: Criteria, processed: Sequence[ScoreFiles]
+) -> Iterator[tuple[str, FreeScore]]:
+    """`free_scores` of the classes with reference events, one after the other."""
+    for name, scenario in psds.SCENARIOS.items():
+        yield name, _psds(given, [frames], scenario)
+    if criteria.scenario:
+        yield "psds_own", _psds(given, [frames], criteria.scenario)
+    if criteria.filters or processed:
+        medfilt = psds.library("sed_scores_eval.base_modules.postprocessing").medfilt
+        versions = [medfilt(frames, seconds) for seconds in criteria.filters]
+        versions += [_frames(other, given) for other in processed]
+        for name, scenario in psds.SCENARIOS.items():
+            yield f"pi_{name}", _psds(given, versions, scenario)
+    collars = psds.library("sed_scores_eval").collar_based
+    deltas = collars.intermediate_statistics_deltas(
+        frames,
+        given.truth,
+        onset_collar=criteria.collar,
+        offset_collar=criteria.collar,
+        offset_collar_rate=criteria.offset_share,
+    )
+    yield "collar_psds", _psds_of_deltas(given, [deltas], Scenario())
+    yield "best_event_f1", _best_f1("event_f1", given, deltas)
+    deltas = _intersections(frames, given, Scenario(psds.INTERSECTION, psds.INTERSECTION))
+    yield "best_intersection_f1", _best_f1("intersection_f1", given, deltas)
+    segments = psds.library("sed_scores_eval.segment_based.intermediate_statistics")
+    deltas = segments.intermediate_statistics_deltas(
+        frames, given.truth, given.seconds, segment_length=criteria.segment
+    )
+    yield "segment_ap", _average_precision(given, deltas)
+    clips = psds.library("sed_scores_eval.clip_based.intermediate_statistics")
+    tags = {name: {key for *_, key in events} for name, events in given.truth.items()}
+    deltas = clips.intermediate_statistics_deltas(frames, tags)
+    yield "clip_ap", _average_precision(given, deltas)
+
+
 def _given(
     files: ScoreFiles,
     events: Sequence[Event],
     durations: Mapping[str, float],
     draws: dict[str, int],
+    progress: bool,
 ) -> _Given:
     labels = psds.with_reference(events, files.classes)
     names = clip_names(durations)
@@ -207,7 +240,7 @@ def _given(
         truth[clip_name(event.filename)].append((event.onset, event.offset, str(c)))
         counts[row[clip_name(event.filename)], c] += 1
     seconds = dict(zip(names, durations.values(), strict=True))
-    return _Given(labels, names, seconds, truth, counts, draws)
+    return _Given(labels, names, seconds, truth, counts, draws, progress)
 
 
 def _frames(files: ScoreFiles, given: _Given) -> dict[str, Any]:
@@ -275,7 +308,7 @@ def _psds_of_deltas(given: _Given, deltas: Sequence[Any], scenario: Scenario) ->
     )
 
 
-def _best_f1(given: _Given, deltas: Mapping[str, Any]) -> FreeScore:
+def _best_f1(name: str, given: _Given, deltas: Mapping[str, Any]) -> FreeScore:
     """Best F1; its resamples keep the thresholds that are best for all clips."""
     library = psds.library("sed_scores_eval.base_modules.precision_recall")
     statistics = psds.library(
@@ -283,12 +316,12 @@ def _best_f1(given: _Given, deltas: Mapping[str, Any]) -> FreeScore:
     ).accumulated_intermediate_statistics_from_deltas(deltas, given.truth)
     _, _, _, thresholds, _ = library.best_fscore_from_intermediate_statistics(statistics)
     best = [float(thresholds[key]) for key in given.keys]
-    counts = {"event_f1": counts_above(given.steps(deltas), best, given.events)}
+    counts = {name: counts_above(given.steps(deltas), best, given.events)}
     sampled = sample_scores([counts], classes=given.labels, **given.draws)
     curves = library.precision_recall_curve_from_intermediate_statistics(statistics)
     return FreeScore(
-        sampled["event_f1/macro"],
-        {label: sampled[f"event_f1/classwise/{label}"] for label in given.labels},
+        sampled[f"{name}/macro"],
+        {label: sampled[f"{name}/classwise/{label}"] for label in given.labels},
         {
             label: threshold if np.isfinite(threshold) else None
             for label, threshold in zip(given.labels, best, strict=True)
@@ -312,9 +345,8 @@ def _average_precision(given: _Given, deltas: Mapping[str, Any]) -> FreeScore:
     )
     samples = average_precisions(given.steps(deltas), given.blocks())
     samples = samples.reshape(-1, len(given.labels))
-    known = ~np.isnan(samples)
-    with np.errstate(invalid="ignore"):
-        means = np.where(known, samples, 0).sum(axis=1) / known.sum(axis=1)
+    with warnings.catch_warnings(action="ignore"):  # of resamples without any active item
+        means = np.nanmean(samples, axis=1)
     return FreeScore(
         given.sampled(values["mean"], means),
         {

@@ -60,7 +60,9 @@ def write_inputs(folder, reference=REFERENCE, durations=DURATIONS):
     tables.write_table(folder / "d.tsv", ["filename", "duration"], list(durations.items()))
 
 
-def own_scores(folder, reference, durations, labels, filters=(0.0, 60.0)):
+def own_scores(
+    folder, reference, durations, labels, filters=(0.0, 60.0), collar=0.2, share=0.2, segment=1.0
+):
     """What sed_scores_eval says of a folder, a table of events and one of durations, by itself."""
     from sed_scores_eval import clip_based, collar_based, intersection_based, io, segment_based
 
@@ -77,7 +79,7 @@ def own_scores(folder, reference, durations, labels, filters=(0.0, 60.0)):
     two = {"dtc_threshold": 0.1, "gtc_threshold": 0.1, "cttc_threshold": 0.3}
     two |= {"alpha_ct": 0.5, "alpha_st": 1.0}
     half = {"dtc_threshold": 0.5, "gtc_threshold": 0.5}
-    collars = {"onset_collar": 0.2, "offset_collar": 0.2, "offset_collar_rate": 0.2}
+    collars = {"onset_collar": collar, "offset_collar": collar, "offset_collar_rate": share}
     independent = intersection_based.median_filter_independent_psds
     lengths = {"median_filter_lengths_in_sec": filters}
     found = {
@@ -85,7 +87,7 @@ def own_scores(folder, reference, durations, labels, filters=(0.0, 60.0)):
         "psds2": intersection_based.psds(**timed, **two)[:2],
         "pi_psds1": independent(**timed, **one, **lengths)[:2],
         "pi_psds2": independent(**timed, **two, **lengths)[:2],
-        "segment_ap": segment_based.average_precision(**timed, segment_length=1.0),
+        "segment_ap": segment_based.average_precision(**timed, segment_length=segment),
         "clip_ap": clip_based.average_precision(scores, tags),
         "best_event_f1": collar_based.best_fscore(**given, **collars),
         "best_intersection_f1": intersection_based.best_fscore(**given, **half),
@@ -131,6 +133,19 @@ def test_equals_sed_scores_eval_on_the_same_files(tmp_path, monkeypatch):
     check_against_own(result, expected, labels, 1e-9)
     assert {name for name in result if name != "folder"} == {*expected, "collar_psds"}
     assert all(result[name]["classwise"]["Cow"] is None for name in expected)
+    # With other collars and segments, and intervals that another seed moves.
+    expected = own_scores("scores", "r.tsv", "d.tsv", labels, collar=9.0, share=0.1, segment=7.0)
+    expected = {name: value for name, value in expected.items() if name[:2] != "pi"}
+    command += ["--collar=9", "--offset_share=0.1", "--segment=7"]
+    seeded = []
+    for seed in (0, 1):
+        flags = [f"--seed={seed}", "--bootstrap=100", "--json=s.json"]
+        assert cli.main([*command, *flags]) == 0
+        seeded.append(json.loads(Path("s.json").read_text())["threshold_free"])
+    check_against_own(seeded[0], expected, labels, 1e-9)
+    assert seeded[0]["best_event_f1"]["value"] > result["best_event_f1"]["value"]
+    for name in expected:
+        assert seeded[0][name]["interval"] != seeded[1][name]["interval"], name
 
 
 @needs_desed
@@ -180,7 +195,7 @@ def test_a_resample_is_scored_as_its_clips_would_be(tmp_path, monkeypatch):
     """Every score of one draw, against the score of a folder in which the drawn clips lie."""
     frames = make_frames(REFERENCE, DURATIONS, CLASSES)
     files = write(tmp_path / "all", frames)
-    draw = np.array([[1.0, 0.0, 2.0, 3.0], [0.0, 2.0, 2.0, 0.0]])
+    draw = np.array([[1.0, 0.0, 2.0, 3.0], [0.0, 2.0, 2.0, 0.0], [0.0, 2.0, 0.0, 1.0]])  # no dogs
     for module in ("threshold_free", "uncertainty"):
         monkeypatch.setattr(
             f"jfsed_jax.sed.{module}.draw_clips",
@@ -189,7 +204,7 @@ def test_a_resample_is_scored_as_its_clips_would_be(tmp_path, monkeypatch):
     criteria = threshold_free.Criteria(
         scenario=Scenario(dtc=0.3, gtc=0.3, alpha_ct=1.0, alpha_st=0.5), filters=(60.0, 0.0)
     )
-    options = {"criteria": criteria, "num_resamples": 2}
+    options = {"criteria": criteria, "num_resamples": 3}
     resampled = threshold_free.free_scores(files, REFERENCE, DURATIONS, **options)
     for i, times in enumerate(draw):
         copies = [
@@ -306,7 +321,8 @@ def test_the_command_compares_two_systems_on_the_same_draws(tmp_path, monkeypatc
     more = ["--compare_scores=better", "--estimates=e.tsv", "--bootstrap=100", "--json=s.json"]
     assert cli.main([*command, *more, "--scenario=dtc=0.5,max_efpr=300"]) == 0
     result = json.loads(Path("s.json").read_text())
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert err.count("scoring: 100% 8/8") == 2
     for name, entry in result["threshold_free"].items():
         if name == "folder":
             continue
@@ -320,6 +336,7 @@ def test_the_command_compares_two_systems_on_the_same_draws(tmp_path, monkeypatc
     # In another order the clips are drawn as often; other post-processing is one to choose from.
     tables.write_table("d.tsv", ["filename", "duration"], sorted(DURATIONS.items()))
     assert cli.main([*command, "--processed=better", "--bootstrap=100", "--json=s.json"]) == 0
+    assert "scoring: 100% 9/9" in capsys.readouterr().err
     again = json.loads(Path("s.json").read_text())["threshold_free"]
     assert again["psds1"] == result["threshold_free"]["psds1"]
     assert again["pi_psds1"]["value"] == pytest.approx(result["compare_scores"]["psds1"]["value"])
