@@ -33,6 +33,17 @@ def score(*flags):
         return json.load(file)
 
 
+def test_another_seed_draws_other_clips(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = [f"{b}.wav" for b in range(40)]
+    events = [Event(name, 0.0, 1.0, "Dog") for name in names]
+    predictions.write_predictions("r.tsv", events)
+    predictions.write_predictions("e.tsv", events[::2], filenames=names)
+    flags = ["--reference=r.tsv", "--estimates=e.tsv", "--bootstrap=150"]
+    first, again, other = (score(*flags, f"--seed={seed}")["intervals"] for seed in (0, 0, 1))
+    assert first == again != other
+
+
 def test_whatever_the_form_the_scores_are_the_same(forms):
     for reference in forms:
         for estimates in forms:

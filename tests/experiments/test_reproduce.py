@@ -17,11 +17,11 @@ from narrow import narrow
 from jfsed_jax.cli import main as cli
 from jfsed_jax.config_files import load_config
 from jfsed_jax.errors import InputError
-from jfsed_jax.experiments import paper, planned_runs, reproduction
+from jfsed_jax.experiments import paper, planned_runs, reproduction, result_files
 from jfsed_jax.experiments.paired_steps import SCORES, STEPS
 from jfsed_jax.experiments.planned_runs import plan_rows, plan_runs, score_folder
 from jfsed_jax.experiments.reproduction import reproduce
-from jfsed_jax.experiments.result_table import RunScores
+from jfsed_jax.experiments.result_table import ResultCell, ResultRow, ResultTable, RunScores
 from jfsed_jax.inference.focal_weights import class_weight_sums
 from jfsed_jax.sed import tables, uncertainty
 from jfsed_jax.sed.events import DCASE2019_CLASSES, Event
@@ -445,6 +445,21 @@ def test_table_3_is_class_by_class(tmp_path, fake):
     found = {r["score"]: (r["low"], r["high"]) for r in cats}
     assert found["avg AED"] == tuple(f"{end:.4f}" for end in interval_of(0))
     assert found["esp AED"] == ("100.0000", "100.0000")
+
+
+def test_each_split_has_its_own_interval_in_the_tsv():
+    measured = {"validation": [40.0], "eval": [30.0]}
+    cells = [
+        ResultCell("Event-F1", measured, (None, None), intervals)
+        for intervals in ({"validation": (35.0, 45.0), "eval": (20.0, 41.0)}, {"eval": (1.0, 2.0)})
+    ]
+    row = ResultRow(("3",), (cells[0],), "1", more=(cells[1],))
+    lines = result_files.to_tsv(ResultTable(1, "", ("ID",), (row,), ()))
+    found = [dict(zip(result_files.TSV_COLUMNS, line, strict=True)) for line in lines]
+    assert [(line["split"], line["low"], line["high"]) for line in found] == [
+        ("validation", "35.0000", "45.0000"), ("eval", "20.0000", "41.0000"),
+        ("validation", "", ""), ("eval", "1.0000", "2.0000"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])

@@ -1,12 +1,15 @@
 """Intervals and counts that `evaluate` writes, of one seed and of several."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from stub_detector import CLASSES, StubClips, active, make_detector, make_prepared
 
+from jfsed_jax.cli import detection
+from jfsed_jax.cli import main as cli
 from jfsed_jax.errors import InputError
 from jfsed_jax.experiments import trained_runs
 from jfsed_jax.inference import evaluation
@@ -67,9 +70,26 @@ def test_scores_have_intervals_of_what_each_clip_counts(tmp_path):
         read_counts(folder, CLASSES)
 
 
-def test_there_may_be_no_resamples(tmp_path):
-    scores = score(tmp_path, num_resamples=0)
-    assert scores["intervals"] == {} and scores["resamples"]["number"] == 0
+@pytest.mark.parametrize("number", [0, 100])
+def test_the_command_resamples_as_often_as_it_is_asked(tmp_path, monkeypatch, number):
+    """Of each seed, and of their mean."""
+
+    def load(workdir, checkpoint, model, k, tags):
+        return make_detector(Path(workdir), k=k, num_seeds=2)
+
+    monkeypatch.setattr(detection.process, "start_jax_as_trained", lambda _: None)
+    monkeypatch.setattr("jfsed_jax.inference.detector.load", load)
+    prepared = make_prepared(validation=clips(4))
+    monkeypatch.setattr(evaluation, "prepare_for", lambda *_: prepared)
+    for name in ("focal_weights.write_adaptive_weights", "held_out_curves.write_threshold_curves"):
+        monkeypatch.setattr(f"jfsed_jax.inference.{name}", lambda *_: None)
+    assert cli.main(["evaluate", f"--workdir={tmp_path}", f"--bootstrap={number}"]) == 0
+    workdir = make_detector(tmp_path).workdir
+    files = [workdir.seed(k, 2).split("validation").scores for k in (0, 1)]
+    for path in (*files, workdir.scores_of_seeds("validation")):
+        scores = json.loads(path.read_text())
+        assert scores["resamples"]["number"] == number
+        assert bool(scores["intervals"]) == bool(number)
 
 
 def test_the_mean_over_seeds_has_an_interval_over_clips_and_seeds(tmp_path):

@@ -100,6 +100,17 @@ def test_events_alone_have_a_page_too(tmp_path, monkeypatch):
     assert "Event-F1, macro 50.0" in page.words and "interval" not in page.words
 
 
+def test_intervals_of_few_clips_are_widened():
+    of = made_up_scores()["psds1"].overall
+    rare = np.where(np.arange(50) < 2, 0.4, of.value)  # all hangs on two of 50 clips
+    wide = {"psds1": made_up_scores()["psds1"]._replace(overall=of._replace(left_out=rare))}
+    (plain_low, plain_high), (low, high) = (
+        threshold_free_text.free_entries(scores)["psds1"]["interval"]
+        for scores in (made_up_scores(), wide)
+    )
+    assert low < plain_low < plain_high < high
+
+
 def test_scores_as_text():
     text = threshold_free_text.format_free(made_up_scores()).splitlines()
     assert text[0].startswith("PSDS 1                  0.250000   95 % interval 0.2")
