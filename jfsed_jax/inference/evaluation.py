@@ -211,11 +211,13 @@ def describe_scores(
     a decoder was handed in."""
     if tuned is not None:  # its settings stand where a rule's windows and thresholds would
         info = describe_scores(detector, prepared, split, rule, None, tuned.decoder)
-        own = {"postprocess": "decoder file", "medians": tuned.medians, "windows": None}
-        return info | own | {"decoder_file": tuned.decisive()}
+        own = {"postprocess": "decoder file", "medians": tuned.medians or None, "windows": None}
+        told = {name: tuned.tuned.get(name) for name in ("reference", "metric")}
+        return info | own | {"decoder_file": tuned.decisive(), "decoder_tuned": told}
     clips = prepared.splits[split]
     decoder = decoder or detector.config.postprocess.decoder
     page = detector.config.evaluation
+    filtered = decoder != "change_points"
     return {
         "system": detector.config.system,
         "data": prepared.data,
@@ -224,11 +226,11 @@ def describe_scores(
         "tags": detector.tags,
         "selected": f"{page.select_by} on {page.select_on}",
         "reference": hashlib.sha256(repr((clips.filenames, clips.reference)).encode()).hexdigest(),
-        "postprocess": rule,
+        "postprocess": rule if filtered else "change points",
         "decoder": decoder,
         "gate": detector.config.postprocess.gate,
-        "medians": detector.config.postprocess.medians,
-        "windows": detector.windows(rule).tolist(),
+        "medians": detector.config.postprocess.medians if filtered else None,
+        "windows": detector.windows(rule).tolist() if filtered else None,
         "thresholds": None if thresholds is None else thresholds.tolist(),
         "classes": list(detector.classes),
         "checkpoint_step": detector.step,

@@ -3,6 +3,9 @@
 Axis letters: ``B`` clips, ``C`` event classes.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from jfsed_jax.errors import InputError
@@ -50,6 +53,34 @@ def tag_chart(split: SavedSplit, c: int) -> Chart | None:
     )
 
 
+def thresholds_used(run: SavedRun, split: SavedSplit) -> dict[str, float]:
+    """Of the frame posteriors, by label; none of a decoder that compares something else with it.
+
+    Raises:
+      InputError: scores.json or config.json is damaged.
+    """
+    info = (split.scores or {}).get("info") or {}
+    if not _has_medians(info):
+        return {}
+    try:
+        if file := info.get("decoder_file"):
+            classes = file.get("classes") or {}
+            return {label: float(own["threshold"]) for label, own in classes.items()}
+        if tuned := info.get("thresholds"):
+            return dict(zip(run.classes, map(float, tuned), strict=True))
+        page = (run.config or {}).get("postprocess") or {}
+        return dict.fromkeys(run.classes, float(page.get("threshold", 0.5)))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"the thresholds in {split.folder.scores} or {Workdir(run.workdir).config} are damaged"
+        ) from error
+
+
+def _has_medians(info: Mapping[str, Any]) -> bool:
+    """Whether events are of the median filter; older versions did not write it and had no other."""
+    return info.get("decoder", "median") == "median"
+
+
 def has_curves(run: SavedRun, split: SavedSplit) -> bool:
     """Whether Event-F1 by threshold is known for the weights and windows of the split's scores."""
     info = (split.scores or {}).get("info") or {}
@@ -61,10 +92,10 @@ def has_curves(run: SavedRun, split: SavedSplit) -> bool:
 
 
 def misses_curves(run: SavedRun) -> bool:
-    """Whether no scores have Event-F1 by threshold, and some could: not those of a decoder file."""
+    """Whether no scores have Event-F1 by threshold, and some could: of other decoders not."""
     infos = [(split.scores or {}).get("info") or {} for split in run.own_splits]
     return not any(has_curves(run, split) for split in run.own_splits) and not all(
-        info.get("decoder_file") for info in infos
+        info.get("decoder_file") or not _has_medians(info) for info in infos
     )
 
 
@@ -74,7 +105,8 @@ def threshold_chart(run: SavedRun, split: SavedSplit, c: int) -> Chart | None:
     Raises:
       InputError: thresholds.json is damaged.
     """
-    if run.thresholds is None or not has_curves(run, split):
+    used = thresholds_used(run, split).get(run.classes[c])
+    if run.thresholds is None or used is None or not has_curves(run, split):
         return None
     try:
         own = run.thresholds["classes"].get(run.classes[c])
@@ -82,8 +114,6 @@ def threshold_chart(run: SavedRun, split: SavedSplit, c: int) -> Chart | None:
             return None
         thresholds = np.asarray(run.thresholds["thresholds"], np.float64)
         f1 = np.asarray(own["event_f1"], np.float64)
-        tuned = ((split.scores or {}).get("info") or {}).get("thresholds")
-        used = float(tuned[c]) if tuned else 0.5
         highest, at = int(np.argmax(f1)), float(np.interp(used, thresholds, f1))
         events, clips = int(own["events"]), int(run.thresholds["clips"])
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:

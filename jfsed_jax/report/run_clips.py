@@ -11,6 +11,7 @@ import numpy as np
 
 from jfsed_jax.audio.encoding import MIME
 from jfsed_jax.report.clip_pictures import ClipPicture, Lane, clip_picture
+from jfsed_jax.report.operating_points import thresholds_used
 from jfsed_jax.report.spectrograms import Contrast, known_bands, shared_contrast
 from jfsed_jax.runs.saved_run import SavedRun, SavedSplit, is_number
 from jfsed_jax.sed.events import Event, cut_events
@@ -112,6 +113,7 @@ def _clip(
     def spans(events: Sequence[Event], label: str) -> list[tuple[float, float]]:
         return [(e.onset, e.offset) for e in events if e.event_label == label]
 
+    thresholds = thresholds_used(run, split)
     lanes = [
         Lane(
             label,
@@ -120,6 +122,7 @@ def _clip(
             frames[:, run.classes.index(label)]
             if frames is not None and label in run.classes
             else None,
+            thresholds.get(label),
         )
         for label in order
     ]

@@ -70,7 +70,9 @@ def _conditions(scores: Mapping[str, Any]) -> str:
         parts.append(f"{number(info['num_clips'], 0)} clips")
     if info.get("model", "student") != "student":
         parts.append(f"posteriors of the {info['model']}")
-    if info.get("postprocess"):
+    if info.get("decoder_file"):
+        parts.append(decoder_file_text(info))
+    elif info.get("postprocess"):
         parts.append(RULES.get(str(info["postprocess"]), str(info["postprocess"])))
     if info.get("thresholds"):
         parts.append("thresholds tuned on the clips that training held out")
@@ -81,6 +83,16 @@ def _conditions(scores: Mapping[str, Any]) -> str:
     if is_number(resamples) and resamples:
         parts.append(f"95 % intervals of {number(resamples, 0)} resamples of the clips")
     return ", ".join(parts)
+
+
+def decoder_file_text(info: Mapping[str, Any]) -> str:
+    """Which decoder a decoder file has, and what it was tuned for and on, where that is known."""
+    decoder = "change points" if info.get("decoder") == "change_points" else "median windows"
+    told = info.get("decoder_tuned")
+    known = [(word, told.get(name)) for word, name in (("for", "metric"), ("on", "reference"))
+             ] if isinstance(told, dict) else []  # fmt: skip
+    words = [f" {word} {value}" for word, value in known if isinstance(value, str)]
+    return f"{decoder} of a decoder file{', tuned' + ''.join(words) if words else ''}"
 
 
 def _tiles(scores: Mapping[str, Any]) -> list[Tile]:

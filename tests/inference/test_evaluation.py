@@ -275,7 +275,7 @@ def test_a_decoder_file_is_used_and_told(tmp_path):
         "median",
         1,
         {"Dog": {"threshold": 0.95, "window": 0.05}, "Cat": {"threshold": 0.25, "window": 0.08}},
-        {"clips": 7},
+        {"clips": 7, "reference": "v.tsv"},
     )
     detector = make_detector(tmp_path)
     prepared = make_prepared(validation=validation_clips())
@@ -291,7 +291,16 @@ def test_a_decoder_file_is_used_and_told(tmp_path):
         },
     }
     assert info["postprocess"] == "decoder file" and info["windows"] is None
+    assert info["decoder_tuned"] == {"reference": "v.tsv", "metric": None}
     assert "decoder_file" not in before and before["windows"] == [1, 1]
+
+
+def test_change_points_are_told_without_windows(tmp_path):
+    detector = make_detector(tmp_path, **{"postprocess.decoder": "change_points"})
+    prepared = make_prepared(validation=validation_clips())
+    info = evaluate(detector, prepared, detector.workdir)["info"]
+    assert (info["decoder"], info["postprocess"]) == ("change_points", "change points")
+    assert info["windows"] is None and info["medians"] is None
 
 
 def test_thresholds_are_tuned_for_the_median_decoder_alone(tmp_path):
