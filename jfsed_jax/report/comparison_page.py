@@ -29,8 +29,8 @@ SHOWN_CLIPS, MOST_CLIPS = 6, 24
 
 
 class Shift(NamedTuple):
-    """A difference to the first system as text, and drawn around 0 in percent of the cell; of too
-    few clips for an interval not drawn."""
+    """A difference to the first system as text, and drawn around 0 in percent of the cell;
+    not drawn without an interval."""
 
     text: str
     interval: str
@@ -89,7 +89,7 @@ def render_comparison(compared: Comparison) -> str:
         config_rest=_differing(compared, config[SHOWN:], "Values of the configs", code=True),
         others=_differing(compared, others, "Beside the configs", code=False),
         scores=_overall(compared),
-        resamples=number(compared.num_resamples, 0),
+        resamples=number(compared.num_resamples, 0) if compared.num_resamples else "",
         by_chance=_by_chance(compared),
         several_seeds=any(len(system.runs) > 1 for system in compared.systems),
         one_seed=any(len(system.runs) == 1 for system in compared.systems),
@@ -143,7 +143,7 @@ def _finding(compared: Comparison, label: str, estimates: Mapping[str, Estimate]
     if told[""]:
         parts.append(f"not told from {'noise' if parts else first} in {_and(told[''])}")
     if told["few"]:
-        parts.append(f"of too few clips that differ to tell in {_and(told['few'])}")
+        parts.append(f"without an interval in {_and(told['few'])}")
     return f"{label} is {'; '.join(parts) or 'of undefined scores'}."
 
 
@@ -252,7 +252,7 @@ def _shift(estimate: Estimate, largest: float) -> Shift | None:
     if found is None or found.difference is None:
         return None
     if found.interval is None:
-        return Shift(signed(found.difference), "too few clips", "", "", "", "")
+        return Shift(signed(found.difference), "no interval", "", "", "", "")
 
     def place(value: float) -> float:
         return 50 + 50 * value / largest

@@ -86,6 +86,19 @@ def test_a_difference_in_every_draw_is_told_from_noise_and_the_first_is_what_cou
         assert style in render_comparison(compared)
 
 
+def test_without_an_interval_nothing_is_better(here):
+    """Of clips that are too few, or not drawn at all."""
+    write_scored(here / "half", REFERENCE, HALF)
+    write_scored(here / "most", REFERENCE, MOST)
+    for resamples, note in ((100, "fewer than six clips differ"), (0, "Without resamples")):
+        compared = compare("half", "most", num_resamples=resamples)
+        said = "most is without an interval in Event-F1 (+50.0),"
+        assert findings(compared)[0].startswith(said)
+        page = ParsedPage(render_comparison(compared)).words
+        assert note in page and "+50.0 (no interval)" in page
+        assert "told from noise" not in format_comparison(compared)
+
+
 def test_identical_runs_differ_by_nothing_which_is_not_told_from_noise(here):
     write_scored(here / "a", REFERENCE, MOST)
     write_scored(here / "b", REFERENCE, MOST)
