@@ -96,7 +96,7 @@ COMMANDS = {
     ),
     "score": Command(
         "Score anyone's events by the DCASE 2019 protocol.",
-        "--reference=truth.tsv --estimates=events.tsv --bootstrap=1000",
+        "--reference=truth.tsv --estimates=events.tsv --page=scores.html",
         scores.define_score,
         scores.run_score,
     ),

@@ -10,11 +10,12 @@ from jfsed_jax.report.charts import Chart, Series, line_chart
 from jfsed_jax.report.formatting import label_text, number
 from jfsed_jax.report.listings import Listing, Noted
 from jfsed_jax.report.rendering import render_template
-from jfsed_jax.sed import threshold_free
 from jfsed_jax.sed.score_titles import TITLES, ScoreTitle
+from jfsed_jax.sed.threshold_free import TITLES as _FREE
 from jfsed_jax.sed.threshold_free import FreeScore
-from jfsed_jax.sed.threshold_free_text import free_notes, interval_of, known
+from jfsed_jax.sed.threshold_free_text import free_notes, known
 
+_FOLDERS = ("threshold_free", "compare_scores")  # of the result, as of `free`
 SHOWN = 12  # classes, the others folded away
 _ROC = ("psds1", "psds2", "psds_own", "pi_psds1", "pi_psds2", "collar_psds")
 _PRECISION = {"best_event_f1": "events", "segment_ap": "segments", "clip_ap": "clips"}
@@ -47,29 +48,31 @@ def render_scores(
       result: what `score --json` writes.
       free: scores over all thresholds of --scores and --compare_scores, by these names.
     """
-    free = free or {}
     info = result["info"]
     events = [of for of in (result, result.get("compare")) if of and "event_f1" in of]
-    folders = [str(result[key]["folder"]) for key in _folder_keys(result)]
+    posteriors = [result[key] for key in _FOLDERS if key in result]
+    named = [
+        (str(of["folder"]), scores)
+        for of, scores in zip(posteriors, (free or {}).values(), strict=True)
+    ]
     systems = [_of_events(of, info["classes"]) for of in events]
-    systems += [_of_posteriors(*of) for of in zip(folders, free.values(), strict=True)]
+    systems += [_of_posteriors(of) for of in posteriors]
     if points := result.get("psds_operating_points"):
         systems.append(_of_points(points))
-    several = len(free) > 1
+    several = len(named) > 1
     notes = [
         *info["notes"],
         *(n for of in events for k in TITLES if k in of for n in of[k]["notes"]),
     ]
-    for folder, scores in zip(folders, free.values(), strict=True):
+    for folder, scores in named:
         notes += [f"{folder}: {note}" for note in free_notes(scores)]
     notes += [note for entry in (points or {}).values() for note in entry["notes"]]
     differences = _differences(result)
-    labels = list(dict.fromkeys(label for of in free.values() for label in _curved(of)))
-    named = list(zip(folders, free.values(), strict=True))
+    labels = list(dict.fromkeys(label for _, of in named for label in _curved(of)))
     links = [
         *([("differences", "Is one better?")] if differences else []),
         ("classes", "Class by class"),
-        *([("roc", "Found by false"), ("precision", "Precision by recall")] if free else []),
+        *([("roc", "Found by false"), ("precision", "Precision by recall")] if named else []),
     ]
     return render_template(
         "score.html",
@@ -88,10 +91,6 @@ def render_scores(
         precision=[_precision(label, named, several) for label in labels],
         shown=SHOWN,
     )
-
-
-def _folder_keys(result: Mapping[str, Any]) -> list[str]:
-    return [key for key in ("threshold_free", "compare_scores") if key in result]
 
 
 def _curved(scores: Mapping[str, FreeScore]) -> list[str]:
@@ -133,37 +132,33 @@ def _of_events(scores: Mapping[str, Any], classes: Sequence[str]) -> ScoredSyste
     )
 
 
-def _of_posteriors(folder: str, scores: Mapping[str, FreeScore]) -> ScoredSystem:
-    titles = threshold_free.TITLES
+def _of_posteriors(entries: Mapping[str, Any]) -> ScoredSystem:
+    """A folder of posteriors: `free_entries` and its `folder`."""
+    folder = str(entries["folder"])
+    scores = {key: (title, entries[key]) for key, title in _FREE.items() if key in entries}
+    rows: list[list[object]] = [
+        [
+            label_text(label),
+            *(
+                _noted(of["classwise"][label], of["classwise_intervals"][label], key)
+                for key, (_, of) in scores.items()
+            ),
+        ]
+        for label in entries["psds1"]["classwise"]
+    ]
+    overall = [_noted(of["value"], of["interval"], key) for key, (_, of) in scores.items()]
     return ScoredSystem(
         folder,
         "posteriors, over all thresholds",
         [
-            _tile(titles[key], known(of.overall), interval_of(of.overall), _digits(key))
-            for key, of in scores.items()
+            _tile(title, of["value"], of["interval"], _digits(key))
+            for key, (title, of) in scores.items()
         ],
         Listing(
             f"{folder}: F1 in percent, else from 0 to 1",
-            ["Class", *(titles[key].short for key in scores)],
-            [
-                [
-                    label_text(label),
-                    *(
-                        _noted(known(of.classwise[label]), interval_of(of.classwise[label]), key)
-                        for key, of in scores.items()
-                    ),
-                ]
-                for label in scores["psds1"].classwise
-            ],
-            [
-                [
-                    "All",
-                    *(
-                        _noted(known(of.overall), interval_of(of.overall), key)
-                        for key, of in scores.items()
-                    ),
-                ]
-            ],
+            ["Class", *(title.short for title, _ in scores.values())],
+            rows,
+            [["All", *overall]],
         ),
     )
 
@@ -172,7 +167,7 @@ def _of_points(points: Mapping[str, Any]) -> ScoredSystem:
     return ScoredSystem(
         "Operating points",
         "a list of events per threshold",
-        [_tile(threshold_free.TITLES[key], of["value"], None, 3) for key, of in points.items()],
+        [_tile(_FREE[key], of["value"], None, 3) for key, of in points.items()],
         None,
     )
 
@@ -210,9 +205,9 @@ def _differences(result: Mapping[str, Any]) -> list[Listing]:
                 rows.append((f"{TITLES[name].text}, {average}", of, 1))
         found.append(_difference(f"{result['compare']['file']} less {result['file']}", rows))
     if "threshold_free_differences" in result:
-        first, second = (result[key]["folder"] for key in _folder_keys(result))
+        first, second = (result[key]["folder"] for key in _FOLDERS)
         rows = [
-            (threshold_free.TITLES[key].text, of, _digits(key))
+            (_FREE[key].text, of, _digits(key))
             for key, of in result["threshold_free_differences"].items()
         ]
         found.append(_difference(f"{second} less {first}", rows))
@@ -249,7 +244,7 @@ def _roc_charts(systems: _Named, several: bool) -> list[Chart]:
     for key in _ROC:
         having = [(name, of[key]) for name, of in systems if key in of]
         if having:
-            title = threshold_free.TITLES[key].short
+            title = _FREE[key].short
             series = [Series(name if several else title, *of.curves[""]) for name, of in having]
             areas = ", ".join(number(known(of.overall), 3) for _, of in having)
             charts.append(_staircases(title, series, f"area {areas}"))
@@ -262,7 +257,7 @@ def _class_roc(label: str, systems: _Named, several: bool) -> Chart:
     for name, scores in systems:
         for key in ("psds1", "psds2"):
             if label in scores[key].curves:
-                title = threshold_free.TITLES[key].short
+                title = _FREE[key].short
                 shown = f"{title}, {name}" if several else title
                 series.append(Series(shown, *scores[key].curves[label]))
                 areas.append(number(known(scores[key].classwise[label]), 3))
