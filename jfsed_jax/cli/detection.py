@@ -2,10 +2,15 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jfsed_jax.cli import process
 from jfsed_jax.cli.arguments import CommandParser, add_bootstrap, number, output_folder
 from jfsed_jax.cli.postprocessing import decoder_of
+from jfsed_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from jfsed_jax.inference.detector import Detector
 
 
 def define_detector(parser: CommandParser) -> None:
@@ -21,6 +26,19 @@ def define_detector(parser: CommandParser) -> None:
         "default: the config's."
     )
     parser.add("--postprocess", meaning, metavar="RULE")
+
+
+def load_detector(args: argparse.Namespace, seed: int) -> "Detector":
+    """What the flags of `define_detector` name; InputError if a flag could have no effect."""
+    from jfsed_jax.inference.detector import load
+
+    detector = load(args.workdir, args.checkpoint, args.model, seed, tags=args.tags)
+    if args.postprocess and detector.config.postprocess.decoder == "change_points":
+        raise InputError(
+            f"--postprocess={args.postprocess} names windows, and the decoder of {args.workdir} "
+            "is change_points, which has none: leave it out"
+        )
+    return detector
 
 
 def define_evaluate(parser: CommandParser) -> None:
@@ -46,14 +64,14 @@ def run_evaluate(args: argparse.Namespace) -> int:
     """Scores one seed of a run, or each of them."""
     tuned = decoder_of(args, "postprocess", "tune_thresholds")
     process.start_jax_as_trained(args.workdir)
-    from jfsed_jax.inference.detector import load
     from jfsed_jax.inference.evaluation import evaluate, prepare_for
     from jfsed_jax.inference.focal_weights import write_adaptive_weights
     from jfsed_jax.inference.held_out_curves import write_threshold_curves
     from jfsed_jax.inference.seeds import write_seeds
+    from jfsed_jax.report.run_scores import decoder_file_text
     from jfsed_jax.sed import score_text
 
-    detector = load(args.workdir, args.checkpoint, args.model, args.seed or 0, tags=args.tags)
+    detector = load_detector(args, args.seed or 0)
     workdir, num_seeds = detector.workdir, detector.config.num_seeds
     seeds = range(num_seeds) if args.seed is None else [args.seed]
     prepared = prepare_for(detector, args.data or None, args.features or None)
@@ -62,7 +80,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     all_scores = []
     for k in seeds:
         if k != detector.seed:
-            detector = load(args.workdir, args.checkpoint, args.model, k, tags=args.tags)
+            detector = load_detector(args, k)
         own = workdir.seed(k, num_seeds)
         score_files = Path(args.score_files) if args.score_files else None
         scores = evaluate(
@@ -78,14 +96,17 @@ def run_evaluate(args: argparse.Namespace) -> int:
             score_files=score_files / f"seed{k}" if score_files and len(seeds) > 1 else score_files,
         )
         write_adaptive_weights(detector, prepared, own)
-        write_threshold_curves(detector, prepared, own, args.postprocess)
+        if tuned is None:  # they are of the config's decoder, whose scores these are not
+            write_threshold_curves(detector, prepared, own, args.postprocess)
         all_scores.append(scores)
         info = scores["info"]
+        how = f"{info['postprocess']}{' windows' if info['windows'] else ''}"
+        if tuned is not None:
+            how = f"{args.decoder} ({decoder_file_text(info)})"
         print(
             f"{info['system']}{f', seed {k}' if num_seeds > 1 else ''}, step "
             f"{info['checkpoint_step']}, {info['num_clips']} clips of {info['split']}, "
-            f"{args.decoder or info['postprocess'] + ' windows'}"
-            f"{', tuned thresholds' if args.tune_thresholds else ''}"
+            f"{how}{', tuned thresholds' if args.tune_thresholds else ''}"
             f"\n{score_text.format_scores(scores, scores['intervals'])}\n"
             f"{own.split(args.split).path}"
         )

@@ -5,7 +5,7 @@ import logging
 
 from jfsed_jax.cli import process
 from jfsed_jax.cli.arguments import CommandParser, number, output_file
-from jfsed_jax.cli.detection import define_detector
+from jfsed_jax.cli.detection import define_detector, load_detector
 
 
 def define_export(parser: CommandParser) -> None:
@@ -28,13 +28,12 @@ def define_export(parser: CommandParser) -> None:
 def run_export(args: argparse.Namespace) -> int:
     """Writes the program and the JSON beside it, and prints their paths."""
     process.start_jax_as_trained(args.workdir)
-    from jfsed_jax.inference.detector import load
     from jfsed_jax.inference.export import write_export
     from jfsed_jax.inference.labelling import parse_thresholds
 
     for talker in ("jax2onnx", "onnx_ir"):  # of parts that are not needed, with tracebacks
         logging.getLogger(talker).setLevel(logging.ERROR)
-    detector = load(args.workdir, args.checkpoint, args.model, args.seed, tags=args.tags)
+    detector = load_detector(args, args.seed)
     threshold = None
     if args.threshold:
         default = detector.config.postprocess.threshold

@@ -12,7 +12,7 @@ from jfsed_jax.cli.arguments import (
     output_folder,
     refuse_overwriting,
 )
-from jfsed_jax.cli.detection import define_detector
+from jfsed_jax.cli.detection import define_detector, load_detector
 from jfsed_jax.cli.postprocessing import decoder_of
 from jfsed_jax.errors import InputError, one_line
 
@@ -34,8 +34,8 @@ def define_predict(parser: CommandParser) -> None:
     parser.add("--output", meaning, type=output_file(), metavar="FILE")
     parser.switch("resume", "Go on with an --output that was not finished.")
     meaning = (
-        "Of the frame posteriors: a number, CLASS=NUMBER,... or a scores.json of evaluate "
-        "--tune_thresholds; default: the config's."
+        "Of the frame posteriors, with change points of the confidences: a number, "
+        "CLASS=NUMBER,... or a scores.json of evaluate --tune_thresholds; default: the config's."
     )
     parser.add("--threshold", meaning, metavar="T")
     parser.add("--decoder", "Settings of each class that tune has found.", metavar="FILE.json")
@@ -86,11 +86,10 @@ def run_predict(args: argparse.Namespace) -> int:
     tuned = decoder_of(args, "postprocess", "threshold")
     plan_files(outputs, found.paths, resume=args.resume)  # what it refuses, before JAX starts
     process.start_jax_as_trained(args.workdir)
-    from jfsed_jax.inference.detector import load
     from jfsed_jax.inference.labelling import label_recordings, parse_thresholds
     from jfsed_jax.training.interrupt import Interrupted, stop_on_signals
 
-    detector = load(args.workdir, args.checkpoint, args.model, args.seed, tags=args.tags)
+    detector = load_detector(args, args.seed)
     threshold = None
     if args.threshold:
         default = detector.config.postprocess.threshold

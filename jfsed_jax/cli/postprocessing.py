@@ -1,6 +1,7 @@
 """Commands on strong labels and anyone's score files, without JAX: windows, postprocess."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jfsed_jax.cli.arguments import CommandParser, number, output_file, refuse_overwriting
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from jfsed_jax.sed.events import Event
     from jfsed_jax.sed.postprocessing import Decode
     from jfsed_jax.sed.score_files import ScoreFiles
+    from jfsed_jax.sed.window_rules import RuleOptions
 
 
 def _read_strong(path: str) -> "tuple[list[Event], list[str]]":
@@ -32,10 +34,17 @@ def _define_knee(parser: CommandParser) -> None:
     parser.add(
         "--knee",
         "Inflection point of the durations' CDF: furthest above its chord, or steepest; "
-        "default: %(default)s.",
+        f"default: {base.get_config().postprocess.knee}.",
         choices=["chord", "mode"],
-        default=base.get_config().postprocess.knee,
     )
+
+
+def _rule_options(**given: object) -> "RuleOptions":
+    """The config's, where a flag was not given."""
+    from jfsed_jax.sed.window_rules import rule_options
+
+    changes = {name: value for name, value in given.items() if value is not None}
+    return rule_options(base.get_config().postprocess, **changes)
 
 
 def define_windows(parser: CommandParser) -> None:
@@ -63,10 +72,10 @@ def run_windows(args: argparse.Namespace) -> int:
     if not classes:
         raise InputError(f"{args.strong} has no events; expected strong labels")
     durations = window_rules.durations_by_class(events, classes)
-    options = window_rules.rule_options(base.get_config().postprocess, knee=args.knee)
+    options = _rule_options(knee=args.knee)
     kwargs = {"frame_rate": args.frame_rate, "options": options}
     windows = window_rules.class_windows(durations, **kwargs)
-    print(f"Windows in frames of 1/{args.frame_rate:g} s; knee: {args.knee}\n")
+    print(f"Windows in frames of 1/{args.frame_rate:g} s; knee: {options.knee}\n")
     print(window_rules.format_windows(windows))
     for note in notes:
         print(f"note: {note}")
@@ -97,10 +106,10 @@ def define_postprocess(parser: CommandParser) -> None:
     _define_knee(parser)
     parser.add(
         "--fixed",
-        "Window of the fixed rule in frames; default: %(default)s.",
+        "Window of the fixed rule in frames; default: "
+        f"{base.get_config().postprocess.fixed_frames}.",
         type=number(int, 1),
         metavar="N",
-        default=base.get_config().postprocess.fixed_frames,
     )
     parser.add(
         "--tags",
@@ -122,8 +131,11 @@ def run_postprocess(args: argparse.Namespace) -> int:
     strong = files_of(args.strong) if args.strong else []
     inputs = [*strong, args.tags, args.scores, args.decoder]
     refuse_overwriting("output", args.output, inputs)
-    tuned = decoder_of(args, "postprocess", "threshold", "strong")
+    of_windows = ("strong", "knee", "fixed")
+    tuned = decoder_of(args, "postprocess", "threshold", *of_windows)
     ruled = tuned is None and args.postprocess != "change_points"
+    if not ruled:
+        _refuse_beside(args, "--postprocess=change_points", *of_windows)
     if ruled and args.postprocess != "fixed" and not args.strong:
         rule = args.postprocess or "esp"
         raise InputError(f"--strong is missing, which --postprocess={rule} needs")
@@ -153,16 +165,26 @@ def run_postprocess(args: argparse.Namespace) -> int:
 
 
 def decoder_of(args: argparse.Namespace, *flags: str) -> "TunedDecoder | None":
-    """The file of --decoder, if there is one; InputError beside flags whose part it takes."""
+    """The file of --decoder, if there is one; InputError beside flags whose part it takes, or if
+    it is for other classes than those of --workdir."""
+    from jfsed_jax.runs.workdir import Workdir, read_json
     from jfsed_jax.sed.decoder_files import read_decoder
 
     if not args.decoder:
         return None
+    _refuse_beside(args, "--decoder", *flags)
+    tuned = read_decoder(args.decoder)
+    meta = read_json(Workdir(Path(args.workdir)).meta) if "workdir" in args else None
+    if meta and isinstance(classes := meta.get("classes"), list):
+        tuned.check_classes(classes, args.decoder)
+    return tuned
+
+
+def _refuse_beside(args: argparse.Namespace, decisive: str, *flags: str) -> None:
     for flag in flags:
         value = getattr(args, flag)
         if value is not None and value is not False:
-            raise InputError(f"--{flag} beside --decoder, which decides that: leave one out")
-    return read_decoder(args.decoder)
+            raise InputError(f"--{flag} beside {decisive}, which decides that: leave one out")
 
 
 def tagged_clips(
@@ -196,9 +218,7 @@ def _median_decoder(
     needs_strong = rule != "fixed"
     events, notes = _read_strong(args.strong) if needs_strong else ([], [])
     durations = window_rules.durations_by_class(events, classes)
-    options = window_rules.rule_options(
-        base.get_config().postprocess, knee=args.knee, fixed_frames=args.fixed
-    )
+    options = _rule_options(knee=args.knee, fixed_frames=args.fixed)
     windows = window_rules.class_windows(durations, frame_rate=frame_rate, options=options)
     print(window_rules.format_windows(windows))
     without = [w.label for w in windows if needs_strong and not w.num_events]

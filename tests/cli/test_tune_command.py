@@ -109,19 +109,27 @@ def test_what_tune_refuses(folder, flags, expected, capsys):
 def test_a_decoder_file_stands_alone_and_has_the_classes(folder, capsys):
     run("tune", "--scores=s", "--reference=r.tsv", "--output=d.json", "--windows=0.2,0.5")
     postprocess = ["postprocess", "--scores=s", "--output=e.tsv", "--decoder=d.json"]
-    for flag in ("--postprocess=avg", "--threshold=0", "--strong=r.tsv"):
+    of_windows = ["--strong=r.tsv", "--fixed=99", "--knee=chord"]
+    for flag in ("--postprocess=avg", "--threshold=0", *of_windows):
         assert cli.main([*postprocess, flag]) == 2
         assert "beside --decoder, which decides that" in capsys.readouterr().err
+    for flag in of_windows:
+        assert cli.main([*postprocess[:-1], "--postprocess=change_points", flag]) == 2
+        assert "beside --postprocess=change_points, which" in capsys.readouterr().err
     content = json.loads(Path("d.json").read_text())
     content["classes"]["Bird"] = content["classes"].pop("Cat")
     Path("d.json").write_text(json.dumps(content))
     assert cli.main(postprocess) == 2
     assert "d.json has no settings for 'Cat'" in capsys.readouterr().err
+    Path("w").mkdir()
+    Path("w/meta.json").write_text(json.dumps({"classes": CLASSES}))  # what is read before JAX
     for command in (["evaluate"], ["predict", "x.wav"]):
         flags = ["--workdir=w", "--decoder=d.json", "--postprocess=avg"]
         Path("x.wav").touch()
         assert cli.main([command[0], *flags, *command[1:]]) == 2
         assert "beside --decoder" in capsys.readouterr().err
+        assert cli.main([command[0], *flags[:-1], *command[1:]]) == 2
+        assert "d.json has no settings for 'Cat'; expected" in capsys.readouterr().err
 
 
 def test_change_points_need_no_tuning_and_no_strong_labels(tmp_path, monkeypatch):
