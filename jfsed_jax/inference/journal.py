@@ -46,6 +46,19 @@ def _state(path: str) -> list[int]:
     return [found.st_size, found.st_mtime_ns]
 
 
+def _first_difference(then: dict[str, Any], now: dict[str, Any]) -> tuple[str, Any, Any] | None:
+    """What it is called, and both values; within objects it is looked for too."""
+    for name, after in now.items():
+        before = then.get(name)
+        if before == after:
+            continue
+        if isinstance(before, dict) and isinstance(after, dict):
+            within, before, after = _first_difference(before, after) or ("", before, after)
+            name = f"{name} {within}"
+        return name, before, after
+    return None
+
+
 class Journal:
     """What is done of a table that takes long; a context that closes the file.
 
@@ -119,12 +132,12 @@ class Journal:
         return kept
 
     def _compare(self, then: dict[str, Any], now: dict[str, Any]) -> None:
-        for name in now:
-            if then.get(name) != now[name]:
-                raise InputError(
-                    f"{self.path} was begun with {name} {then.get(name)}, now it is {now[name]}; "
-                    "go on as it was begun, or delete it"
-                )
+        if (found := _first_difference(then, now)) is not None:
+            name, before, after = found
+            raise InputError(
+                f"{self.path} was begun with {name} {before!s:.200}, now it is {after!s:.200}; "
+                "go on as it was begun, or delete it"
+            )
 
     def add(self, labelled: Labelled) -> None:
         """Notes a recording; it is on disk when this returns."""

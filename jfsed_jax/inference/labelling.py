@@ -300,10 +300,10 @@ def label_each(
 
 
 def _label(detector, path: str, seconds: float, frames: np.ndarray, decode, classes) -> Labelled:
-    found = (e for e in decode(None, frames[None], [path]) if e.event_label in classes)
-    # The last frame may end after the sound.
+    found = [e for e in decode(None, frames[None], [path]) if e.event_label in classes]
+    sure = confidences(found, frames, detector.classes, detector.frame_rate)
+    # The last frame, which counts whole, may end after the sound.
     events = [e._replace(offset=min(e.offset, max(seconds, e.onset))) for e in found]
-    sure = confidences(events, frames, detector.classes, detector.frame_rate)
     return Labelled(path, seconds, events, sure)
 
 

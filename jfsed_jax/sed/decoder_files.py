@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from jfsed_jax.atomic import write_whole
+from jfsed_jax.audio.decoding import check_file
 from jfsed_jax.errors import InputError
 from jfsed_jax.sed.change_points import ChangePoints, change_point_decoder
 from jfsed_jax.sed.postprocessing import Decode, median_decoder
@@ -135,6 +136,7 @@ def write_decoder(path: str | Path, tuned: TunedDecoder) -> None:
 def read_decoder(path: str | Path) -> TunedDecoder:
     """Reads and checks a file; InputError says what is wrong with it, in one line."""
     path = Path(path)
+    check_file(path)
     try:
         with path.open("rb") as file:
             data = file.read(_LARGEST + 1)
@@ -153,6 +155,8 @@ def read_decoder(path: str | Path) -> TunedDecoder:
         raise InputError(
             f"{path} has format {_shown(found)}, this version of jfsed_jax knows {FORMAT}"
         )
+    if unknown := content.keys() - {"format", "decoder", "medians", "classes", "tuned"}:
+        raise InputError(f"{path} has {_shown(min(unknown))}, which no decoder file has")
     decoder, classes = content.get("decoder"), content.get("classes")
     if not isinstance(decoder, str) or decoder not in SETTINGS:
         raise InputError(

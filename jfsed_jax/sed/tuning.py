@@ -100,7 +100,9 @@ def tune_classes(
     if metric not in COUNTS:
         raise InputError(f"metric is {metric!r}; expected one of {', '.join(COUNTS)}")
     if folds and not 2 <= folds <= len(clips):
-        raise InputError(f"{folds} folds of {len(clips)} clips; expected 2 to as many as clips")
+        raise InputError(
+            f"{folds} folds of {len(clips)} clips; expected 0, or 2 to as many as clips"
+        )
     events = merge_overlaps(reference) if metric == "intersection_f1" else list(reference)
     truths = truths_of(events, np.concatenate([np.zeros(0), *times]), filenames, list(candidates))
     part = np.random.default_rng(seed).permutation(len(clips)) % max(folds, 1)

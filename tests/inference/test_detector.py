@@ -18,6 +18,7 @@ from jfsed_jax.method.state import TrainState
 from jfsed_jax.method.system import models_from_config
 from jfsed_jax.runs import checkpoints
 from jfsed_jax.runs.workdir import FORMAT, Workdir
+from jfsed_jax.sed.decoder_files import TunedDecoder
 from jfsed_jax.sed.events import Event
 
 
@@ -208,3 +209,10 @@ def test_change_points_are_a_decoder_that_a_config_can_name(tmp_path):
     decode = make_detector(tmp_path, **changes | {"postprocess.threshold": 0.6}).decoder()
     [event] = decode(np.array([[0.0, 1.0]]), frames, ["a"])
     assert event.event_label == "Dog" and event.offset == 40 / 60
+
+
+@pytest.mark.parametrize(("gate", "events"), [(True, 0), (False, 2)])
+def test_a_decoder_file_is_gated_as_the_config_says(tmp_path, gate, events):
+    tuned = TunedDecoder("median", 2, dict.fromkeys(CLASSES, {"threshold": 0.5, "window": 0.1}), {})
+    decode = make_detector(tmp_path, **{"postprocess.gate": gate}).decoder(tuned=tuned)
+    assert len(decode(np.zeros((1, 2)), np.full((1, 20, 2), 0.9), ["a"])) == events

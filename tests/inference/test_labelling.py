@@ -20,6 +20,7 @@ from jfsed_jax.inference.labelling import label_each, label_recordings, parse_th
 from jfsed_jax.inference.prediction import Posteriors
 from jfsed_jax.inference.recordings import hear, recording_posteriors
 from jfsed_jax.sed import tables
+from jfsed_jax.sed.change_points import ChangePoints
 from jfsed_jax.sed.confidence import Confidence
 from jfsed_jax.sed.decoder_files import TunedDecoder
 from jfsed_jax.sed.events import Event
@@ -244,6 +245,37 @@ def test_a_decoder_file_decides_and_is_shown_and_a_resume_keeps_to_it(recordings
     assert sum(counts) > 5
     with pytest.raises(InputError, match="begun with decoder file .*, now it is None"):
         label_recordings(detector, paths, outputs, resume=True)
+    other = replace(tuned, classes=dict(tuned.classes) | {"Dog": settings | {"threshold": 0.5}})
+    with pytest.raises(
+        InputError, match="begun with decoder file classes Dog threshold 0.25, now it is 0.5"
+    ):
+        label_recordings(detector, paths, outputs, tuned=other, resume=True)
+
+
+def test_a_file_of_change_points_has_no_medians_to_show_whatever_the_config_names(recordings):
+    detector, paths, _ = recordings
+    settings = {"threshold": 0.5, **ChangePoints()._asdict()}
+    tuned = TunedDecoder("change_points", 0, dict.fromkeys(CLASSES, settings), {})
+    shown = []
+
+    class Shown(Pages):
+        def write(self, detector, heard, labelled, filters):
+            shown.append(filters)
+
+    label_recordings(detector, paths[:1], LabelOutputs(pages=Shown()), tuned=tuned)
+    assert shown == [None]
+
+
+def test_the_confidence_is_of_the_whole_frames_that_decided(tmp_path):
+    """Also of the last frame, in whose middle the sound ends."""
+    frames = np.zeros((12, 2), np.float32)
+    frames[9:11, 1], frames[11, 1] = 0.9, 0.6
+    detector = make_detector(tmp_path, constant([0.9, 0.9], frames), num_frames=12)
+    path = str(tmp_path / "a.wav")
+    soundfile.write(path, np.zeros(12 * HOP - HOP // 2), 44100)
+    [(_, found)] = label_each(detector, [path], detector.decoder(), CLASSES)
+    assert found.events[0].offset == pytest.approx(11.5 / 60, abs=1e-4)
+    assert found.confidences == [Confidence(pytest.approx(0.8), pytest.approx(0.9))]
 
 
 @pytest.mark.parametrize(

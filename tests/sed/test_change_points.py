@@ -130,7 +130,7 @@ def test_clip_tags_gate_and_the_confidence_is_the_mean_of_the_events_own_extent(
     rng = np.random.default_rng(2)
     frames = np.repeat(rng.random((2, 12, 2)), 9, axis=1).astype(np.float32)
     decode = change_point_decoder(None, classes=["x", "y"], frame_rate=20.0, threshold=0.4)
-    events = decode(np.array([[1, 0], [0, 1]]), frames, ["a", "b"])
+    events = decode(np.array([[0.51, 0.5], [0, 1]]), frames, ["a", "b"])
     assert {(event.filename, event.event_label) for event in events} == {("a", "x"), ("b", "y")}
     own = [event for event in events if event.filename == "a"]
     heights = merged(segments(track_of([frames[0, :, 0]]), half_filter(0.48, 20.0)), 0.2, 1.5)

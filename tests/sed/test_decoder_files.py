@@ -1,6 +1,7 @@
 """Decoder files: what is written is read again; what is no decoder file is refused in a line."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -91,6 +92,7 @@ def changed(**changes):
         (changed(classes={"Dog": DOG | {"window": -(10**400)}}), "window -1000"),
         (changed(classes={"a\n" * 99: 1}), r"'a\\na"),
         (changed(tuned=[]), "tuned is"),
+        (changed(windows=[3]), "has 'windows', which no decoder file has"),
         ('{"format": 1, "format": 1}', "'format' is there twice"),
     ],
 )
@@ -106,5 +108,9 @@ def test_what_is_not_there_or_endless(tmp_path):
     for path in (tmp_path / "none.json", tmp_path):
         with pytest.raises(InputError, match="cannot be read"):
             read_decoder(path)
+    (tmp_path / "long.json").write_bytes(b" " * (2**24 + 1))
     with pytest.raises(InputError, match="more than 16777216 bytes"):
-        read_decoder("/dev/zero")
+        read_decoder(tmp_path / "long.json")
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(InputError, match="a FIFO .*, not a file"):
+        read_decoder(tmp_path / "pipe.json")

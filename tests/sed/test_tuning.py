@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jfsed_jax.errors import InputError
-from jfsed_jax.sed import postprocessing, psds, scoring, tuning
+from jfsed_jax.sed import intersection, postprocessing, psds_libraries, scoring, tuning
 from jfsed_jax.sed.events import Event, frames_to_events
 from jfsed_jax.sed.heights import boxes, median_heights, onsets, track_of
 from jfsed_jax.sed.threshold_counts import intersection_counts
@@ -179,6 +179,16 @@ def test_held_out_clips_are_scored_with_what_the_others_say():
     assert found.held_out.tolist() == [3, 4, 2]
 
 
+def test_values_of_held_out_clips_decide_no_threshold():
+    """Of two loud clips it is 0.6, between 0.4 and 0.8; a soft one would draw it below its own."""
+    loud, soft = np.zeros((40, 1)), np.zeros((40, 1))
+    loud[10:20], loud[30:40], soft[10:20] = 0.8, 0.4, 0.58
+    reference = [Event(f"{b}.wav", 1.0, 2.0, "Cat") for b in range(3)]
+    found = tuned([loud, loud, soft], [np.arange(41) / 10] * 3, reference, folds=3)["Cat"]
+    assert found.threshold == pytest.approx(0.49) and found.counts.tolist() == [3, 3, 3]
+    assert found.held_out.tolist() == [3, 2, 2]
+
+
 def test_folds_need_clips():
     frames, times = [np.zeros((4, 1))] * 2, [np.arange(5.0)] * 2
     with pytest.raises(InputError, match="3 folds of 2 clips"):
@@ -213,7 +223,7 @@ def test_intersections_by_hand():
 
 def test_intersection_f1_is_that_of_the_reference_implementation():
     try:
-        psds.library("sed_scores_eval")
+        psds_libraries.library("sed_scores_eval")
     except InputError as error:
         pytest.skip(str(error))
     clips, times, reference = random_clips(np.random.default_rng(3), 1)
@@ -230,6 +240,8 @@ def test_intersection_f1_is_that_of_the_reference_implementation():
                 )
             ]
             own = [event for event in reference if event.event_label == label]
-            scores, _ = psds.intersection_f1(own, events, durations=lengths, classes=[label])
+            scores, _ = intersection.intersection_f1(
+                own, events, durations=lengths, classes=[label]
+            )
             best = max(best, scores["macro"])
         assert f1["classwise"][label] == pytest.approx(best, abs=1e-9)
