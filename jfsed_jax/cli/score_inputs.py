@@ -49,7 +49,8 @@ class ScoreInputs:
 
 def read_inputs(args: argparse.Namespace) -> ScoreInputs:
     """Reads all before anything is scored; InputError says what cannot be."""
-    from jfsed_jax.sed import label_files, psds, score_checks, score_files, scoring, tables
+    from jfsed_jax.sed import label_files, score_checks, score_files, scoring, tables
+    from jfsed_jax.sed.psds_libraries import library
 
     roles = [role for role in ("reference", "estimates", "compare") if getattr(args, role)]
     inputs: list[str | Path] = [args.durations, args.scores, args.compare_scores]
@@ -108,9 +109,9 @@ def read_inputs(args: argparse.Namespace) -> ScoreInputs:
     for of in (*files.values(), *processed):
         notes += score_checks.segment_notes(of, durations)
     if needs:
-        psds.library("sed_scores_eval")
+        library("sed_scores_eval")
         if points:
-            psds.library("psds_eval")
+            library("psds_eval")
         for kind in (*kinds[:2], points):
             notes += score_checks.overlap_notes(kind)
     return ScoreInputs(

@@ -152,7 +152,7 @@ def run_score(args: argparse.Namespace) -> int:
 
 def _score_events(args: argparse.Namespace, given: ScoreInputs) -> dict[str, Any]:
     """Scores --estimates and --compare."""
-    from jfsed_jax.sed import psds, score_text, scoring, uncertainty
+    from jfsed_jax.sed import intersection, score_text, scoring, uncertainty
 
     reference, filenames, classes = given.reference.events, given.filenames, given.classes
     result: dict[str, Any] = {}
@@ -164,7 +164,7 @@ def _score_events(args: argparse.Namespace, given: ScoreInputs) -> dict[str, Any
         )
         if args.psds or args.scores or args.operating_points:
             name = "intersection_f1"
-            all_scores[role][name], counts[name] = psds.intersection_f1(
+            all_scores[role][name], counts[name] = intersection.intersection_f1(
                 reference, table.events, durations=given.durations, classes=classes
             )
         all_counts[role] = [counts]

@@ -3,7 +3,7 @@
 An item counts for thresholds from a low value to below a high one, see `heights`. So the counts of
 a score at all thresholds are sums over such spans. The idea of following every change of the counts
 is that of J. Ebbers, R. Haeb-Umbach and R. Serizel, "Threshold independent evaluation of sound
-event detection scores", ICASSP 2022; the counts are those of `scoring` and of `psds`.
+event detection scores", ICASSP 2022; the counts are those of `scoring` and of `intersection`.
 
 Axis letters: `B` clips, `R` reference events of the class, `K` events, `M` spans.
 """
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jfsed_jax.sed.heights import Boxes, Spans, Track, boxes, onsets
-from jfsed_jax.sed.psds import INTERSECTION
+from jfsed_jax.sed.intersection import INTERSECTION
 from jfsed_jax.sed.scoring import OFFSET_LENGTH_SHARE, ONSET_COLLAR, SEGMENT
 
 _SLACK = 1e-5  # seconds around what is compared exactly afterwards

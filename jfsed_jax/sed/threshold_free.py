@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jfsed_jax.progress import progress_bar
-from jfsed_jax.sed import psds
 from jfsed_jax.sed.events import Event, merge_overlaps
+from jfsed_jax.sed.intersection import INTERSECTION
+from jfsed_jax.sed.psds import SCENARIOS
+from jfsed_jax.sed.psds_libraries import check_events, frame, library, with_reference
 from jfsed_jax.sed.score_checks import check_score_files
 from jfsed_jax.sed.score_files import ScoreFiles, clip_name, clip_names
 from jfsed_jax.sed.score_titles import ScoreTitle
@@ -162,7 +164,7 @@ def free_scores(
     """
     criteria = criteria or Criteria()
     events = merge_overlaps(reference)
-    psds.check_events(events, durations)
+    check_events(events, durations)
     for of in (files, *processed):
         check_score_files(of, durations, {event.event_label for event in events})
     draws = {"num_resamples": num_resamples, "seed": seed}
@@ -171,7 +173,7 @@ def free_scores(
     found = dict(
         progress_bar(
             _each_score(given, _frames(files, given), criteria, processed),
-            total=len(TITLES) - (not criteria.scenario) - (0 if chosen else len(psds.SCENARIOS)),
+            total=len(TITLES) - (not criteria.scenario) - (0 if chosen else len(SCENARIOS)),
             desc="scoring",
             unit="score",
             disable=not progress,
@@ -190,17 +192,17 @@ def _each_score(
     given: _Given, frames: dict[str, Any], criteria: Criteria, processed: Sequence[ScoreFiles]
 ) -> Iterator[tuple[str, FreeScore]]:
     """`free_scores` of the classes with reference events, one after the other."""
-    for name, scenario in psds.SCENARIOS.items():
+    for name, scenario in SCENARIOS.items():
         yield name, _psds(given, [frames], scenario)
     if criteria.scenario:
         yield "psds_own", _psds(given, [frames], criteria.scenario)
     if criteria.filters or processed:
-        medfilt = psds.library("sed_scores_eval.base_modules.postprocessing").medfilt
+        medfilt = library("sed_scores_eval.base_modules.postprocessing").medfilt
         versions = [medfilt(frames, seconds) for seconds in criteria.filters]
         versions += [_frames(other, given) for other in processed]
-        for name, scenario in psds.SCENARIOS.items():
+        for name, scenario in SCENARIOS.items():
             yield f"pi_{name}", _psds(given, versions, scenario)
-    collars = psds.library("sed_scores_eval").collar_based
+    collars = library("sed_scores_eval").collar_based
     deltas = collars.intermediate_statistics_deltas(
         frames,
         given.truth,
@@ -210,14 +212,14 @@ def _each_score(
     )
     yield "collar_psds", _psds_of_deltas(given, [deltas], Scenario())
     yield "best_event_f1", _best_f1("event_f1", given, deltas)
-    deltas = _intersections(frames, given, Scenario(psds.INTERSECTION, psds.INTERSECTION))
+    deltas = _intersections(frames, given, Scenario(INTERSECTION, INTERSECTION))
     yield "best_intersection_f1", _best_f1("intersection_f1", given, deltas)
-    segments = psds.library("sed_scores_eval.segment_based.intermediate_statistics")
+    segments = library("sed_scores_eval.segment_based.intermediate_statistics")
     deltas = segments.intermediate_statistics_deltas(
         frames, given.truth, given.seconds, segment_length=criteria.segment
     )
     yield "segment_ap", _average_precision(given, deltas)
-    clips = psds.library("sed_scores_eval.clip_based.intermediate_statistics")
+    clips = library("sed_scores_eval.clip_based.intermediate_statistics")
     tags = {name: {key for *_, key in events} for name, events in given.truth.items()}
     deltas = clips.intermediate_statistics_deltas(frames, tags)
     yield "clip_ap", _average_precision(given, deltas)
@@ -230,7 +232,7 @@ def _given(
     draws: dict[str, int],
     progress: bool,
 ) -> _Given:
-    labels = psds.with_reference(events, files.classes)
+    labels = with_reference(events, files.classes)
     names = clip_names(durations)
     row = {name: b for b, name in enumerate(names)}
     truth: dict[str, list[tuple[float, float, str]]] = {name: [] for name in names}
@@ -247,7 +249,7 @@ def _frames(files: ScoreFiles, given: _Given) -> dict[str, Any]:
     """sed_scores_eval's tables of the clips, with the classes that are scored."""
     columns = [files.classes.index(label) for label in given.labels]
     return {
-        clip: psds.frame(edges, values[:, columns])
+        clip: frame(edges, values[:, columns])
         for clip, edges, values in zip(files.clips, files.times, files.scores, strict=True)
     }
 
@@ -255,7 +257,7 @@ def _frames(files: ScoreFiles, given: _Given) -> dict[str, Any]:
 def _intersections(frames: Any, given: _Given, scenario: Scenario) -> dict[str, Any]:
     # Of one class there are no cross triggers; sed_scores_eval cannot count none.
     crossed = scenario.alpha_ct and len(given.labels) > 1
-    return psds.library("sed_scores_eval").intersection_based.intermediate_statistics_deltas(
+    return library("sed_scores_eval").intersection_based.intermediate_statistics_deltas(
         frames,
         given.truth,
         dtc_threshold=scenario.dtc,
@@ -272,8 +274,8 @@ def _psds(given: _Given, versions: Sequence[Any], scenario: Scenario) -> FreeSco
 
 def _psds_of_deltas(given: _Given, deltas: Sequence[Any], scenario: Scenario) -> FreeScore:
     crossed = scenario.alpha_ct and len(given.labels) > 1
-    library = psds.library("sed_scores_eval").intersection_based
-    value, classwise, roc, rocs, *_ = library.postprocessing_independent_psds(
+    intersections = library("sed_scores_eval").intersection_based
+    value, classwise, roc, rocs, *_ = intersections.postprocessing_independent_psds(
         None,
         given.truth,
         given.seconds,
@@ -310,15 +312,15 @@ def _psds_of_deltas(given: _Given, deltas: Sequence[Any], scenario: Scenario) ->
 
 def _best_f1(name: str, given: _Given, deltas: Mapping[str, Any]) -> FreeScore:
     """Best F1; its resamples keep the thresholds that are best for all clips."""
-    library = psds.library("sed_scores_eval.base_modules.precision_recall")
-    statistics = psds.library(
+    rates = library("sed_scores_eval.base_modules.precision_recall")
+    statistics = library(
         "sed_scores_eval.intersection_based.intermediate_statistics"
     ).accumulated_intermediate_statistics_from_deltas(deltas, given.truth)
-    _, _, _, thresholds, _ = library.best_fscore_from_intermediate_statistics(statistics)
+    _, _, _, thresholds, _ = rates.best_fscore_from_intermediate_statistics(statistics)
     best = [float(thresholds[key]) for key in given.keys]
     counts = {name: counts_above(given.steps(deltas), best, given.events)}
     sampled = sample_scores([counts], classes=given.labels, **given.draws)
-    curves = library.precision_recall_curve_from_intermediate_statistics(statistics)
+    curves = rates.precision_recall_curve_from_intermediate_statistics(statistics)
     return FreeScore(
         sampled[f"{name}/macro"],
         {label: sampled[f"{name}/classwise/{label}"] for label in given.labels},
@@ -332,14 +334,14 @@ def _best_f1(name: str, given: _Given, deltas: Mapping[str, Any]) -> FreeScore:
 
 def _average_precision(given: _Given, deltas: Mapping[str, Any]) -> FreeScore:
     """Average precision of the classes with an active item."""
-    library = psds.library("sed_scores_eval.base_modules.precision_recall")
-    statistics = psds.library(
+    rates = library("sed_scores_eval.base_modules.precision_recall")
+    statistics = library(
         "sed_scores_eval.clip_based.intermediate_statistics"
     ).accumulated_intermediate_statistics_from_deltas(deltas)
     # An event that begins where its clip has ended lies in no segment.
     active = {key: of for key, of in statistics.items() if of[1]["n_ref"]}
     values, curves = (
-        library.average_precision_from_intermediate_statistics(active)
+        rates.average_precision_from_intermediate_statistics(active)
         if active
         else ({"mean": np.nan}, {})
     )

@@ -11,7 +11,7 @@ import pytest
 
 from jfsed_jax.cli import main as cli
 from jfsed_jax.errors import InputError
-from jfsed_jax.sed import psds, score_checks, score_files, tables, uncertainty
+from jfsed_jax.sed import intersection, psds, score_checks, score_files, tables, uncertainty
 from jfsed_jax.sed.events import Event, merge_overlaps
 
 SHARED = Path(__file__).parents[3] / "shared/data"
@@ -55,7 +55,7 @@ def test_intersection_f1_by_hand(sed_scores_eval):
         Event("b.wav", 5.4, 6.4, "Dog"),  # 0.6 of each lies in the other
         Event("b.wav", 0.0, 1.0, "Dog"),
     ]
-    result, counts = psds.intersection_f1(
+    result, counts = intersection.intersection_f1(
         REFERENCE, estimates, durations=DURATIONS, classes=CLASSES
     )
     assert result["classwise"] == {"Cat": pytest.approx(100), "Dog": pytest.approx(200 / 3)}
@@ -64,7 +64,9 @@ def test_intersection_f1_by_hand(sed_scores_eval):
     # The joined cat of a.wav; the dog of b.wav and one that is none.
     assert counts.tolist() == [[[1, 1, 1], [0, 0, 0]], [[0, 0, 0], [1, 2, 1]]]
     # A class of which nothing is detected scores zero.
-    result, _ = psds.intersection_f1(REFERENCE, estimates[:1], durations=DURATIONS, classes=CLASSES)
+    result, _ = intersection.intersection_f1(
+        REFERENCE, estimates[:1], durations=DURATIONS, classes=CLASSES
+    )
     assert result["classwise"] == {"Cat": pytest.approx(100), "Dog": 0}
     assert result["macro"] == pytest.approx(50)
 
@@ -76,7 +78,7 @@ def test_a_class_without_reference_events_is_not_in_the_mean(sed_scores_eval, tm
         *(Event("b.wav", start, start + 1.0, "Cow") for start in (0.0, 0.5, 3.0)),
     ]
     classes = ("Cat", "Cow", "Dog")
-    result, counts = psds.intersection_f1(
+    result, counts = intersection.intersection_f1(
         REFERENCE, estimates, durations=DURATIONS, classes=classes
     )
     assert result["classwise"] == {"Cat": pytest.approx(100), "Cow": None, "Dog": 100}
@@ -176,7 +178,7 @@ def test_without_the_extra_one_line_says_what_to_install(compiler, monkeypatch, 
     if compiler:
         (tmp_path / "c++").touch(mode=0o755)
     with pytest.raises(InputError, match="pip install") as error:
-        psds.intersection_f1(REFERENCE, [], durations=DURATIONS, classes=CLASSES)
+        intersection.intersection_f1(REFERENCE, [], durations=DURATIONS, classes=CLASSES)
     assert ("there is no c++: install a" in str(error.value)) != compiler
 
 

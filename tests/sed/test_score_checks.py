@@ -6,7 +6,7 @@ import pytest
 
 from jfsed_jax.cli import main as cli
 from jfsed_jax.errors import InputError
-from jfsed_jax.sed import psds, score_checks, score_files, tables
+from jfsed_jax.sed import intersection, psds, score_checks, score_files, tables
 from jfsed_jax.sed.events import Event
 
 REFERENCE = [Event("a.wav", 1.0, 3.0, "Cat"), Event("b.wav", 5.0, 6.0, "Dog")]
@@ -105,7 +105,7 @@ def test_psds_needs_the_duration_of_every_clip(folder, capsys):
 
 def test_clips_that_would_share_a_score_file_are_refused():
     with pytest.raises(InputError, match="'a.wav' and 'a.flac' would both have the score file a"):
-        psds.intersection_f1(
+        intersection.intersection_f1(
             REFERENCE[:1], [], durations={"a.wav": 1.0, "a.flac": 1.0}, classes=["Cat"]
         )
 
@@ -114,11 +114,15 @@ def test_clips_that_would_share_a_score_file_are_refused():
     ("call", "message"),
     [
         (
-            lambda d: psds.intersection_f1(REFERENCE[:1], REFERENCE, durations=d, classes=["Cat"]),
+            lambda d: intersection.intersection_f1(
+                REFERENCE[:1], REFERENCE, durations=d, classes=["Cat"]
+            ),
             "the label 'Dog' is not one of Cat",
         ),
         (
-            lambda d: psds.intersection_f1([], REFERENCE, durations=d, classes=["Cat", "Dog"]),
+            lambda d: intersection.intersection_f1(
+                [], REFERENCE, durations=d, classes=["Cat", "Dog"]
+            ),
             "no reference events",
         ),
         (
