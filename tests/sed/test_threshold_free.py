@@ -335,11 +335,12 @@ def test_the_command_compares_two_systems_on_the_same_draws(tmp_path, monkeypatc
     assert "intersection_f1/macro" in result["intervals"]
     # In another order the clips are drawn as often; other post-processing is one to choose from.
     tables.write_table("d.tsv", ["filename", "duration"], sorted(DURATIONS.items()))
-    assert cli.main([*command, "--processed=better", "--bootstrap=100", "--json=s.json"]) == 0
+    turned = [*command[:-1], "--scores=better", "--processed=scores", "--bootstrap=100"]
+    assert cli.main([*turned, "--json=s.json"]) == 0
     assert "scoring: 100% 9/9" in capsys.readouterr().err
     again = json.loads(Path("s.json").read_text())["threshold_free"]
-    assert again["psds1"] == result["threshold_free"]["psds1"]
-    assert again["pi_psds1"]["value"] == pytest.approx(result["compare_scores"]["psds1"]["value"])
+    assert again["psds1"] == result["compare_scores"]["psds1"]
+    assert again["pi_psds1"]["value"] == pytest.approx(result["threshold_free"]["psds1"]["value"])
     # The same system twice differs in nothing.
     assert cli.main([*command, "--compare_scores=scores", "--bootstrap=100", "--json=s.json"]) == 0
     differences = json.loads(Path("s.json").read_text())["threshold_free_differences"]
