@@ -267,14 +267,14 @@ def test_a_file_of_change_points_has_no_medians_to_show_whatever_the_config_name
 
 
 def test_the_confidence_is_of_the_whole_frames_that_decided(tmp_path):
-    """Also of the last frame, in whose middle the sound ends."""
+    """Also of the last frame, in which the sound ends."""
     frames = np.zeros((12, 2), np.float32)
     frames[9:11, 1], frames[11, 1] = 0.9, 0.6
     detector = make_detector(tmp_path, constant([0.9, 0.9], frames), num_frames=12)
     path = str(tmp_path / "a.wav")
-    soundfile.write(path, np.zeros(12 * HOP - HOP // 2), 44100)
+    soundfile.write(path, np.zeros(11 * HOP + HOP // 4), 44100)
     [(_, found)] = label_each(detector, [path], detector.decoder(), CLASSES)
-    assert found.events[0].offset == pytest.approx(11.5 / 60, abs=1e-4)
+    assert found.events[0].offset == pytest.approx(11.25 / 60, abs=1e-4)
     assert found.confidences == [Confidence(pytest.approx(0.8), pytest.approx(0.9))]
 
 

@@ -5,9 +5,10 @@ import pytest
 
 from jfsed_jax.errors import InputError
 from jfsed_jax.sed import intersection, postprocessing, psds_libraries, scoring, tuning
+from jfsed_jax.sed.error_kinds import KINDS, sort_errors
 from jfsed_jax.sed.events import Event, frames_to_events
 from jfsed_jax.sed.heights import boxes, median_heights, onsets, track_of
-from jfsed_jax.sed.threshold_counts import intersection_counts
+from jfsed_jax.sed.threshold_counts import event_counts, intersection_counts
 
 CLASSES = ["Cat", "Dog"]
 
@@ -144,6 +145,20 @@ def test_the_largest_matching_counts():
     reference = [Event("0.wav", 1.2, 1.3, "Cat"), Event("0.wav", 1.21, 1.22, "Cat")]
     found = tuned([frames], [np.arange(201) / 100], reference)["Cat"]
     assert found.counts.tolist() == [2, 2, 2] and found.threshold == 0.3
+
+
+def test_a_crowd_is_matched_at_every_threshold_as_scipy_matches_it():
+    rng = np.random.default_rng(5)
+    for _ in range(10):
+        heights = track_of([np.round(rng.random(60), 1)])
+        onset = rng.uniform(0, 2.8, 25).round(2)
+        reference = [Event("a", t, t + rng.uniform(0.05, 0.4), "x") for t in onset.tolist()]
+        truth = tuning.truths_of(reference, np.arange(61) / 20, ["a"], ["x"])["x"]
+        matched = event_counts(heights, truth).matched
+        for threshold in np.arange(10) / 10:
+            events = [Event("a", s / 20, e / 20, "x") for _, s, e in runs(heights, threshold)]
+            hits = np.sum(sort_errors(reference, events).reference == KINDS.index("hit"))
+            assert np.sum((matched.low <= threshold) & (threshold < matched.high)) == hits
 
 
 def test_a_long_chain_of_shared_candidates_is_matched_whole():
