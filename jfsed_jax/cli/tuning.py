@@ -9,8 +9,10 @@ from jfsed_jax.cli.score_inputs import LABELS, files_of
 from jfsed_jax.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from jfsed_jax.sed.score_files import ScoreFiles
-    from jfsed_jax.sed.tuning import Candidates
+    from jfsed_jax.sed.tuning import Candidates, TunedClass
 
 
 # What is tried for change points: 0 and 1 leave out a criterion.
@@ -66,12 +68,12 @@ def run_tune(args: argparse.Namespace) -> int:
     frame_rate = score_files.frame_rate_of(files)
     _, tags = tagged_clips(args.tags, files, "")
     rows, others = _rows(files, named, args.scores)
-    tried = dict.fromkeys(files.classes, _candidates(args, frame_rate))
+    tried, lengths = _candidates(args, frame_rate)
     tuned = tuning.tune_classes(
         [files.scores[b] * (1 if tags is None else tags[b]) for b in rows],
         [files.times[b] for b in rows],
         table.events,
-        tried,
+        dict.fromkeys(files.classes, tried),
         filenames=named,
         metric=args.metric,
         folds=args.folds,
@@ -111,8 +113,30 @@ def run_tune(args: argparse.Namespace) -> int:
     without = [label for label, one in tuned.items() if not one.counts[0]]
     if without:
         print(f"note: no reference events of {', '.join(without)}: threshold 0.5, first settings")
+    for note in _edge_notes(tuned, lengths, frame_rate):
+        print(f"note: {note}")
     print(f"\n{args.output}")
     return 0
+
+
+def _edge_notes(
+    tuned: "Mapping[str, TunedClass]", lengths: "Sequence[float]", frame_rate: float
+) -> list[str]:
+    """Classes whose window or filter is the longest or the shortest that was tried, in seconds."""
+    notes = []
+    for edge, further in ((max(lengths), "longer"), (min(lengths), "shorter")):
+        found = [
+            label
+            for label, one in tuned.items()
+            if one.counts[0] and edge in (one.settings.get("window"), one.settings.get("filter"))
+        ]
+        # One was asked for, or there is nothing shorter.
+        if found and len(lengths) > 1 and (further == "longer" or edge * frame_rate > 2):
+            notes.append(
+                f"of those tried, {edge:.3g} s is the last and the best of {', '.join(found)}: "
+                f"{further} ones may be better"
+            )
+    return notes
 
 
 def _rows(files: "ScoreFiles", named: list[str], folder: str) -> tuple[list[int], int]:
@@ -129,8 +153,10 @@ def _rows(files: "ScoreFiles", named: list[str], folder: str) -> tuple[list[int]
     return [place[clip] for clip in wanted], len(place) - len(wanted)
 
 
-def _candidates(args: argparse.Namespace, frame_rate: float) -> "Candidates":
-    """What is tried for each class."""
+def _candidates(
+    args: argparse.Namespace, frame_rate: float
+) -> "tuple[Candidates, Sequence[float]]":
+    """What is tried for each class, and of which lengths in seconds."""
     import numpy as np
 
     from jfsed_jax.sed import tuning
@@ -146,12 +172,13 @@ def _candidates(args: argparse.Namespace, frame_rate: float) -> "Candidates":
             filters = tuple(sorted(_numbers("filters", args.filters, LONGEST)))
         return change_point_candidates(
             filters, MERGE_ABSOLUTE, MERGE_RELATIVE, frame_rate=frame_rate
-        )
+        ), filters
     windows = tuning.windows_of(frame_rate)
     if args.windows:
         seconds = np.array(_numbers("windows", args.windows, LONGEST))
         windows = sorted(set(window_frames(seconds, frame_rate).tolist()))
-    return tuning.median_candidates(windows, frame_rate=frame_rate)
+    lengths = [window / frame_rate for window in windows]
+    return tuning.median_candidates(windows, frame_rate=frame_rate), lengths
 
 
 def _numbers(flag: str, texts: list[str], highest: float) -> list[float]:

@@ -82,6 +82,21 @@ def test_the_seed_deals_the_clips(folder):
     assert told[0]["cross_validated_f1"] != told[1]["cross_validated_f1"]
 
 
+def test_the_edge_of_what_was_tried_is_noted(folder, capsys):
+    """A window of one frame is no edge, and one that was asked for alone neither."""
+    tune = ["tune", "--scores=s", "--reference=r.tsv", "--output=d.json", "--folds=0"]
+    for flag, expected in (
+        ("--windows=0.08,0.24", "of those tried, 0.24 s is the last and the best of Cat, Dog: l"),
+        ("--windows=0.56,3", "of those tried, 0.56 s is the last and the best of Cat, Dog: s"),
+        ("--windows=0.08,0.56,3", ""),
+        ("--windows=0.56", ""),
+        ("--windows=0.08,9", ""),
+    ):
+        run(*tune, flag)
+        notes = [line for line in capsys.readouterr().out.splitlines() if "of those tried" in line]
+        assert len(notes) == bool(expected) and expected in "".join(notes)
+
+
 def test_clips_that_the_reference_does_not_name_are_not_tuned_on(folder, capsys):
     few = [e for e in tables.read_events("r.tsv").events if e.filename in folder[:4]]
     tables.write_events("few.tsv", few)
