@@ -48,5 +48,6 @@ def event_f1_curves(
 
 def _at(spans: Spans, thresholds: np.ndarray) -> np.ndarray:
     """How many are there, <int64>[K]: from `low` to below `high`."""
-    begun, ended = (np.searchsorted(np.sort(e), thresholds, "right") for e in spans[-2:])
+    ends = (spans.low, spans.high)
+    begun, ended = (np.searchsorted(np.sort(end), thresholds, "right") for end in ends)
     return begun - ended

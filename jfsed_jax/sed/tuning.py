@@ -119,6 +119,22 @@ def tune_classes(
     }
 
 
+def truths_of(
+    events: Sequence[Event], edges: np.ndarray, filenames: Sequence[str], labels: Sequence[str]
+) -> dict[str, Truth]:
+    """Reference events of each of the labels, of clips with these names; edges: see `Truth`."""
+    clip = {name: b for b, name in enumerate(filenames)}
+    own: dict[str, list[tuple[int, float, float]]] = {label: [] for label in labels}
+    for event in events:
+        if event.event_label in own:
+            own[event.event_label].append((clip[event.filename], event.onset, event.offset))
+    found = {}
+    for label, rows in own.items():
+        table = np.array(sorted(rows), np.float64).reshape(-1, 3)
+        found[label] = Truth(table[:, 0].astype(np.int64), table[:, 1], table[:, 2], edges)
+    return found
+
+
 def summary(
     counts: Sequence[np.ndarray | None], metric: str, classes: Sequence[str]
 ) -> dict[str, Any] | None:
@@ -157,8 +173,11 @@ def format_tuned(
     lines = [f"{'class':{width}}     ref    est  found      F1  cross-validated"]
 
     def cells(part: str, label: str) -> str:
-        found = [of and (of[part][label] if label else of[part]) for of in (f1, held_out)]
-        shown = ["-" if value is None else f"{value:.2f}" for value in found]
+        shown = []
+        for scores in (f1, held_out):
+            value = None if scores is None else scores[part]
+            value = value[label] if value is not None and label else value
+            shown.append("-" if value is None else f"{value:.2f}")
         return f"  {shown[0]:>6}  {shown[1]:>15}"
 
     for label, one in tuned.items():
@@ -171,22 +190,6 @@ def format_tuned(
 
 def _defined(value: float) -> float | None:
     return None if np.isnan(value) else value
-
-
-def truths_of(
-    events: Sequence[Event], edges: np.ndarray, filenames: Sequence[str], labels: Sequence[str]
-) -> dict[str, Truth]:
-    """Reference events of each of the labels, of clips with these names; edges: see `Truth`."""
-    clip = {name: b for b, name in enumerate(filenames)}
-    own: dict[str, list[tuple[int, float, float]]] = {label: [] for label in labels}
-    for event in events:
-        if event.event_label in own:
-            own[event.event_label].append((clip[event.filename], event.onset, event.offset))
-    found = {}
-    for label, rows in own.items():
-        table = np.array(sorted(rows), np.float64).reshape(-1, 3)
-        found[label] = Truth(table[:, 0].astype(np.int64), table[:, 1], table[:, 2], edges)
-    return found
 
 
 def _tune_class(
@@ -246,8 +249,8 @@ def _nearest_half(levels: np.ndarray, f1: np.ndarray) -> int:
     """Of the intervals with the best F1 <float64>[I] the one that holds 0.5, or is nearest."""
     best = np.flatnonzero(f1 == f1.max())
     low, high = levels[best], levels[best + 1]
-    away = np.maximum(low - 0.5, 0.5 - high)  # 0 also where 0.5 ends it
-    return int(best[np.lexsort((high == 0.5, np.maximum(away, 0)))[0]])
+    away = np.maximum(low - 0.5, 0.5 - high).clip(0)  # 0 also where 0.5 ends it: then the next one
+    return int(best[np.lexsort((high == 0.5, away))[0]])
 
 
 def _between(values: np.ndarray, low: float, high: float) -> float:
