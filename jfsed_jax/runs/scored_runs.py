@@ -44,7 +44,7 @@ class ScoredRun:
 
     @property
     def rule(self) -> str:
-        """Of the median windows, or ``decoder file``; ``unknown`` where nothing tells it."""
+        """Of the median windows; ``decoder file``, ``change points`` or, not known, ``unknown``."""
         scored = self.folder.path.parent.name
         own = ((self.saved.config or {}).get("postprocess") or {}).get("rule")
         if scored != OWN_SCORES:
@@ -54,7 +54,8 @@ class ScoredRun:
     @property
     def decoding(self) -> str:
         """How posteriors became events, in two words."""
-        return self.rule if self.info.get("decoder_file") else f"{self.rule} windows"
+        without = self.info.get("decoder_file") or self.info.get("decoder") == "change_points"
+        return self.rule if without else f"{self.rule} windows"
 
     @property
     def config(self) -> dict[str, Any] | None:

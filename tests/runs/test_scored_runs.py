@@ -71,13 +71,14 @@ def test_seeds_with_thresholds_of_their_own_are_one_system(here):
 
 def test_how_events_were_made_is_told_as_far_as_it_is_known(here):
     write(here / "named", info={"postprocess": "decoder file", "decoder_file": {"decoder": "x"}})
+    write(here / "points", info={"postprocess": "change points", "decoder": "change_points"})
     write(here / "config", rule="esp", info={"postprocess": None})
     write(here / "folder", scored="eval-fixed/eval", info={"postprocess": None})
     write(here / "nothing", info={"postprocess": None})
     (here / "nothing/config.json").unlink()
-    systems = read_systems(["named", "config", "folder", "nothing"], "eval")
+    systems = read_systems(["named", "points", "config", "folder", "nothing"], "eval")
     assert [own.first.decoding for own in systems] == [
-        "decoder file", "esp windows", "fixed windows", "unknown windows"
+        "decoder file", "change points", "esp windows", "fixed windows", "unknown windows"
     ]  # fmt: skip
 
 
