@@ -74,16 +74,13 @@ class RecordingPages:
 
         Args:
           detector, heard, labelled: the system, its posteriors and their events.
-          filters: what the median decoder was told, or None: another one found them.
+          filters: `MedianFilters`, or None: another decoder found them.
         """
         path = self.paths[heard.path]
         frame_rate = detector.front_end.frame_rate
         minutes, rest = self._minutes.pop(heard.path, []), self._mel.pop(heard.path)
         if len(rest):
             minutes.append(recording_page.pack_mel(rest, frame_rate))
-        shown = filters and recording_page.MedianFilters(
-            filters.thresholds, np.asarray(filters.windows) / detector.frame_rate, filters.medians
-        )
         recording_page.write_recording_page(
             path,
             recording_page.HeardRecording(
@@ -94,7 +91,7 @@ class RecordingPages:
                 frame_rate=detector.frame_rate,
                 events=labelled.events,
                 confidences=labelled.confidences,
-                filters=shown,
+                filters=filters,
                 mel=minutes,
                 band_hz=band_centres(detector.front_end).tolist(),
                 audio=self._sound(heard, labelled, path),

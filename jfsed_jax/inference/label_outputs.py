@@ -15,15 +15,8 @@ from jfsed_jax.atomic import write_whole
 from jfsed_jax.errors import InputError
 from jfsed_jax.inference.journal import Labelled
 from jfsed_jax.sed import predictions
+from jfsed_jax.sed.postprocessing import MedianFilters
 from jfsed_jax.sed.score_files import write_score_files
-
-
-class MedianSettings(NamedTuple):
-    """What the paper's decoder is told: windows <int64>[C] in frames, thresholds <float64>[C]."""
-
-    windows: np.ndarray
-    thresholds: np.ndarray
-    medians: int
 
 
 class RecordingWriter(Protocol):
@@ -41,7 +34,7 @@ class RecordingWriter(Protocol):
         """Takes the next log-mel <float32>[T, F] of a recording."""
 
     def write(
-        self, detector: Any, heard: Any, labelled: Labelled, filters: MedianSettings | None
+        self, detector: Any, heard: Any, labelled: Labelled, filters: MedianFilters | None
     ) -> None:
         """Writes the file of one recording; `filters` is None if another decoder found it."""
 

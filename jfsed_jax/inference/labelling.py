@@ -22,7 +22,6 @@ from jfsed_jax.inference.detector import OVERLAP, Detector
 from jfsed_jax.inference.journal import Journal, Labelled, may_have_journal
 from jfsed_jax.inference.label_outputs import (
     LabelOutputs,
-    MedianSettings,
     plan_files,
     write_files,
     write_labelled,
@@ -31,7 +30,7 @@ from jfsed_jax.inference.recordings import COST_ONE, Heard, failure_of, hear
 from jfsed_jax.progress import progress_bar
 from jfsed_jax.sed.confidence import confidences
 from jfsed_jax.sed.decoder_files import TunedDecoder, window_frames
-from jfsed_jax.sed.postprocessing import Decode
+from jfsed_jax.sed.postprocessing import Decode, MedianFilters
 
 _LONGEST = 7 * 24 * 3600.0  # seconds that a header is believed, for the time that is left
 
@@ -239,17 +238,19 @@ def _chosen(wanted: Sequence[str] | None, classes: tuple[str, ...]) -> tuple[str
     return tuple(name for name in classes if name in wanted)
 
 
-def _medians(detector: Detector, rule, threshold, tuned) -> MedianSettings | None:
+def _medians(detector: Detector, rule, threshold, tuned) -> MedianFilters | None:
     """What the paper's decoder is told; None of another one."""
-    page, classes = detector.config.postprocess, detector.classes
+    page, classes, rate = detector.config.postprocess, detector.classes, detector.frame_rate
     if (tuned.decoder if tuned is not None else page.decoder) != "median":
         return None
     if tuned is not None:
-        windows = window_frames(tuned.of("window", classes), detector.frame_rate)
-        return MedianSettings(windows, tuned.of("threshold", classes), tuned.medians)
-    value = np.float64(page.threshold if threshold is None else threshold)
-    thresholds = np.broadcast_to(value, len(classes))
-    return MedianSettings(detector.windows(rule), thresholds, page.medians)
+        frames, medians = window_frames(tuned.of("window", classes), rate), tuned.medians
+        thresholds = tuned.of("threshold", classes)
+    else:
+        frames, medians = detector.windows(rule), page.medians
+        value = np.float64(page.threshold if threshold is None else threshold)
+        thresholds = np.broadcast_to(value, len(classes))
+    return MedianFilters(thresholds, frames / rate, medians)
 
 
 def _made_by(

@@ -34,7 +34,7 @@ from jfsed_jax.report.rendering import (
 )
 from jfsed_jax.report.spectrograms import COARSE, Contrast, palette_png
 from jfsed_jax.sed.events import Event
-from jfsed_jax.sed.postprocessing import odd_windows
+from jfsed_jax.sed.postprocessing import MedianFilters, odd_windows
 
 VALUES_PER_SECOND = 10.0
 PICTURE_SECONDS = 60
@@ -52,15 +52,6 @@ class MelMinute(NamedTuple):
     columns: int
     bands: int
     packed: bytes
-
-
-class MedianFilters(NamedTuple):
-    """How posteriors became events (figure 4): <float>[C] thresholds, <float>[C] windows in
-    seconds, and how many medians."""
-
-    thresholds: Sequence[float]
-    windows: Sequence[float]
-    medians: int = 2
 
 
 class EmbeddedAudio(NamedTuple):

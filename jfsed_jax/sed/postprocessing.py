@@ -31,6 +31,15 @@ class Decode(Protocol):
         """
 
 
+class MedianFilters(NamedTuple):
+    """What the paper's decoder is told: <float>[C] thresholds, <float>[C] windows in seconds, and
+    how many medians."""
+
+    thresholds: Sequence[float] | np.ndarray
+    windows: Sequence[float] | np.ndarray
+    medians: int = 2
+
+
 class Detections(NamedTuple):
     """decisions: <bool>[B, T, C]; tags: <bool>[B, C], classes with at least one surviving event."""
 

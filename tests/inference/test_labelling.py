@@ -145,7 +145,7 @@ class Pages:
 
     def write(self, detector, heard, labelled, filters):
         assert labelled.path == heard.path and len(heard.frames) == self.frames[heard.path]
-        np.testing.assert_array_equal(filters.windows, [1, 1])  # of the config's rule
+        np.testing.assert_array_equal(filters.windows, [1 / 60] * 2)  # of the config's rule
         np.testing.assert_array_equal(filters.thresholds, [0.4, 0.4])
         for name, error in self.errors:
             if heard.path.endswith(name):
@@ -235,7 +235,7 @@ def test_a_decoder_file_decides_and_is_shown_and_a_resume_keeps_to_it(recordings
     outputs = LabelOutputs(tmp_path / "events.tsv", pages=Shown())
     with pytest.raises(KeyboardInterrupt):
         label_recordings(detector, paths, outputs, tuned=tuned)
-    assert shown[0].windows.tolist() == [3, 3] and shown[0].medians == 1
+    assert shown[0].windows.tolist() == [3 / 60] * 2 and shown[0].medians == 1
     assert shown[0].thresholds.tolist() == [1.0, 0.25]  # of Cat and Dog
     found = label_recordings(detector, paths, tuned=tuned).labelled
     decode = median_decoder([3], classes=["Dog"], frame_rate=60.0, threshold=0.25, medians=1)

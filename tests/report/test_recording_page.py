@@ -18,7 +18,6 @@ from jfsed_jax.report.recording_page import (
     EmbeddedAudio,
     EmbeddedExcerpts,
     HeardRecording,
-    MedianFilters,
     clock,
     mel_pictures,
     pack_mel,
@@ -28,7 +27,7 @@ from jfsed_jax.report.recording_page import (
     write_recording_page,
 )
 from jfsed_jax.sed.events import DCASE2019_CLASSES, Event
-from jfsed_jax.sed.postprocessing import detect_events
+from jfsed_jax.sed.postprocessing import MedianFilters, detect_events
 
 FRAME_RATE = 60.0
 BANDS = 64
