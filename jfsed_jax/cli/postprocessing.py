@@ -151,12 +151,12 @@ def run_postprocess(args: argparse.Namespace) -> int:
             classes=files.classes,
             frame_rate=frame_rate,
             threshold=0.5 if args.threshold is None else args.threshold,
-            unit=1.0,
+            time_rate=1.0,
         )
     else:
         tuned.check_classes(files.classes, args.decoder)
         print(decoder_files.format_settings(tuned))
-        decode = tuned.decode(files.classes, frame_rate, unit=1.0)
+        decode = tuned.decode(files.classes, frame_rate, time_rate=1.0)
     filenames, tags = tagged_clips(args.tags, files, args.extension)
     found = score_files.decode_files(files, decode, filenames=filenames, clip=tags)
     tables.write_events(args.output, found)

@@ -78,7 +78,7 @@ def change_point_decoder(
     frame_rate: float,
     threshold: float | np.ndarray = 0.5,
     settings: Sequence[ChangePoints] | None = None,
-    unit: float | None = None,
+    time_rate: float | None = None,
 ) -> Decode:
     """The decoder, as `postprocessing.median_decoder` makes the paper's.
 
@@ -87,7 +87,7 @@ def change_point_decoder(
       classes, frame_rate: C labels, frames of the posteriors per second.
       threshold: of the confidences, one or <float>[C].
       settings: of each class; those of `ChangePoints`, which are not tuned, if None.
-      unit: frames in one unit of the events' times; by default they are in seconds.
+      time_rate: frames in one unit of the events' times, 1: they are in frames; seconds if None.
     """
     thresholds = np.broadcast_to(np.asarray(threshold, np.float64), len(classes))
     settings = settings or [ChangePoints()] * len(classes)
@@ -107,7 +107,7 @@ def change_point_decoder(
             event
             for name, own in zip(filenames, active, strict=True)
             for event in frames_to_events(
-                own, classes, frame_rate=unit or frame_rate, filename=name
+                own, classes, frame_rate=time_rate or frame_rate, filename=name
             )
         ]
 

@@ -81,21 +81,21 @@ class TunedDecoder:
             )
 
     def decode(
-        self, classes: Sequence[str], frame_rate: float, *, unit: float | None = None
+        self, classes: Sequence[str], frame_rate: float, *, time_rate: float | None = None
     ) -> Decode:
         """The decoder.
 
         Args:
           classes: C labels; see `check_classes`.
           frame_rate: frames per second of the posteriors.
-          unit: frames in one unit of the events' times; by default they are in seconds.
+          time_rate: frames in one unit of the events' times, 1: they are in frames; seconds if None.
         """
         thresholds = self.of("threshold", classes)
         if self.decoder == "median":
             return median_decoder(
                 window_frames(self.of("window", classes), frame_rate),
                 classes=classes,
-                frame_rate=frame_rate if unit is None else unit,
+                frame_rate=time_rate or frame_rate,
                 threshold=thresholds,
                 medians=self.medians,
             )
@@ -108,7 +108,7 @@ class TunedDecoder:
                 ChangePoints(**{name: self.classes[label][name] for name in ChangePoints._fields})
                 for label in classes
             ],
-            unit=unit,
+            time_rate=time_rate,
         )
 
 

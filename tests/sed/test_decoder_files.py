@@ -30,7 +30,7 @@ def test_change_points_have_settings_of_their_own(tmp_path):
     frames = np.zeros((1, 40, 1))
     frames[0, :20] = 0.45
     assert tuned.decode(["Dog"], 20.0)(None, frames, ["a"]) == [Event("a", 0.0, 1.0, "Dog")]
-    in_frames = tuned.decode(["Dog"], 20.0, unit=1.0)
+    in_frames = tuned.decode(["Dog"], 20.0, time_rate=1.0)
     assert in_frames(None, frames, ["a"]) == [Event("a", 0.0, 20.0, "Dog")]
 
 
@@ -49,7 +49,7 @@ def test_it_decodes_by_class_whatever_their_order(tmp_path):
     decode = TUNED.decode(["Cat", "Dog"], 20.0)
     expected = [Event("a", 1.5, 1.6, "Cat"), Event("a", 0.5, 1.0, "Dog")]
     assert decode(None, frames, ["a"]) == expected
-    in_frames = TUNED.decode(["Cat", "Dog"], 20.0, unit=1.0)
+    in_frames = TUNED.decode(["Cat", "Dog"], 20.0, time_rate=1.0)
     assert in_frames(None, frames, ["a"])[1] == Event("a", 10.0, 20.0, "Dog")
 
 
