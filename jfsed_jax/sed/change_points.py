@@ -87,7 +87,7 @@ def change_point_decoder(
       classes, frame_rate: C labels, frames of the posteriors per second.
       threshold: of the confidences, one or <float>[C].
       settings: of each class; those of `ChangePoints`, which are not tuned, if None.
-      time_rate: frames in one unit of the events' times, 1: they are in frames; seconds if None.
+      time_rate: frames in one unit of the events' times: 1 tells frames, None seconds.
     """
     thresholds = np.broadcast_to(np.asarray(threshold, np.float64), len(classes))
     settings = settings or [ChangePoints()] * len(classes)

@@ -88,7 +88,7 @@ class TunedDecoder:
         Args:
           classes: C labels; see `check_classes`.
           frame_rate: frames per second of the posteriors.
-          time_rate: frames in one unit of the events' times, 1: they are in frames; seconds if None.
+          time_rate: frames in one unit of the events' times: 1 tells frames, None seconds.
         """
         thresholds = self.of("threshold", classes)
         if self.decoder == "median":
