@@ -78,13 +78,13 @@ def test_a_recording_is_read_once_in_blocks_and_no_further_than_needed(monkeypat
         asked.append((path, max_seconds))
         return opened(blocks, given)
 
-    def watched(path, pieces):
+    def watched(path, pieces, rate):
         def each():
             for piece in pieces:
                 kept.append(sum(block() is not None for block in given))
                 yield piece
 
-        return encoded(path, each())
+        return encoded(path, each(), rate)
 
     monkeypatch.setattr(encoding, "open_audio", open_audio)
     monkeypatch.setattr(encoding, "_encoded", watched)
