@@ -66,6 +66,19 @@ def test_five_clips_are_too_few_for_an_interval_and_six_are_not(clips):
     assert (found.interval is not None) == known
 
 
+def test_a_clip_in_which_any_seed_differs_counts():
+    """The first seed's systems differ in three clips, the second's in three others."""
+    alike = [(1, 1, 1)] * 6
+    seeds = [
+        counts(*[(1, 1, int(i not in differing)) for i in range(6)], *alike)
+        for differing in (range(3), range(3, 6))
+    ]
+    found = counts(*[(1, 1, 1)] * 6, *alike)
+    assert differences(seeds, [found] * 2)[MICRO].interval is not None
+    assert differences([seeds[0]] * 2, [found] * 2)[MICRO].interval is None
+    assert differences(seeds, [found] * 3)[MICRO].interval is not None  # without pairs, too
+
+
 def test_seeds_by_hand():
     """Clips that are all alike, so that seeds alone tell: 0 and 2 points are 1 +- 12.706 (Student's
     t of one degree of freedom), 0, 1 and 2 points 1 +- 4.303 * 0.5774."""
