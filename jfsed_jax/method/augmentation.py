@@ -14,6 +14,7 @@ from jax import lax
 
 from jfsed_jax.audio.front_end import NEPERS_PER_DB
 from jfsed_jax.kernels.randomness import normal_by_clip, own_rows, whole_batch
+from jfsed_jax.method.numbers import is_on
 
 
 def _shift(key, batch, share, axis):
@@ -109,11 +110,11 @@ def augment(
       axis_name: the mapped axis over which the batch is spread, or None.
     """
     shift_key, colour_key, mix_key = jax.random.split(key, 3)
-    if time_shift:
+    if is_on(time_shift):
         batch = _shift(shift_key, batch, time_shift, axis_name)
-    if gain_db or filter_db:
+    if is_on(gain_db) or is_on(filter_db):
         batch = _colour(colour_key, batch, gain_db, filter_db, axis_name)
-    if mix:
+    if is_on(mix):
         batch = _mix(mix_key, batch, mix, axis_name)
     return batch
 

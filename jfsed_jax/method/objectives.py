@@ -30,6 +30,7 @@ from jfsed_jax.method.distillation import (
 )
 from jfsed_jax.method.losses import Batch
 from jfsed_jax.method.models import Output
+from jfsed_jax.method.numbers import is_on
 from jfsed_jax.method.schedules import Schedules
 from jfsed_jax.seams import resolve
 
@@ -317,7 +318,7 @@ def joint(config, steps_per_epoch: int) -> Objective:
             weight,
         )
         for name, weight in page.distillation.items()
-        if weight
+        if is_on(weight)
     )
     terms = partial(
         joint_terms,

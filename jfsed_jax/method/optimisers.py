@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from jfsed_jax.errors import InputError
+from jfsed_jax.method.numbers import is_on
 from jfsed_jax.method.schedules import Schedule
 from jfsed_jax.seams import call, resolve
 
@@ -110,7 +111,9 @@ def from_config(page, rate: Schedule) -> optax.GradientTransformation:
     )
     if page.restart:
         optimiser = restarted(optimiser, rate)
-    return optax.chain(optimiser, parameter_ema(page.ema_decay)) if page.ema_decay else optimiser
+    if not is_on(page.ema_decay):
+        return optimiser
+    return optax.chain(optimiser, parameter_ema(page.ema_decay))
 
 
 def rate_in(opt_state) -> jax.Array | None:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jfsed_jax.method.numbers import is_on
 from jfsed_jax.seams import call, resolve
 
 Schedule = Callable[[jax.Array], jax.Array]  # of <int32>[] steps taken so far
@@ -53,9 +54,9 @@ class Schedules:
             consistency_rampup_epochs=config.guided.consistency_rampup * config.epochs,
             beta_max=config.loss.beta_max,
             beta_rampup_epochs=config.loss.beta_rampup * config.epochs,
-            tau=config.loss.tau if config.loss.tau >= 0 else None,
+            tau=_or_never(config.loss.tau),
             beta_start=config.loss.beta_start,
-            beta_end=config.loss.beta_end if config.loss.beta_end >= 0 else None,
+            beta_end=_or_never(config.loss.beta_end),
         )
 
     def epoch(self, step) -> jax.Array:
@@ -83,9 +84,14 @@ class Schedules:
 
     def _rampup(self, step, epochs: float) -> jax.Array:
         """``exp(-5 (1 - x)^2)``, x growing from 0 to 1 over `epochs` (reference [29])."""
-        if not epochs:
+        if not is_on(epochs):
             return jnp.ones(())
-        x = jnp.clip(jnp.asarray(step) / (epochs * self.steps_per_epoch), 0.0, 1.0)
+        length = epochs * self.steps_per_epoch
+        if isinstance(epochs, jax.Array):  # a traced one may be 0, where 0 / 0 would be NaN
+            x = jnp.clip(jnp.asarray(step) / jnp.where(length > 0, length, 1.0), 0.0, 1.0)
+            x = jnp.where(length > 0, x, 1.0)
+        else:
+            x = jnp.clip(jnp.asarray(step) / length, 0.0, 1.0)
         return jnp.exp(-5.0 * (1 - x) ** 2)
 
     def second_stage(self, step) -> jax.Array:
@@ -101,6 +107,13 @@ class Schedules:
             "beta": self.beta(step),
             "consistency": self.consistency(step),
         }
+
+
+def _or_never(epoch):
+    """An epoch from which something is so; below 0 never: None, of a traced one infinity."""
+    if isinstance(epoch, jax.Array):
+        return jnp.where(epoch >= 0, epoch, jnp.inf)
+    return epoch if epoch >= 0 else None
 
 
 def learning_rate(page, steps_per_epoch: int) -> Schedule:

@@ -17,6 +17,7 @@ from jax import lax
 from jfsed_jax.kernels.randomness import normal_by_clip
 from jfsed_jax.method.augmentation import add_noise
 from jfsed_jax.method.losses import Batch, masked_mean
+from jfsed_jax.method.numbers import is_on
 from jfsed_jax.method.objectives import Term, Terms
 from jfsed_jax.method.optimisers import rate_in
 from jfsed_jax.method.state import TrainState, teacher_params
@@ -60,7 +61,7 @@ def train_step(
     teacher_mel = batch["mel"]
     if system.teacher_noise:
         teacher_mel = add_noise(noise_key, teacher_mel, system.teacher_noise, axis_name)
-    if system.teacher_log_noise:
+    if is_on(system.teacher_log_noise):
         # A key of its own: both kinds of noise may be on.
         drawn = normal_by_clip(jax.random.fold_in(noise_key, 1), teacher_mel.shape, axis_name)
         teacher_mel = teacher_mel + system.teacher_log_noise * drawn

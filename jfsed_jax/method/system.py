@@ -16,6 +16,7 @@ from jfsed_jax.audio.front_end import FrontEnd, filter_peaks
 from jfsed_jax.errors import InputError
 from jfsed_jax.method import models, objectives, optimisers, schedules
 from jfsed_jax.method.augmentation import AUGMENTATIONS
+from jfsed_jax.method.numbers import is_on
 from jfsed_jax.method.objectives import Batch, Objective
 from jfsed_jax.method.schedules import Schedule
 from jfsed_jax.seams import call, resolve
@@ -181,7 +182,7 @@ def from_config(
     if optimiser is None:
         rate = schedules.learning_rate(config.optimiser, steps_per_epoch)
         optimiser = optimisers.from_config(config.optimiser, rate)
-    elif config.optimiser.ema_decay:
+    elif is_on(config.optimiser.ema_decay):
         average = optimisers.parameter_ema(config.optimiser.ema_decay)
         optimiser = optax.chain(optimiser, average)
     noise = config.teacher_noise * filter_peaks(FrontEnd(**config.front_end))
