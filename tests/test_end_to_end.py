@@ -26,13 +26,13 @@ from jfsed_jax.cli import main as cli
 from jfsed_jax.inference.detector import load
 from jfsed_jax.inference.recordings import make_listen
 from jfsed_jax.runs import checkpoints
+from jfsed_jax.runs.log_rows import SPEED
 from jfsed_jax.runs.workdir import Workdir
 from jfsed_jax.sed import tables
 
 ROOT = Path(__file__).parents[1]
 EPOCHS, STEPS_PER_EPOCH = 4, 3
 RATE = 44100
-TIMING = {"clips_per_second", "data_wait"}
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def assert_same_run(expected, found):
 
 def assert_same_log(*runs):
     logs = [
-        [{k: v for k, v in entry.items() if k not in TIMING} for entry in log_of(run)]
+        [{k: v for k, v in entry.items() if k not in SPEED} for entry in log_of(run)]
         for run in runs
     ]
     assert logs[0] == logs[1]
@@ -177,7 +177,7 @@ def test_several_seeds_are_their_single_runs_resume_and_are_scored_each(
     assert done.returncode == 0, done.stderr
     logs = [log_of(run / "seeds" / str(k)) for k in range(2)]
     for other, own, alone in zip(*logs, log_of(single), strict=True):
-        for name in own.keys() - TIMING - {"kind", "selection"}:
+        for name in own.keys() - SPEED - {"kind", "selection"}:
             expected = alone[name]  # None of Segment-F1 where nothing was found
             assert own[name] == (expected and pytest.approx(expected, rel=1e-4)), name
         if own["kind"] == "validation":  # of all seeds, the mean

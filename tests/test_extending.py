@@ -20,6 +20,7 @@ from jfsed_jax.datasets.preparation import prepare
 from jfsed_jax.method import distillation, optimisers, schedules
 from jfsed_jax.method.distillation import Distilled
 from jfsed_jax.method.objectives import joint_terms
+from jfsed_jax.runs.log_rows import SPEED
 from jfsed_jax.runs.workdir import read_json
 
 ROOT = Path(__file__).parents[1]
@@ -73,8 +74,7 @@ def assert_same(place, name, *decoders):
     logs = []
     for detector in detectors:
         rows = map(json.loads, detector.workdir.metrics.read_text().splitlines())
-        speed = {"clips_per_second", "data_wait"}
-        logs.append([{k: v for k, v in row.items() if k not in speed} for row in rows])
+        logs.append([{k: v for k, v in row.items() if k not in SPEED} for row in rows])
     known = [{k: v for k, v in row.items() if k in other} for row, other in zip(*logs, strict=True)]
     assert known == logs[1]
     decoders = decoders or (None, None)

@@ -23,6 +23,8 @@ def define_train(parser: CommandParser) -> None:
     parser.switch("strict", "Refuse a folder with missing clips or flawed labels.")
     meaning = "Folder of a run whose weights a new one starts from; default: random weights."
     parser.add("--init_from", meaning, metavar="DIR")
+    meaning = "Trace these steps, as 100:110, or so many after the first ten; default: none."
+    parser.add("--profile", meaning, type=steps_to_trace, metavar="STEPS")
     meaning = "Process 0 of a run of several processes; or auto: as the launcher says."
     parser.add("--coordinator", meaning, metavar="HOST:PORT")
     parser.add("--num_processes", "How many processes.", type=number(int, 1), metavar="N")
@@ -34,6 +36,7 @@ def run_train(args: argparse.Namespace) -> int:
     process.start_training(args.config.cpu_devices, deterministic=args.config.deterministic)
     process.join_processes(args.coordinator, args.num_processes, args.process_id)
     from jfsed_jax.training.loop import fit
+    from jfsed_jax.training.profiling import Traced
 
     fit(
         args.config,
@@ -42,8 +45,20 @@ def run_train(args: argparse.Namespace) -> int:
         features_dir=args.features or None,
         strict=args.strict,
         init_from=args.init_from or None,
+        profile=Traced(*args.profile) if args.profile else None,
     )
     return 0
+
+
+def steps_to_trace(text: str) -> tuple[int | None, int]:
+    """The type of ``--profile``: ``FIRST:LAST`` or ``COUNT``, see `profiling.Traced`."""
+    first, colon, last = text.rpartition(":")
+    if not last.isdecimal() or (colon and not first.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text}: expected FIRST:LAST, as 100:110, or a number")
+    begin, end = int(first) if colon else None, int(last)
+    if end < 1 or (begin is not None and not 1 <= begin <= end):
+        raise argparse.ArgumentTypeError(f"{text}: expected steps from 1, the first one first")
+    return begin, end
 
 
 def define_demo(parser: CommandParser) -> None:

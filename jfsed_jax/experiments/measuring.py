@@ -1,7 +1,6 @@
-"""How time, memory and operations are measured: calls that take turns, and counts.
+"""How time and memory are measured: calls that take turns.
 
-Floating-point operations are those of convolutions (padding included), matrix products and GRUs as
-the layers' sizes give them, two a multiply-add.
+Operations are counted in `jfsed_jax.method.operations`.
 """
 
 import re
@@ -11,12 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jfsed_jax.method.models import CRNN, BaselineCRNN, GuidedCNN
+from jfsed_jax.method.operations import forward_flops as forward_flops
+from jfsed_jax.method.operations import matmul_flops as matmul_flops
 
 _SECONDS = 20.0  # that a row's repeats may take
 
@@ -64,48 +61,3 @@ def peak_host_memory() -> int:
         return 1024 * int(found[1]) if found else 0
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def matmul_flops(dtype: str) -> float:
-    """The device's ceiling: operations a second of one large matrix product, the best of ten."""
-    n = 2048 if jax.default_backend() == "cpu" else 8192
-    square = jnp.ones((n, n), dtype)
-    product = jax.jit(jnp.matmul)
-    call = lambda: product(square, square).block_until_ready()  # noqa: E731
-    call()
-    return 2 * n**3 / min(time_call(call)[0] for _ in range(10))
-
-
-def forward_flops(model: nn.Module, frames: int, bands: int) -> int | None:
-    """Floating-point operations of one clip of `frames` and mel `bands` through a model.
-
-    None if the model is not of `jfsed_jax.method.models`.
-    """
-    if not isinstance(model, CRNN | GuidedCNN | BaselineCRNN):
-        return None
-    macs, inputs = 0, 1
-    convs = (1,) * len(model.filters) if isinstance(model, BaselineCRNN) else model.convs
-    for filters, kernel, pool, repeats in zip(
-        model.filters, model.kernels, model.pools, convs, strict=True
-    ):
-        for _ in range(repeats):
-            macs += kernel**2 * inputs * filters * frames * bands
-            inputs = filters
-        if isinstance(model, BaselineCRNN):  # the gate's linear map
-            macs += filters**2 * frames * bands
-        frames, bands = frames // pool[0], bands // pool[1]
-    features = inputs * bands
-    if isinstance(model, GuidedCNN):
-        # Of every class: logits and weighted sum of all frames, then the clip.
-        return 2 * (macs + model.classes * features * (2 * frames + 1))
-    width = features
-    for _ in range(model.gru_layers):
-        macs += 2 * frames * 3 * model.gru_hidden * (width + model.gru_hidden)
-        width = 2 * model.gru_hidden
-    if isinstance(model, BaselineCRNN):
-        return 2 * (macs + frames * width * 2 * model.classes)
-    both = features + (width if model.gru_layers else 0)
-    detection = both if model.aed_recurrent else features
-    macs += frames * model.at_width * (both + 2 * model.classes)
-    macs += frames * model.aed_width * (detection + model.classes)
-    return 2 * macs

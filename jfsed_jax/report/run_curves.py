@@ -7,11 +7,13 @@ import numpy as np
 
 from jfsed_jax.report.charts import Chart, Mark, Series, line_chart, thin
 from jfsed_jax.report.formatting import label_text, number, significant
+from jfsed_jax.runs.log_rows import SPEED
 from jfsed_jax.runs.saved_run import SavedRun, is_number
 
 _NOT_LOSSES = frozenset(
-    {"kind", "step", "epoch", "loss", "alpha", "beta", "learning_rate", "clips_per_second"}
-    | {"gradient_norm", "data_wait", "consistency"}
+    {"kind", "step", "epoch", "loss", "alpha", "beta", "learning_rate"}
+    | {"gradient_norm", "consistency"}
+    | SPEED
 )
 _TITLES = {
     "teacher": "Labels: the teacher",

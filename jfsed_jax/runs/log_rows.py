@@ -8,6 +8,11 @@ from typing import Any, BinaryIO, NamedTuple
 from jfsed_jax.errors import InputError
 from jfsed_jax.runs.meta import is_number
 
+# Values of a row that are of the machine: no two runs have the same.
+SPEED = frozenset(
+    {"clips_per_second", "data_wait", "flops_per_second", "share_of_ceiling", "joules_per_clip"}
+)
+
 
 class LogRow(NamedTuple):
     """A row of the log.

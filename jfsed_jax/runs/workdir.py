@@ -5,6 +5,7 @@
     checkpoints/               see `jfsed_jax.runs.checkpoints`
     damaged/                   checkpoints that could not be read
     lock                       see `jfsed_jax.runs.lock`
+    profile/                   traces of steps, of ``train --profile``
     eval/SPLIT/                see `SplitFolder`; other rules' scores in eval-RULE/SPLIT
     adaptive_weights.json      figure 3
     thresholds.json            Event-F1 by threshold, on held-out clips
@@ -115,6 +116,11 @@ class Workdir:
     def lock(self) -> Path:
         """There while a process trains in the folder."""
         return self.path / "lock"
+
+    @property
+    def profile(self) -> Path:
+        """Where the profiler writes its traces."""
+        return self.path / "profile"
 
     @property
     def weights(self) -> Path:

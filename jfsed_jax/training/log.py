@@ -15,6 +15,7 @@ from jfsed_jax.atomic import write_whole
 from jfsed_jax.errors import InputError
 from jfsed_jax.runs.log_rows import LogRow, read_log
 from jfsed_jax.runs.workdir import NotWritten, Workdir
+from jfsed_jax.training.speed import Speed
 
 Values = Mapping[str, float | None]
 
@@ -168,8 +169,11 @@ class StepMetrics:
       waited: seconds spent on waiting for clips since the last flush; the loop adds to it.
     """
 
-    def __init__(self, log: Log, *, num_seeds: int, batch_size: int, steps_per_epoch: int):
+    def __init__(
+        self, log: Log, speed: Speed, *, num_seeds: int, batch_size: int, steps_per_epoch: int
+    ):
         self._log = log
+        self._speed = speed
         self._num_seeds = num_seeds
         self._clips_per_step = batch_size * num_seeds
         self._steps_per_epoch = steps_per_epoch
@@ -179,6 +183,7 @@ class StepMetrics:
 
     def restart_clock(self) -> None:
         """What went before, such as an evaluation, does not count into the speed."""
+        self._speed.restart()
         self._since = time.monotonic()
 
     def add(self, numbers: range, metrics: dict[str, jax.Array]) -> int:
@@ -204,9 +209,11 @@ class StepMetrics:
                 values = [{name: float(v[i, k]) for name, v in table.items()} for k in columns]
                 rows.append((number, values))
         seconds = time.monotonic() - self._since
+        clips = self._clips_per_step * len(rows)
         speed = {
-            "clips_per_second": self._clips_per_step * len(rows) / seconds,
+            "clips_per_second": clips / seconds,
             "data_wait": self.waited / seconds,
+            **self._speed.of(clips, seconds),
         }
         for number, values in rows:
             self._check(number, values, why)
@@ -216,7 +223,10 @@ class StepMetrics:
         self.waited = 0.0
         self.restart_clock()
         loss = mean_values(values)["loss"]
-        return f"loss {loss:.3f}, {speed['clips_per_second']:.0f} clips/s"
+        told = f"loss {loss:.3f}, {speed['clips_per_second']:.0f} clips/s"
+        if "share_of_ceiling" in speed:
+            told += f", {speed['share_of_ceiling']:.0%} of the ceiling"
+        return told
 
     def _check(self, number: int, values: Sequence[Values], why: Callable[[int, int], str]) -> None:
         for k, own in enumerate(values):

@@ -50,6 +50,8 @@ from jfsed_jax.training.origin import (
     started_from,
 )
 from jfsed_jax.training.plan import Plan, check_resume, check_values, identity, make_plan
+from jfsed_jax.training.profiling import Traced, make_profile
+from jfsed_jax.training.speed import make_speed
 from jfsed_jax.training.steps import Steps, run_steps
 from jfsed_jax.training.validation import validate
 
@@ -63,6 +65,7 @@ def fit(
     strict: bool = False,
     init_from: str | Path | None = None,
     decode: Decode | None = None,
+    profile: Traced | None = None,
     **handed: Unpack[Handed],
 ) -> None:
     """Trains a system, or goes on training it, until all steps are done.
@@ -75,6 +78,7 @@ def fit(
       init_from: the workdir of a run whose weights a new one starts from, see `origin`. One that
         goes on does so as it was begun, with this or without.
       decode: in place of the config's decoder, for the scores that select.
+      profile: steps to trace, into the workdir.
       handed: values in place of those that the config names, see `system.Handed`. A workdir
         remembers their names and no more: to go on, hand in the same.
 
@@ -122,7 +126,7 @@ def fit(
             hosts.check_same(identity(plan.meta))
         try:
             with hosts.waits_for_reason(NotWritten):
-                _train(plan, files, hosts, decode, source, origin)
+                _train(plan, files, hosts, decode, source, origin, profile)
         except NotWritten as error:
             raise InputError(f"{error}; {_what_is_safe(files, plan.total_steps)}") from error
 
@@ -144,6 +148,7 @@ def _train(
     decode: Decode | None,
     source: Path | None,
     origin: Origin | None,
+    profile: Traced | None,
 ) -> None:
     config = plan.config
     mesh = parallel.make_mesh()
@@ -178,6 +183,10 @@ def _train(
                     num_seeds=config.num_seeds,
                     where=files.checkpoints,
                     hosts=hosts,
+                    speed=make_speed(plan.models, *plan.input_shape, config.compute_dtype, hosts),
+                    profile=make_profile(
+                        profile, files.profile, start, plan.total_steps, writes=hosts.first
+                    ),
                 ),
                 stop,
             )

@@ -2,10 +2,14 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import jax
+from absl import logging
 
 from jfsed_jax.errors import InputError
 from jfsed_jax.hosts import ALONE, Hosts
@@ -15,7 +19,10 @@ from jfsed_jax.training.interrupt import Stop
 from jfsed_jax.training.log import Log, StepMetrics, mean_values
 from jfsed_jax.training.memory import release_freed_memory
 from jfsed_jax.training.not_finite import checked
+from jfsed_jax.training.profiling import Profile
+from jfsed_jax.training.speed import Speed
 
+FIRST = "the first step took"  # of a line that tells, also `experiments.start_up`, when it is done
 _LOG_EVERY = 5  # dispatches between two reads of the metrics
 
 
@@ -35,6 +42,8 @@ class Steps:
       batch_size, num_seeds: clips of a step, seeds in it.
       where: the folder of the checkpoints, for messages.
       hosts: the processes that take the steps together.
+      speed: what the log says of operations and energy.
+      profile: what traces steps.
     """
 
     feed: Feed
@@ -51,6 +60,8 @@ class Steps:
     num_seeds: int
     where: Path
     hosts: Hosts = ALONE
+    speed: Speed = field(default_factory=Speed)
+    profile: Profile = field(default_factory=lambda: Profile(None, Path()))
 
 
 def run_steps(state, start: int, steps: Steps, stop: Stop) -> int:
@@ -62,6 +73,7 @@ def run_steps(state, start: int, steps: Steps, stop: Stop) -> int:
     dispatch = max(steps.step_fns)
     metrics_log = StepMetrics(
         steps.log,
+        steps.speed,
         num_seeds=steps.num_seeds,
         batch_size=steps.batch_size,
         steps_per_epoch=steps.steps_per_epoch,
@@ -70,13 +82,17 @@ def run_steps(state, start: int, steps: Steps, stop: Stop) -> int:
     last = checked(start, state)
     selection: float | None = None
 
-    with progress_bar(
-        total=steps.total_steps,
-        initial=start,
-        unit="step",
-        desc="training",
-        disable=not steps.hosts.first,
-    ) as bar:
+    with (
+        progress_bar(
+            total=steps.total_steps,
+            initial=start,
+            unit="step",
+            desc="training",
+            disable=not steps.hosts.first,
+        ) as bar,
+        ExitStack() as ended,
+    ):
+        ended.callback(lambda: steps.profile.close(step))
 
         def what_is_safe() -> str:
             if not saved:
@@ -111,14 +127,20 @@ def run_steps(state, start: int, steps: Steps, stop: Stop) -> int:
             ends = (steps.evaluate_every, steps.checkpoint_every, steps.total_steps)
             room = min(every - step % every for every in ends)
             count = dispatch if room >= dispatch else 1
+            steps.profile.before(step, count, state)
             before = time.monotonic()
-            drawn = steps.feed.draw(count)
-            metrics_log.waited += time.monotonic() - before
-            last.drawn.append((count, drawn))
-            state, metrics = steps.step_fns[count](state, steps.feed.place(drawn))
+            with steps.profile.around(step):
+                drawn = steps.feed.draw(count)
+                metrics_log.waited += time.monotonic() - before
+                last.drawn.append((count, drawn))
+                state, metrics = steps.step_fns[count](state, steps.feed.place(drawn))
             if step == start:
+                jax.block_until_ready(metrics)
+                seconds = time.monotonic() - before
+                logging.info("%s %.1f s, with compilation", FIRST, seconds)
                 release_freed_memory()  # what compilation has used
             step += count
+            steps.profile.after(step, state)
             bar.update(count)
             pending = metrics_log.add(range(step - count + 1, step + 1), metrics)
             evaluating = step % steps.evaluate_every == 0 or step == steps.total_steps

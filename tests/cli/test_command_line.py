@@ -36,7 +36,8 @@ FLAGS = {
     "inspect": "data* config features strict workers output",
     "openmix": "esc10* fsdd* out* rehearsal workers",
     "train": (
-        "config* data* workdir* features strict init_from coordinator num_processes process_id"
+        "config* data* workdir* features strict init_from profile coordinator num_processes "
+        "process_id"
     ),
     "evaluate": (
         "workdir* checkpoint model tags postprocess data features seed split tune_thresholds "

@@ -18,6 +18,7 @@ from jfsed_jax.experiments import job_processes, reproduction
 from jfsed_jax.experiments.job_processes import Ended, Share, machine_shares, own_cores, run_jobs
 from jfsed_jax.experiments.reproduction import reproduce
 from jfsed_jax.experiments.result_table import RunScores
+from jfsed_jax.runs.log_rows import SPEED
 from jfsed_jax.training.interrupt import Stop
 
 HERE = Path(__file__).parent
@@ -274,6 +275,6 @@ def metrics(run):
     rows = {}
     for line in (run / "metrics.jsonl").read_text().splitlines():
         row = json.loads(line)
-        kept = {key: row[key] for key in row if key not in ("clips_per_second", "data_wait")}
+        kept = {key: row[key] for key in row if key not in SPEED}
         rows[row["kind"], row["step"]] = kept
     return rows

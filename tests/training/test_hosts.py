@@ -27,6 +27,7 @@ from jfsed_jax import hosts
 from jfsed_jax.cli import last_words
 from jfsed_jax.datasets import clips
 from jfsed_jax.errors import InputError
+from jfsed_jax.runs.log_rows import SPEED
 from jfsed_jax.training.feed import Feed
 from jfsed_jax.training.interrupt import Stop
 from jfsed_jax.training.log import NoLog
@@ -107,8 +108,7 @@ def rows(workdir):
     except FileNotFoundError:
         return []
     found = [json.loads(line) for line in lines]
-    return [{k: v for k, v in row.items() if k not in ("clips_per_second", "data_wait")}
-            for row in found]  # fmt: skip
+    return [{k: v for k, v in row.items() if k not in SPEED} for row in found]
 
 
 def state(workdir):
