@@ -11,6 +11,8 @@ from jfsed_jax.cli.arguments import CommandParser, names, number, output_file, o
 from jfsed_jax.cli.training import CONFIG
 from jfsed_jax.errors import InputError
 
+ROOFLINES = ["a100", "h100", "h200", "l4", "v5e", "here"]  # of experiments/cards.py
+
 
 def define_reproduce(parser: CommandParser) -> None:
     """Adds the flags of `run_reproduce`."""
@@ -87,6 +89,18 @@ def define_benchmark(parser: CommandParser) -> None:
     parser.add("--json", meaning, type=output_file(), metavar="FILE")
     meaning = "Measure single layers against flax's and XLA's own instead."
     parser.switch("layers", meaning)
+    meaning = (
+        "Measure all that is to be known of a device instead: the step with every loop of the "
+        "recurrence and beside PyTorch, seeds at once, a whole training, a resumed run."
+    )
+    parser.switch("suite", meaning)
+    meaning = "Time that --suite may take; default: %(default)s."
+    parser.add("--minutes", meaning, type=number(float, 0.1), metavar="N", default=10.0)
+    meaning = (
+        "Print the least time of each layer on a device of these published figures instead, "
+        "computed and not measured; here: on this one, of a measured product and pass over memory."
+    )
+    parser.add("--roofline", meaning, choices=ROOFLINES)
 
 
 def run_benchmark(args: argparse.Namespace) -> int:
@@ -97,11 +111,23 @@ def run_benchmark(args: argparse.Namespace) -> int:
     if args.layers:
         print(benchmark_layers.format_layers(benchmark_layers.measure_layers()))
         return 0
-    if args.config.deterministic:
-        process.use_deterministic_kernels()
-    benchmarking.prepare_process(args.config.cpu_devices)
-    result = benchmarking.benchmark(args.config, size=args.batch, reference=args.reference)
-    print(benchmarking.format_table(result))
+    if args.suite:
+        from jfsed_jax.experiments.suite import format_suite, run_suite
+
+        result = run_suite(args.config, size=args.batch, minutes=args.minutes)
+        print(format_suite(result))
+    elif args.roofline:
+        from jfsed_jax.experiments import cards, roofline
+
+        card = cards.choose_card(args.roofline, args.config.compute_dtype)
+        result = roofline.step_roofline(args.config, card, args.batch)
+        print(roofline.format_roofline(result))
+    else:
+        if args.config.deterministic:
+            process.use_deterministic_kernels()
+        benchmarking.prepare_process(args.config.cpu_devices)
+        result = benchmarking.benchmark(args.config, size=args.batch, reference=args.reference)
+        print(benchmarking.format_table(result))
     if args.json:
         write_json(Path(args.json), result)
     return 0

@@ -11,6 +11,8 @@ from jfsed_jax.audio.front_end import FrontEnd
 
 CLASSES = 10
 STEPS_PER_EPOCH = 450
+# Clips of DCASE 2019 Task 4, the paper's data.
+FULL_SET = {"weak": 1578, "unlabelled": 14412, "strong": 2045}
 
 
 def make_batch(config, front_end: FrontEnd, size: int) -> dict[str, np.ndarray]:
@@ -41,6 +43,23 @@ def make_waveforms(front_end: FrontEnd, size: int) -> np.ndarray:
     return noise.astype(np.float32)
 
 
+def full_epoch(config) -> int:
+    """Steps of an epoch over `FULL_SET`, as ``training.plan.steps_in_epoch`` counts them.
+
+    That function is of a room that needs the libraries of data sets.
+    """
+    if config.steps_per_epoch:
+        return config.steps_per_epoch
+    held_out = config.evaluation.holdout if config.evaluation.select_on == "holdout" else 0.0
+    passes = []
+    for kind in ("unlabelled", "strong", "weak"):
+        clips = FULL_SET[kind] - (0 if kind == "unlabelled" else round(held_out * FULL_SET[kind]))
+        own = config.batch[kind] or (config.epoch_unlabelled if kind == "unlabelled" else 0)
+        if own:
+            passes.append(clips // own)
+    return min(passes) if config.epoch == "shortest" else passes[0]
+
+
 class ClipsInMemory:
     """As many clips as DCASE 2019 has weak ones, for the input pipeline: 16, over and over."""
 
@@ -48,7 +67,7 @@ class ClipsInMemory:
         rng = np.random.default_rng(0)
         shape = (front_end.num_frames, front_end.n_mels)
         self._mels = [rng.normal(-5, 2, shape).astype(np.float16) for _ in range(16)]
-        self.filenames = [f"{i}.wav" for i in range(1578)]
+        self.filenames = [f"{i}.wav" for i in range(FULL_SET["weak"])]
 
     def __len__(self) -> int:
         return len(self.filenames)

@@ -36,14 +36,9 @@ from jfsed_jax.experiments.benchmark_data import (
     make_batch,
     make_waveforms,
 )
-from jfsed_jax.experiments.measuring import (
-    Call,
-    forward_flops,
-    matmul_flops,
-    peak_host_memory,
-    take_turns,
-)
+from jfsed_jax.experiments.measuring import Call, peak_host_memory, take_turns
 from jfsed_jax.experiments.our_side import OurSide
+from jfsed_jax.method.operations import forward_flops, matmul_flops, train_flops
 from jfsed_jax.progress import progress_bar
 
 _INPUT_BATCHES = 20  # that a measured call of the input pipeline makes
@@ -218,15 +213,12 @@ def _measure(
 
 def _operations(ours: OurSide, front_end: FrontEnd, size: int) -> tuple[int | None, int | None]:
     """Floating-point operations of a train step and of the student's inference, where known."""
-    clip = {
-        name: forward_flops(model, front_end.num_frames, front_end.n_mels)
-        for name, model in ours.models.items()
-    }
-    student, teacher = clip["student"], clip.get("teacher", 0)  # a student may learn alone
-    if student is None or teacher is None:
-        return None, None if student is None else size * student
-    trained = student + (teacher if "teacher" in ours.state.params else 0)
-    return size * (teacher + student + 2 * trained), size * student  # a gradient costs two
+    shape = front_end.num_frames, front_end.n_mels
+    step, student = train_flops(ours.models, *shape), forward_flops(ours.models.student, *shape)
+    return (
+        None if step is None else size * step,
+        None if student is None else size * student,
+    )
 
 
 def _memory_row(memory: dict[str, dict[str, int]]) -> dict[str, Any]:
@@ -237,7 +229,8 @@ def _memory_row(memory: dict[str, dict[str, int]]) -> dict[str, Any]:
     return entry | {"where": where, "note": f"{where}, with compilation"}
 
 
-def _machine() -> str:
+def machine_name() -> str:
+    """The accelerators, or the cores and the CPU's name."""
     device = jax.devices()[0]
     if device.platform != "cpu":
         return f"{jax.device_count()} x {device.device_kind}"
@@ -247,6 +240,15 @@ def _machine() -> str:
         name = next((li.split(": ")[1] for li in lines if li.startswith("model name")), name)
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
     return f"{cores} cores, {name}"
+
+
+def without_extras(config):
+    """A config without noise, and without an average that is no teacher: PyTorch's has neither."""
+    config = config.copy_and_resolve_references()
+    config.teacher_noise = 0.0
+    if config.scheme != "mean_teacher":
+        config.optimiser.ema_decay = 0.0
+    return config
 
 
 def benchmark(config, *, size: int | None = None, reference: str | None = None) -> dict[str, Any]:
@@ -262,10 +264,7 @@ def benchmark(config, *, size: int | None = None, reference: str | None = None) 
     Raises:
       InputError: no reference, or the batch cannot be shared by the devices.
     """
-    config = config.copy_and_resolve_references()
-    config.teacher_noise = 0.0
-    if config.scheme != "mean_teacher":
-        config.optimiser.ema_decay = 0.0
+    config = without_extras(config)
     size = size or sum(config.batch.values())
     torch_side = load_reference() if reference else None
     if size % jax.device_count():
@@ -279,7 +278,7 @@ def benchmark(config, *, size: int | None = None, reference: str | None = None) 
         "batch": size,
         "dtype": config.compute_dtype,
         "reference": reference,
-        "machine": _machine(),
+        "machine": machine_name(),
         "devices": jax.device_count(),
         "load_average": os.getloadavg()[0],
         "versions": versions,

@@ -17,6 +17,17 @@ from jfsed_jax.experiments.torch_models import MODELS, TorchSystem
 from jfsed_jax.experiments.torch_weights import to_torch
 
 
+def choose_device() -> torch.device:
+    """A GPU where JAX uses one."""
+    on_gpu = jax.default_backend() == "gpu" and torch.cuda.is_available()
+    return torch.device("cuda" if on_gpu else "cpu")
+
+
+def try_all_kernels() -> None:
+    """Has cuDNN time its convolutions and keep the fastest, as who trains at one shape would."""
+    torch.backends.cudnn.benchmark = True
+
+
 class TorchSide:
     """The step and the student's inference, on a GPU where JAX uses one.
 
@@ -40,8 +51,7 @@ class TorchSide:
     ):
         _check(config)
         self._config = config
-        on_gpu = jax.default_backend() == "gpu" and torch.cuda.is_available()
-        self.device = torch.device("cuda" if on_gpu else "cpu")
+        self.device = choose_device()
         system = TorchSystem(config, CLASSES, front_end.n_mels)
         self._system = system.to(self.device)
         if variables is not None:
@@ -87,6 +97,26 @@ class TorchSide:
         with torch.inference_mode(), self._cast():
             output = self._system.student(self._batch["mel"])
         return [value.float().cpu().numpy() for value in output[:2]]
+
+    def recurrence_call(
+        self, size: int, frames: int, features: int, hidden: int, layers: int
+    ) -> Call:
+        """Forward and backward of BGRU layers, by input and parameters: cuDNN's on a GPU."""
+        gru = torch.nn.GRU(features, hidden, layers, batch_first=True, bidirectional=True)
+        gru.to(self.device)
+        noise = np.random.default_rng(0).normal(size=(size, frames, features))
+        x = torch.from_numpy(noise.astype(np.float32)).to(self.device).requires_grad_()
+
+        def call() -> None:
+            gru.zero_grad()
+            x.grad = None
+            with self._cast():
+                states = gru(x)[0]
+            states.float().square().mean().backward()
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
+
+        return call
 
     def choose_threads(self) -> int:
         """Uses one thread instead of all where that is faster, as on a busy machine."""

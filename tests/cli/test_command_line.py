@@ -54,7 +54,7 @@ FLAGS = {
     "tune": "scores* reference* output* durations metric decoder windows filters folds seed tags",
     "windows": "strong* knee frame_rate bootstrap",
     "reproduce": "table* data* workdir* size seeds systems epochs features jobs",
-    "benchmark": "config batch reference json layers",
+    "benchmark": "config batch reference json layers suite minutes roofline",
     "report": "workdir*",
     "compare": "split output bootstrap seed",
 }

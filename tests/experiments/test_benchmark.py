@@ -218,7 +218,7 @@ def test_needs_none_of_the_libraries_for_audio_data_and_scores(reference):
 import sys
 absent = "librosa soundfile sed_eval dcase_util pandas numba tensorflow_datasets grain"
 sys.modules.update(dict.fromkeys(absent.split()))
-from jfsed_jax.experiments import benchmark_layers, benchmarking, our_side
+from jfsed_jax.experiments import benchmark_layers, benchmarking, our_side, roofline, suite
 from jfsed_jax.method import losses, models, step
 from jfsed_jax.configs import pts_tfd_afl_esp
 if {reference}:
