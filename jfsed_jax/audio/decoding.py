@@ -22,7 +22,7 @@ from jfsed_jax.audio.containers import check_whole, conversion
 from jfsed_jax.audio.front_end import SHORTEST_SECONDS
 from jfsed_jax.errors import InputError
 
-_BLOCK = 2**18  # samples of all channels: a megabyte
+_BLOCK = 2**19  # samples of all channels: two megabytes, a clip of 10 s
 _LOUDEST = 1e6  # times full scale; float files can hold anything
 _RATES = (1_000, 10_000_000)  # Hz; a slower one would be resampled to gigabytes
 # What libsndfile reads, and what it does not and ffmpeg, if it is installed, does.
@@ -109,14 +109,14 @@ def _checked_blocks(
         samples = read(int(min(size, wanted - done)))
         if not len(samples):
             break
-        if not np.abs(samples).max() < _LOUDEST:  # nor is NaN
+        if not -_LOUDEST < samples.min() <= samples.max() < _LOUDEST:  # nor is NaN
             at, channel = np.argwhere(~(np.abs(samples) < _LOUDEST))[0]
             raise InputError(
                 f"{path}: NaN, infinite or absurd samples, the first at {(done + at) / rate:.3f} s "
                 f"({samples[at, channel]}); export it again"
             )
         done += len(samples)
-        yield samples.mean(axis=1) if channels > 1 else samples[:, 0]
+        yield _mono(samples)
     # Where no more was wanted, the header's word for the rest.
     found = done / rate if done < wanted or promised is None else promised
     if promised is not None and found < promised - 1e-3:
@@ -128,6 +128,14 @@ def _checked_blocks(
         raise InputError(
             f"{path}: too short, {found:.3f} s; expected at least {SHORTEST_SECONDS} s"
         )
+
+
+def _mono(samples: np.ndarray) -> np.ndarray:
+    """<float32>[N] of [N, channels]."""
+    if samples.shape[1] > 2:
+        return samples.mean(axis=1)
+    # Their mean to the bit; NumPy takes it pair by pair, in thirty times the time.
+    return samples[:, 0] if samples.shape[1] == 1 else (samples[:, 0] + samples[:, 1]) / 2
 
 
 @contextmanager

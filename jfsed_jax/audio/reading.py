@@ -40,7 +40,8 @@ def read_audio(
         infinity.
     """
     with open_audio(path, max_seconds=max_seconds) as source:
-        waveform = np.concatenate(list(source.blocks))
+        blocks = list(source.blocks)
+    waveform = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
     rate = source.sample_rate
     duration = len(waveform) / rate if source.promised is None else source.promised
     if source.promised is None and max_seconds is not None and duration >= max_seconds:

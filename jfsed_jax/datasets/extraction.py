@@ -3,6 +3,8 @@
 Axis letters: ``T`` frames, ``F`` mel bands.
 """
 
+import contextlib
+import ctypes
 import hashlib
 import math
 import os
@@ -22,6 +24,9 @@ from jfsed_jax.audio.reading import read_audio, resampled
 from jfsed_jax.errors import InputError
 
 FEW = 32  # as many clips are decoded here sooner than a pool of processes starts
+# Files that a process is given at a time, and their bytes: handing over costs 0.3 ms, and what they
+# become is in memory until it is written.
+_HANDED, _HANDED_BYTES = 16, 2**25
 # A clip is as long as it should be if it is so within this; encoders add and drop a little.
 TOLERANCE = 0.1
 
@@ -62,6 +67,7 @@ class AudioInfo:
         return {name: fields[name] for name in fields if name != "clips" or self.clips > 1}
 
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 Outcome = tuple[bytes, AudioInfo] | str  # the records and what was learnt, or why there are none
 
 
@@ -91,8 +97,8 @@ def extract_clip(path: Path, front_end: FrontEnd) -> tuple[np.ndarray, AudioInfo
         sample_rate=recording.sample_rate,
         channels=recording.channels,
         encoding=recording.encoding,
-        peak=_decibels(float(np.abs(waveform).max())),
-        rms=_decibels(math.sqrt(np.mean(np.square(waveform, dtype=np.float64)))),
+        peak=_decibels(_peak(waveform)),
+        rms=_decibels(math.sqrt(_energy(waveform) / len(waveform))),
         digest=digest_of(path),
     )
     return mel.astype(np.float16), info
@@ -112,8 +118,7 @@ def extract_clips(path: Path, front_end: FrontEnd) -> tuple[np.ndarray, AudioInf
 
     def measured(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         for block in blocks:
-            power = np.square(block, dtype=np.float64).sum()
-            levels.append((np.abs(block).max(initial=0.0), power, len(block)))
+            levels.append((_peak(block), _energy(block), len(block)))
             yield block
 
     with open_audio(path) as source:
@@ -121,9 +126,18 @@ def extract_clips(path: Path, front_end: FrontEnd) -> tuple[np.ndarray, AudioInf
         frames = front_end.num_frames
         parts = framed(measured(blocks), front_end, frames, lambda heard: count * frames)
         mels = [mel_frames(part, front_end).astype(np.float16) for part in parts]
-    peaks, powers, lengths = zip(*levels, strict=True)
-    peak, rms = _decibels(max(peaks)), _decibels(math.sqrt(sum(powers) / sum(lengths)))
+    peaks, energies, lengths = zip(*levels, strict=True)
+    peak, rms = _decibels(max(peaks)), _decibels(math.sqrt(sum(energies) / sum(lengths)))
     return np.stack(mels[:count]), replace(info, peak=peak, rms=rms, clips=count)
+
+
+def _peak(waveform: np.ndarray) -> float:
+    return float(max(waveform.max(initial=0.0), -waveform.min(initial=0.0)))
+
+
+def _energy(waveform: np.ndarray) -> float:
+    """Sum of squares; not as a product of vectors, which rounds by the number of threads."""
+    return float(np.einsum("n,n->", waveform, waveform))
 
 
 def _decibels(level: float) -> float | None:
@@ -149,16 +163,20 @@ def decode(path: Path, front_end: FrontEnd) -> Outcome:
     return mels.tobytes(), info
 
 
+def _decode_all(paths: Sequence[Path], front_end: FrontEnd) -> list[Outcome]:
+    return [decode(path, front_end) for path in paths]
+
+
 class Decoder:
     """An iterator over (records, info) or an error's text, in the order of the files."""
 
     def __init__(
         self, data_dir: Path, front_end: FrontEnd, files: Sequence[AudioFile], workers: int
     ):
-        self.paths = [data_dir / file.path for file in files]
+        self.data_dir, self.files = data_dir, files
         self.front_end = front_end
         self.pool = None
-        self.window = 4 * workers
+        self.workers = workers
         if workers > 1 and len(files) > FEW:
             import concurrent.futures
             import multiprocessing
@@ -170,22 +188,21 @@ class Decoder:
 
     def __enter__(self) -> Iterator[Outcome]:
         if self.pool is None:
-            return (decode(path, self.front_end) for path in self.paths)
+            return (decode(self.data_dir / file.path, self.front_end) for file in self.files)
         return self._from_pool()
 
     def _from_pool(self) -> Iterator[Outcome]:
         from concurrent.futures.process import BrokenProcessPool
 
         assert self.pool is not None
-        todo = iter(self.paths)
         running: deque = deque()
         try:
-            for path in todo:
-                running.append(self.pool.submit(decode, path, self.front_end))
-                if len(running) > self.window:
-                    yield running.popleft().result()
+            for paths in self._handed():
+                running.append(self.pool.submit(_decode_all, paths, self.front_end))
+                if len(running) > 2 * self.workers:
+                    yield from running.popleft().result()
             while running:
-                yield running.popleft().result()
+                yield from running.popleft().result()
         except BrokenProcessPool as error:
             raise InputError(
                 "a decoding process ended: for want of memory (then fewer --workers help, and the "
@@ -193,16 +210,35 @@ class Decoder:
                 "it outside of if __name__ == '__main__':"
             ) from error
 
+    def _handed(self) -> Iterator[list[Path]]:
+        """The files in order, as many as a process is given at a time."""
+        most = min(_HANDED, -(-len(self.files) // (4 * self.workers)))
+        paths: list[Path] = []
+        size = 0
+        for file in self.files:
+            if paths and (len(paths) == most or size + file.size > _HANDED_BYTES):
+                yield paths
+                paths, size = [], 0
+            paths.append(self.data_dir / file.path)
+            size += file.size
+        yield paths
+
     def __exit__(self, *_: object) -> None:
         if self.pool is not None:
             self.pool.shutdown(cancel_futures=True)
 
 
 def _start_worker() -> None:
-    """In a decoding process: an end with the parent's end."""
+    """In a decoding process: an end with the parent's end; memory that is kept."""
     import multiprocessing
     import signal
 
+    # glibc gives the memory of each large array back, and the next clip waits for the system to
+    # clear as much again: a sixth of the time. Others have no mallopt, or no such habit.
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, 2**25)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**27)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C
     parent = multiprocessing.parent_process()
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from jfsed_jax.audio import host
 from jfsed_jax.audio.device import log_mel_jax
 from jfsed_jax.audio.front_end import mel_basis
 from jfsed_jax.audio.host import fit_length, log_mel
@@ -68,6 +69,68 @@ def test_host_equals_librosa(name):
     assert mel.dtype == np.float32
     expected = reference(waveform, front_end)[: len(mel)]
     np.testing.assert_allclose(mel, expected, rtol=0, atol=1e-5)
+
+
+def hostile(kind, front_end):
+    """Half a second that float32 alone would get wrong in places, or nearly."""
+    time = np.arange(front_end.sample_rate // 2) / front_end.sample_rate
+    noise = np.random.default_rng(0).normal(size=time.size)
+    spectrum = np.fft.rfft(noise)
+    high, low = spectrum.copy(), spectrum
+    high[: int(0.9 * len(high))] = 0
+    low[len(low) // 10 :] = 0
+    match kind:
+        case "tone beside silence":
+            wave = np.where(time < 0.25, np.sin(2 * np.pi * 1000 * time), 0)
+        case "high tone":
+            wave = np.sin(2 * np.pi * 0.23 * np.arange(time.size))
+        case "click":
+            wave = np.eye(1, time.size, time.size // 3)[0]
+        case "DC":
+            wave = np.ones_like(time)
+        case "one bit":
+            wave = 2.0**-15 * np.sign(noise)
+        case "silence":
+            wave = np.zeros_like(time)
+        case "loud low, faint high":
+            wave = np.sin(2 * np.pi * 60 * time) + 1e-5 * np.sin(2 * np.pi * 6000 * time)
+        case "high noise":
+            wave = np.fft.irfft(high) / np.abs(np.fft.irfft(high)).max()
+        case "low noise":
+            wave = np.fft.irfft(low) / np.abs(np.fft.irfft(low)).max()
+        case "absurdly loud":
+            wave = 9e5 * np.fft.irfft(low) / np.abs(np.fft.irfft(low)).max()
+    return np.pad(wave, (0, time.size - wave.size)).astype(np.float32)
+
+
+HOSTILE = ("tone beside silence", "high tone", "click", "DC", "one bit", "silence")
+HOSTILE += ("loud low, faint high", "high noise", "low noise", "absurdly loud")
+
+
+@pytest.mark.parametrize("name", FRONT_ENDS)
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_host_equals_librosa_where_float32_would_not(name, kind):
+    waveform = hostile(kind, FRONT_ENDS[name])
+    mel = log_mel(waveform, FRONT_ENDS[name])
+    expected = reference(waveform, FRONT_ENDS[name])[: len(mel)]
+    np.testing.assert_allclose(mel, expected, rtol=0, atol=5e-5)
+
+
+def test_few_frames_are_transformed_again_in_float64(monkeypatch):
+    """Of a recording none; of a pure tone the 14 that lie in it (its ends are clicks)."""
+    again = []
+    original = host._filtered
+
+    def spy(frames, basis):
+        again.append(len(frames) if frames.dtype == np.float64 else 0)
+        return original(frames, basis)
+
+    monkeypatch.setattr(host, "_filtered", spy)
+    front_end = FRONT_ENDS["paper"]
+    log_mel(rendered(front_end), front_end)
+    assert sum(again) == 0
+    log_mel(hostile("tone beside silence", front_end), front_end)
+    assert sum(again) == 14
 
 
 @pytest.mark.parametrize("name", FRONT_ENDS)
@@ -148,6 +211,8 @@ def test_any_width_and_channels(tmp_path, subtype, channels):
     assert recording[1:] == (0.5, 16000, channels, subtype)
     width = 1 / 64 if subtype == "PCM_U8" else 1e-4
     np.testing.assert_allclose(recording.waveform, samples.mean(1), atol=width)
+    decoded, _ = soundfile.read(tmp_path / "a.wav", dtype="float32", always_2d=True)
+    np.testing.assert_array_equal(recording.waveform, decoded.mean(1))
 
 
 @pytest.mark.parametrize("suffix", [".flac", ".ogg", ".WAV"])

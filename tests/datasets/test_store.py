@@ -12,7 +12,9 @@ import resource
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
+import defaults
 import numpy as np
 import pytest
 from data_folder import BAD, TINY, WEAK, contents, prepare, rows, write_audio, write_text
@@ -584,3 +586,15 @@ def test_without_locks_of_the_file_system_preparing_goes_on_and_says_so(data, mo
     assert old.exists()  # nothing tells whether a training reads it
     assert "a training may be reading it: 2 files" in caplog.text
     assert "is being read" not in caplog.text
+
+
+@pytest.mark.parametrize("workers, files", [(2, 7), (2, 400), (64, 100)])
+def test_processes_are_given_several_files_at_a_time_and_long_ones_alone(workers, files):
+    sizes = [2**40 if number == 3 else 2**20 for number in range(files)]
+    found = [extraction.AudioFile(f"{n}.wav", size, 0) for n, size in enumerate(sizes)]
+    decoder = extraction.Decoder(Path("data"), defaults.front_end(), found, 1)
+    decoder.workers = workers
+    handed = list(decoder._handed())
+    assert [path.name for paths in handed for path in paths] == [file.path for file in found]
+    assert all(3 not in [int(path.stem) for path in paths] or len(paths) == 1 for paths in handed)
+    assert max(map(len, handed)) == min(16, -(-files // (4 * workers)))
