@@ -110,21 +110,22 @@ def _sharing(source: Clips) -> list[list[int]]:
     origins = [(*clip.origins, *cut.intersection([clip.filename])) for clip in clips]
     if not any(origins):
         return []
-    from scipy import sparse
-    from scipy.sparse.csgraph import connected_components
+    # Not scipy.sparse.csgraph: its import alone takes a quarter of a second of every start.
+    above = list(range(len(clips)))  # clips of a group lead to its root
 
-    recordings: dict[str, int] = {}  # numbered after the clips
-    pairs = [
-        (clip, recordings.setdefault(name, len(clips) + len(recordings)))
-        for clip, own in enumerate(origins)
-        for name in own
-    ]
-    size = len(clips) + len(recordings)
-    graph = sparse.coo_array((np.ones(len(pairs)), np.array(pairs).T), shape=(size, size))
-    _, labels = connected_components(graph, directed=False)
+    def root(clip: int) -> int:
+        while above[clip] != clip:
+            above[clip] = above[above[clip]]
+            clip = above[clip]
+        return clip
+
+    holders: dict[str, int] = {}  # one clip of each recording
+    for clip, own in enumerate(origins):
+        for name in own:
+            above[root(clip)] = root(holders.setdefault(name, clip))
     groups: dict[int, list[int]] = {}
-    for clip, label in enumerate(labels[: len(clips)].tolist()):
-        groups.setdefault(label, []).append(clip)
+    for clip in range(len(clips)):
+        groups.setdefault(root(clip), []).append(clip)
     return list(groups.values())
 
 
