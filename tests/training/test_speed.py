@@ -1,0 +1,61 @@
+"""What the log says of operations and energy, worked by hand."""
+
+import flax.linen as nn
+import pytest
+
+from jfsed_jax.configs import mean_teacher, pts
+from jfsed_jax.hosts import ALONE, Hosts
+from jfsed_jax.method.operations import forward_flops, train_flops
+from jfsed_jax.method.system import Models, models_from_config
+from jfsed_jax.training.speed import Speed, make_speed
+
+
+class Counted:
+    """An energy meter that has used so much at each call."""
+
+    def __init__(self, *joules):
+        self.joules = iter(joules)
+
+    def used(self):
+        return next(self.joules)
+
+
+def test_values_by_hand():
+    measured = []
+    speed = Speed(2_000, lambda: measured.append(1) or 5e4, Counted(7.0, 30.0, None))
+    assert not measured  # not before the first step
+    speed.restart()  # the seven joules before are not the clips'
+    expected = {"flops_per_second": 1e4, "share_of_ceiling": 0.2, "joules_per_clip": 3.0}
+    assert speed.of(10, 2.0) == pytest.approx(expected)
+    assert "joules_per_clip" not in speed.of(10, 2.0)
+    assert len(measured) == 1
+
+
+def test_a_model_of_ones_own_has_no_operations_and_measures_nothing():
+    def measure():
+        raise AssertionError("measured for nothing")
+
+    assert Speed(None, measure).of(10, 1.0) == {}
+    own = nn.Dense(3)
+    assert train_flops(Models(teacher=None, student=own), 600, 64) is None
+
+
+def test_operations_of_a_step():
+    """Three forward passes of what is trained, one of a teacher that is an average."""
+    both = models_from_config(pts.get_config("tiny"), classes=10)
+    student, teacher = (forward_flops(m, 600, 64) for m in (both.student, both.teacher))
+    assert student != teacher
+    assert train_flops(both, 600, 64) == 3 * student + 3 * teacher
+    averaged = models_from_config(mean_teacher.get_config("tiny"), classes=10)
+    student = forward_flops(averaged.student, 864, 64)
+    assert averaged.teacher is None and train_flops(averaged, 864, 64) == 4 * student
+    alone = Models(teacher=None, student=both.student, alone=True)
+    assert train_flops(alone, 600, 64) == 3 * forward_flops(both.student, 600, 64)
+
+
+def test_several_processes_tell_no_energy():
+    """Two on one machine would each count all of it."""
+    models = models_from_config(pts.get_config("tiny"), classes=10)
+    several = make_speed(models, 600, 64, "float32", Hosts(0, 2))
+    assert several.energy is None and several.flops_per_clip == train_flops(models, 600, 64)
+    assert make_speed(models, 600, 64, "float32", ALONE).energy is not None
