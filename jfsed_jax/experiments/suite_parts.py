@@ -220,11 +220,16 @@ def _seconds(calls: dict[str, Call], seconds: float) -> dict[str, float]:
 
 
 def _steps(side: OurSide) -> str:
-    """Takes `STEPS_BETWEEN` steps; a digest of every bit of the state after them."""
+    """Takes `STEPS_BETWEEN` steps; the digest of the state after them."""
     for _ in range(STEPS_BETWEEN):
         side.train()
+    return digest_of(side.saved())
+
+
+def digest_of(state: Any) -> str:
+    """Of every bit of a tree of arrays."""
     digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(side.saved()):
+    for leaf in jax.tree.leaves(state):
         digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()
 

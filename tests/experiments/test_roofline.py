@@ -74,7 +74,9 @@ def test_totals_are_the_operations_and_parameters_of_the_models(name):
 
 
 # 1000 operations and 100 bytes a second.
-CARD = Card("a card", {"float32": 1e3, "bfloat16": 2e3}, 100.0, "hand", {"kernel": 1.0, "scan": 5.0})
+CARD = Card(
+    "a card", {"float32": 1e3, "bfloat16": 2e3}, 100.0, "hand", {"kernel": 1.0, "scan": 5.0}
+)
 WORK = LayerWork("a layer", 10, 1000, 20, 5, 30, turns=3)
 
 
@@ -127,7 +129,7 @@ def test_what_is_not_trained_has_no_backward_pass(page, teacher):
 
 
 def test_the_command_knows_the_cards():
-    assert commands.ROOFLINES == [*cards.CARDS, cards.HERE]
+    assert [*cards.CARDS, cards.HERE] == commands.ROOFLINES
 
 
 def test_the_text_says_what_is_computed_and_assumed():
