@@ -88,6 +88,9 @@ def get_config(size: str = "paper") -> ConfigDict:
     )
     config.steps_per_dispatch = 1  # [ours] more, with data.in_memory: where a step is short
     config.num_seeds = 1  # [ours] K independent runs in one step, from seed to seed + K - 1
+    # [ours] Runs of other numbers trained as one program, each with values in place of these, as
+    # ("loss.gamma=1", "loss.gamma=3 seed=1"): docs/training.md. None: this run alone.
+    config.members = ()
     config.seeds_share_batch = False  # [ours] each as it would run alone; True: one batch for all
     config.epochs = 200  # [paper]
     # [GL] an epoch is one pass over all 18,035 clips, 282 steps of 64: so many as one pass over the

@@ -63,6 +63,7 @@ BASE: Values = {
     "data.floor_labels": (0, _OURS),
     "steps_per_dispatch": (1, _OURS),
     "num_seeds": (1, _OURS),
+    "members": ((), _OURS),
     "seeds_share_batch": (False, _OURS),
     "epochs": (200, "[paper] 3.3"),
     "epoch": ("unlabelled", "[GL] data_loader.py"),

@@ -5,6 +5,7 @@ that function, is one program for all of their values. Nothing that a config nam
 """
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import jax
@@ -77,6 +78,48 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def member_configs(config: Any) -> list[ConfigDict]:
+    """The config of each of a config's ``members``, without members of its own; none if there are
+    none.
+
+    Each member is a text of values in place of the config's, as ``loss.gamma=1 seed=3``; what
+    follows from those values, as a schedule from ``epochs``, follows.
+
+    Raises:
+      InputError: a member names what is no value of the config, or not of its type.
+    """
+    found = []
+    for number, text in enumerate(config.get("members", ())):
+        own = deepcopy(config)  # which keeps its references
+        own.members = ()
+        for part in text.split():
+            key, equals, value = part.partition("=")
+            where = f"config.members[{number}] is {text!r}: "
+            table = flat(own)
+            if not equals or key not in table or key == "members":
+                raise InputError(f"{where}{part!r} is no KEY=VALUE of the config, as loss.gamma=1")
+            *pages, name = key.split(".")
+            page = own
+            for step in pages:
+                page = page[step]
+            page[name] = _read(value, table[key], f"{where}{key}")
+        found.append(own)
+    return found
+
+
+def _read(text: str, before: Any, what: str) -> Any:
+    """The value that a text says, of the type of the one before."""
+    kind = type(before)
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        if kind in (int, float, str):
+            return kind(text)
+    except (KeyError, ValueError):
+        pass
+    raise InputError(f"{what} cannot be {text!r}: expected a value as {before!r}")
+
+
 def apart(config: Any) -> dict[str, Any]:
     """What two configs must have in common to be trained as one program, as far as a look tells."""
     return {
@@ -95,7 +138,7 @@ def differing(configs: Sequence[Any]) -> dict[str, tuple[float, ...]]:
     tables = [flat(config.to_dict()) for config in configs]
     found = {}
     for key in dict.fromkeys(key for table in tables for key in table):
-        values = tuple(table.get(key) for table in tables)
+        values: tuple[Any, ...] = tuple(table.get(key) for table in tables)
         if _within(key, _OWN) or all(value == values[0] for value in values):
             continue
         shown = ", ".join(dict.fromkeys(map(str, values)))

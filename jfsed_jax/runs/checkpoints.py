@@ -139,6 +139,16 @@ def save(
         manager.save(step, args=items, metrics=metrics, force=True)
 
 
+def wait(manager: ocp.CheckpointManager) -> None:
+    """Waits until what was saved is on the disk.
+
+    Raises:
+      NotWritten: it could not be written.
+    """
+    with _written(manager):
+        manager.wait_until_finished()
+
+
 @contextmanager
 def _written(manager: ocp.CheckpointManager) -> Iterator[None]:
     try:

@@ -12,6 +12,7 @@
     report.html
     seeds/K/                   of several seeds, what each has of all these but checkpoints/
     seeds/SPLIT.json           and the means of their scores
+    members/M/                 of a config with members: all of these of each, a run of its own
 
 Paths that a run remembers are relative to its folder, so a copy of both works.
 """
@@ -140,6 +141,15 @@ class Workdir:
     def seed(self, k: int, num_seeds: int) -> "Workdir":
         """What seed `k` has for itself: the workdir, or of several ``seeds/k``."""
         return self if num_seeds == 1 else Workdir(self.path / "seeds" / str(k))
+
+    def member(self, m: int) -> "Workdir":
+        """The run of member `m` of a config's ``members``, a workdir like any other."""
+        return Workdir(self.path / "members" / str(m))
+
+    def members(self) -> list["Workdir"]:
+        """Those that are there, in order."""
+        names = [path.parent.name for path in self.path.glob("members/*/config.json")]
+        return [self.member(m) for m in sorted(int(name) for name in names if name.isdecimal())]
 
     def scores_of_seeds(self, split: str) -> Path:
         """Means over the seeds, JSON."""

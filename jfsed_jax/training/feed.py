@@ -1,6 +1,6 @@
 """Batches to devices: the clips of the next steps, read on the host or picked on the device."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jfsed_jax.datasets import pipeline
-from jfsed_jax.datasets.selection import KINDS, Clips, data_seed
+from jfsed_jax.datasets.selection import KINDS, Clips, TrainingData, data_seed
 from jfsed_jax.method.parallel import (
     ONE_BATCH,
     SEVERAL_BATCHES,
@@ -22,7 +22,8 @@ from jfsed_jax.training.plan import Plan
 class Feed(NamedTuple):
     """``place(draw(n))`` is the batch of the next step on the mesh, or n of them.
 
-    Several batches are [n, B, ...]; seeds that do not share theirs have an axis before B. With
+    Several batches are [n, B, ...]; of seeds that do not share theirs with another axis before B,
+    that of those who draw. With
     ``config.data.in_memory`` all clips are on every device, which picks those whose positions the
     host draws: the same clips in the same order. Without, n is 1.
     """
@@ -31,22 +32,26 @@ class Feed(NamedTuple):
     place: Callable[[Any], Any]
 
 
-def batch_specs(config) -> tuple[PartitionSpec, PartitionSpec]:
+def drawers(plans: Sequence[Plan]) -> dict[int, TrainingData]:
+    """Those who draw clips for the seeds of some runs: by data seed what they draw from."""
+    return {data_seed(p.config, k): own for p in plans for k, own in enumerate(p.data)}
+
+
+def batch_specs(drawing: int) -> tuple[PartitionSpec, PartitionSpec]:
     """Which axes of the batch of one and of several steps are shared by the devices."""
     one, several = ONE_BATCH, SEVERAL_BATCHES
-    if config.num_seeds > 1 and not config.seeds_share_batch:  # one more axis, the seeds'
+    if drawing > 1:  # one more axis, of those who draw
         return PartitionSpec(None, *one), PartitionSpec(None, *several)
     return one, several
 
 
-def make_feed(plan: Plan, mesh: Mesh, start: int) -> Feed:
-    """The batches of a run from step `start` on."""
+def make_feed(plan: Plan, mesh: Mesh, start: int, *others: Plan) -> Feed:
+    """The batches of a run from step `start` on, or of `others` too that it trains with."""
     config, prepared = plan.config, plan.prepared
     labels: dict[str, Any] = {"num_classes": len(prepared.classes)}
     labels |= {"frame_rate": prepared.front_end.frame_rate}
     labels |= {"floor_labels": config.data.floor_labels}
-    # Those who draw clips: each seed, or one for all.
-    drawing = list(enumerate(plan.data[:1] if config.seeds_share_batch else plan.data))
+    drawing = drawers([plan, *others])
 
     def put(spec, arrays):
         """Arrays of this process's rows on its devices; of all rows, where all are on each."""
@@ -60,29 +65,29 @@ def make_feed(plan: Plan, mesh: Mesh, start: int) -> Feed:
         drawn = [next(stream) for stream in streams]
         return drawn[0] if len(drawn) == 1 else jax.tree.map(lambda *x: np.stack(x), *drawn)
 
-    one, several = batch_specs(config)
+    one, several = batch_specs(len(drawing))
     if not config.data.in_memory:
         batches = [
             pipeline.batches(
                 own.train,
                 config.batch,
                 **labels,
-                seed=data_seed(config, k),
+                seed=seed,
                 start=start,
                 rows=None if len(rows) == size else rows,
             )
-            for k, own in drawing
+            for seed, own in drawing.items()
         ]
         return Feed(lambda n: next_of(batches), partial(put, one))
 
     positions = [
-        pipeline.positions(own.train, config.batch, seed=data_seed(config, k), start=start)
-        for k, own in drawing
+        pipeline.positions(own.train, config.batch, seed=seed, start=start)
+        for seed, own in drawing.items()
     ]
     sources: Mapping[str, Clips] = plan.data[0].train
     if len(drawing) > 1:  # what one seed holds out another trains on
         sources = {kind: prepared.splits[KINDS[kind]] for kind in sources}
-        for k, own in drawing:
+        for k, own in enumerate(drawing.values()):
             found = pipeline.positions_in_whole(own.train, sources, config.batch)
             positions[k] = map(found.__getitem__, positions[k])
     clips = put(PartitionSpec(), pipeline.all_clips(sources, config.batch, **labels))

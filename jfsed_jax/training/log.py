@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,6 +19,7 @@ from jfsed_jax.runs.workdir import NotWritten, Workdir
 from jfsed_jax.training.speed import Speed
 
 Values = Mapping[str, float | None]
+SELECTION = "selection"
 
 
 class MetricsLog:
@@ -109,8 +111,14 @@ class RunLog:
         values: Sequence[Values],
         common: Mapping[str, float | int | None],
     ) -> None:
-        """`values` of each seed and what is `common` to all, see `MetricsLog.write`."""
-        self._run.write(kind, step, {**mean_values(values), **common})
+        """`values` of each seed and what is `common` to all, see `MetricsLog.write`.
+
+        Seeds share their checkpoints, and so the step that is best: the mean is their selection.
+        """
+        means = mean_values(values)
+        if SELECTION in means:
+            common = {SELECTION: means[SELECTION], **common}
+        self._run.write(kind, step, {**means, **common})
         if self._seeds:
             for log, own in zip(self._seeds, values, strict=True):
                 log.write(kind, step, {**own, **common})
@@ -121,6 +129,44 @@ class RunLog:
                 logs.callback(log.close)
 
 
+class RunLogs:
+    """The `RunLog` of each of several runs that take their steps together."""
+
+    def __init__(self, workdirs: Sequence[Workdir], step: int, num_seeds: int = 1):
+        self._runs = [RunLog(workdir, step, num_seeds) for workdir in workdirs]
+
+    def write(
+        self,
+        kind: str,
+        step: int,
+        values: Sequence[Values | None],
+        common: Mapping[str, float | int | None],
+    ) -> None:
+        """`values` of each seed of each run, see `RunLog.write`; None of runs that are lost."""
+        seeds = len(values) // len(self._runs)
+        for m, log in enumerate(self._runs):
+            own = [found for found in values[m * seeds : (m + 1) * seeds] if found is not None]
+            if own:
+                log.write(kind, step, own, common)
+
+    def close(self) -> None:
+        with ExitStack() as logs:
+            for log in self._runs:
+                logs.callback(log.close)
+
+
+class RunsLost(InputError):
+    """Some of the runs that took their steps together could not go on.
+
+    Attributes:
+      why: of each, by its place among the runs.
+    """
+
+    def __init__(self, why: Mapping[int, str]):
+        super().__init__("; ".join(why.values()))
+        self.why = dict(why)
+
+
 class NoLog:
     """In place of a `RunLog` in a process that does not write."""
 
@@ -128,12 +174,19 @@ class NoLog:
         """Nothing."""
 
 
-Log = RunLog | NoLog
+Log = RunLog | RunLogs | NoLog
 
 
 @contextmanager
-def open_log(workdir: Workdir, step: int, num_seeds: int, *, writes: bool = True) -> Iterator[Log]:
-    """A `RunLog` that is closed at the end; of several processes one `writes`.
+def open_log(
+    workdir: Workdir,
+    step: int,
+    num_seeds: int,
+    *,
+    others: Sequence[Workdir] = (),
+    writes: bool = True,
+) -> Iterator[Log]:
+    """A `RunLog` that is closed at the end, or with `others` `RunLogs`; one process `writes`.
 
     Raises:
       NotWritten: it could not be written to its end.
@@ -141,7 +194,8 @@ def open_log(workdir: Workdir, step: int, num_seeds: int, *, writes: bool = True
     if not writes:
         yield NoLog()
         return
-    log = RunLog(workdir, step, num_seeds)
+    everyone = [workdir, *others]
+    log = RunLogs(everyone, step, num_seeds) if others else RunLog(workdir, step, num_seeds)
     try:
         yield log
     except BaseException:
@@ -167,15 +221,26 @@ class StepMetrics:
 
     Attributes:
       waited: seconds spent on waiting for clips since the last flush; the loop adds to it.
+      lost: why a run cannot go on, by its place among several; what comes after is not logged.
     """
 
     def __init__(
-        self, log: Log, speed: Speed, *, num_seeds: int, batch_size: int, steps_per_epoch: int
+        self,
+        log: Log,
+        speed: Speed,
+        *,
+        num_seeds: int,
+        batch_size: int,
+        steps_per_epoch: int,
+        runs: Sequence[str] = ("",),
     ):
         self._log = log
         self._speed = speed
-        self._num_seeds = num_seeds
-        self._clips_per_step = batch_size * num_seeds
+        self._runs = runs
+        self._seeds = num_seeds
+        self._models = num_seeds * len(runs)
+        self._clips_per_step = batch_size * self._models
+        self.lost: dict[int, str] = {}
         self._steps_per_epoch = steps_per_epoch
         self._pending: list[tuple[range, dict[str, jax.Array]]] = []
         self.waited = 0.0
@@ -195,17 +260,18 @@ class StepMetrics:
         """Reads from the device, checks and logs; a few words on the last step, if there is one.
 
         Raises:
-          InputError: a value is not finite. ``why(step, seed)`` says the rest of the line.
+          InputError: a value is not finite; of several runs in the last that is left, before that
+            the others go on. ``why(step, number of the model)`` says the rest of the line.
         """
         if not self._pending:
             return None
         fetched = jax.device_get([metrics for _, metrics in self._pending])
         rows = []  # number of a step, metrics of each seed
         for (numbers, _), metrics in zip(self._pending, fetched, strict=True):
-            shape = len(numbers), self._num_seeds
+            shape = len(numbers), self._models
             table = {name: np.reshape(metrics[name], shape) for name in sorted(metrics)}
             for i, number in enumerate(numbers):
-                columns = range(self._num_seeds)
+                columns = range(self._models)
                 values = [{name: float(v[i, k]) for name, v in table.items()} for k in columns]
                 rows.append((number, values))
         seconds = time.monotonic() - self._since
@@ -218,23 +284,46 @@ class StepMetrics:
         for number, values in rows:
             self._check(number, values, why)
             epoch = (number - 1) // self._steps_per_epoch
-            self._log.write("train", number, values, speed | {"epoch": epoch})
+            self._log.write("train", number, self.kept(values), speed | {"epoch": epoch})
         self._pending.clear()
         self.waited = 0.0
         self.restart_clock()
-        loss = mean_values(values)["loss"]
+        loss = mean_values([own for own in self.kept(values) if own is not None])["loss"]
         told = f"loss {loss:.3f}, {speed['clips_per_second']:.0f} clips/s"
         if "share_of_ceiling" in speed:
             told += f", {speed['share_of_ceiling']:.0%} of the ceiling"
         return told
 
+    def kept(self, values: Sequence[Any]) -> list[Any]:
+        """The values of each model, None in place of those of runs that are lost."""
+        return [None if k // self._seeds in self.lost else own for k, own in enumerate(values)]
+
+    def alive(self) -> list[int]:
+        """The places of the runs that are not lost."""
+        return [run for run in range(len(self._runs)) if run not in self.lost]
+
+    def lose(self, run: int, reason: str) -> None:
+        """Goes on without a run, one of several.
+
+        Raises:
+          InputError: it is the only one, or the last of several (`RunsLost`).
+        """
+        if len(self._runs) == 1:
+            raise InputError(reason)
+        self.lost[run] = f"{self._runs[run]}: {reason}"
+        if not self.alive():
+            raise RunsLost(self.lost)
+        logging.error("%s; the other runs go on", self.lost[run])
+
     def _check(self, number: int, values: Sequence[Values], why: Callable[[int, int], str]) -> None:
         for k, own in enumerate(values):
+            run, seed = divmod(k, self._seeds)
+            if run in self.lost:
+                continue
             bad = [name for name, value in own.items() if not math.isfinite(value or 0.0)]
             if bad:
-                seed = f", seed {k}" if self._num_seeds > 1 else ""
+                of_seed = f", seed {seed}" if self._seeds > 1 else ""
                 rest = [f"{name} {value:.4g}" for name, value in own.items() if name not in bad]
                 others = f"; finite are {', '.join(rest)}" if rest else ""
-                raise InputError(
-                    f"step {number}{seed}: {', '.join(bad)} not finite; {why(number, k)}{others}"
-                )
+                told = f"step {number}{of_seed}: {', '.join(bad)} not finite"
+                self.lose(run, f"{told}; {why(number, k)}{others}")

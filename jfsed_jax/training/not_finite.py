@@ -44,8 +44,8 @@ class Checked(NamedTuple):
     drawn: list[tuple[int, Any]]
 
     def before(self, number: int, step_fns: Mapping[int, Callable], feed: Feed) -> tuple[Any, Any]:
-        """The state before step `number`, one of those since, and its batch; to be called once."""
-        state, left = self.state, number - 1 - self.step
+        """The state before step `number`, one of those since, and its batch."""
+        state, left = _copied(self.state), number - 1 - self.step
         for count, drawn in self.drawn:
             if left < count:
                 break

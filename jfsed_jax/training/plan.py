@@ -1,7 +1,7 @@
 """What a run is, worked out from its config and data before the first step."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -40,6 +40,7 @@ class Plan:
       prepared: the data.
       data: what each seed trains on and selects by.
       system: statics of the step, batch statistics averaged over `AXIS`.
+      make_system: they, of a config with other numbers; ``(config, *, axis_name)``.
       models: the same models for inference, without a mapped axis.
       steps_per_epoch, total_steps: how long.
       meta: what travels in every checkpoint beside the state, see `describe`.
@@ -49,6 +50,7 @@ class Plan:
     prepared: Prepared
     data: list[TrainingData]
     system: System
+    make_system: Callable[..., System]
     models: Models
     steps_per_epoch: int
     total_steps: int
@@ -103,13 +105,12 @@ def make_plan(
     shares = _feature_shares(prepared, config)
     make = partial(
         systems.from_config,
-        config,
         classes=len(prepared.classes),
         steps_per_epoch=steps_per_epoch,
         shares=shares,
         **handed,
     )
-    models = make(axis_name=None).models
+    models = make(config, axis_name=None).models
     front_end = prepared.front_end
     stride = time_stride(models.student, front_end.num_frames, front_end.n_mels)
     meta = describe(
@@ -127,7 +128,8 @@ def make_plan(
         config=config,
         prepared=prepared,
         data=data,
-        system=make(axis_name=AXIS),
+        system=make(config, axis_name=AXIS),
+        make_system=make,
         models=models,
         steps_per_epoch=steps_per_epoch,
         total_steps=steps_per_epoch * config.epochs,

@@ -16,7 +16,7 @@ from jfsed_jax.hosts import ALONE, Hosts
 from jfsed_jax.progress import progress_bar
 from jfsed_jax.training.feed import Feed
 from jfsed_jax.training.interrupt import Stop
-from jfsed_jax.training.log import Log, StepMetrics, mean_values
+from jfsed_jax.training.log import SELECTION, Log, RunsLost, StepMetrics, mean_values
 from jfsed_jax.training.memory import release_freed_memory
 from jfsed_jax.training.not_finite import checked
 from jfsed_jax.training.profiling import Profile
@@ -33,22 +33,25 @@ class Steps:
     Attributes:
       feed: the batches.
       step_fns: ``(state, batch) -> (state, metrics)`` by the number of steps that a call takes.
-      validate: ``state -> scores`` of each seed.
+      validate: ``state -> scores`` of each seed of each run; of several runs, in place of the
+        scores of one that has none, why.
       where_it_began: a loss that is not finite, see `not_finite.where_it_began`.
-      save: ``(step, state, selection=...)``.
+      save: ``(step, state, selections)``: by the places of the runs to save how good each is, or
+        None.
       log: where metrics go.
       total_steps, steps_per_epoch: how long.
       evaluate_every, checkpoint_every: steps between two evaluations, two checkpoints.
-      batch_size, num_seeds: clips of a step, seeds in it.
+      batch_size, num_seeds: clips of a step, seeds of a run.
       where: the folder of the checkpoints, for messages.
       hosts: the processes that take the steps together.
       speed: what the log says of operations and energy.
       profile: what traces steps.
+      runs: the names of those that take their steps together.
     """
 
     feed: Feed
     step_fns: Mapping[int, Callable]
-    validate: Callable[[Any], Sequence[dict[str, float | None]]]
+    validate: Callable[[Any], Sequence[dict[str, float | None] | InputError]]
     where_it_began: Callable[[int, int, Callable[[], tuple[Any, Any]]], str]
     save: Callable[..., None]
     log: Log
@@ -62,6 +65,7 @@ class Steps:
     hosts: Hosts = ALONE
     speed: Speed = field(default_factory=Speed)
     profile: Profile = field(default_factory=lambda: Profile(None, Path()))
+    runs: Sequence[str] = ("",)
 
 
 def run_steps(state, start: int, steps: Steps, stop: Stop) -> int:
@@ -77,6 +81,7 @@ def run_steps(state, start: int, steps: Steps, stop: Stop) -> int:
         num_seeds=steps.num_seeds,
         batch_size=steps.batch_size,
         steps_per_epoch=steps.steps_per_epoch,
+        runs=steps.runs,
     )
     step = saved = start
     last = checked(start, state)
@@ -155,15 +160,29 @@ def run_steps(state, start: int, steps: Steps, stop: Stop) -> int:
                     raise InputError(
                         f"validation at step {step}: {error}; {what_is_safe()}"
                     ) from error
-                # Seeds share their checkpoints, and so the step that is best: by the mean.
-                selection = mean_values(scores)["selection"]
-                common = {"selection": selection, "epoch": step // steps.steps_per_epoch}
-                steps.log.write("validation", step, scores, common)
+                for k, found in enumerate(scores):
+                    run = k // steps.num_seeds
+                    if isinstance(found, InputError) and run not in metrics_log.lost:
+                        metrics_log.lose(run, f"validation at step {step}: {found}")
+                kept = metrics_log.kept(scores)
+                steps.log.write("validation", step, kept, {"epoch": step // steps.steps_per_epoch})
+                selections = _selections(kept, steps.num_seeds)
+                selection = sum(selections.values()) / len(selections)
                 metrics_log.restart_clock()
             if saving:
-                steps.save(step, state, selection=selection if evaluating else None)
+                others = dict.fromkeys(metrics_log.alive())
+                steps.save(step, state, selections if evaluating else others)
                 saved = step
         flush()
         if step > saved:
-            steps.save(step, state)
+            steps.save(step, state, dict.fromkeys(metrics_log.alive()))
+    if metrics_log.lost and not stop.is_set():
+        raise RunsLost(metrics_log.lost)
     return step
+
+
+def _selections(scores: Sequence[Any], num_seeds: int) -> dict[int, float]:
+    """How good each run is, by its place: the mean of its seeds, which share their checkpoints."""
+    by_run = [scores[i : i + num_seeds] for i in range(0, len(scores), num_seeds)]
+    found = {m: mean_values(own)[SELECTION] for m, own in enumerate(by_run) if own[0] is not None}
+    return {m: value or 0.0 for m, value in found.items()}

@@ -38,7 +38,7 @@ def run_stub(tmp_path, step, saved, *, stop=None, num_seeds=1, scores=None, **ch
         step_fns=step_fns,
         validate=scores or (lambda state: [{"selection": 0.0}]),
         where_it_began=changes.pop("where", lambda number, k, before: "it began somewhere"),
-        save=lambda step, state, selection=None: saved.append((step, selection)),
+        save=lambda step, state, selections: saved.append((step, *selections.values())),
         log=log,
         batch_size=2,
         num_seeds=num_seeds,

@@ -16,7 +16,8 @@ from jfsed_jax.method.state import TrainState
 from jfsed_jax.method.system import Models
 from jfsed_jax.sed.events import Event
 from jfsed_jax.sed.postprocessing import median_decoder
-from jfsed_jax.training import loop, validation
+from jfsed_jax.training import selecting, validation
+from jfsed_jax.training.program import Program
 from jfsed_jax.training.validation import validate
 
 
@@ -155,7 +156,7 @@ def test_each_seed_is_validated_with_its_own_variables_and_clips(monkeypatch, av
         calls.append((variables, data, prepared, decode))
         return {"selection": float(len(calls))}
 
-    monkeypatch.setattr(loop, "validate", spy)
+    monkeypatch.setattr(selecting, "validate", spy)
     page = SimpleNamespace(model="student", tags="mean", average=average, select_by="at_f1")
     prepared = SimpleNamespace(front_end=front_end())
     plan = SimpleNamespace(
@@ -166,13 +167,17 @@ def test_each_seed_is_validated_with_its_own_variables_and_clips(monkeypatch, av
         meta={"frame_rate": 15.0},
         decoder=lambda: "the config's",
     )
-    assert loop._validation(plan, None)(two_seeds()) == [{"selection": 1.0}, {"selection": 2.0}]
+    program = Program((plan,), stacked=False)
+    assert selecting.make_validation(program, None)(two_seeds()) == [
+        {"selection": 1.0},
+        {"selection": 2.0},
+    ]
     for k, (variables, *rest) in enumerate(calls):
         assert rest == [f"clips of {k}", prepared, "the config's"]
         for name, first in (("teacher", 1), ("student", 3)):
             assert float(variables[name]["params"]["w"]) == factor * (first + k)
             assert float(variables[name]["batch_stats"]["w"]) == 100 * (first + k)
-    loop._validation(plan, "handed in")(two_seeds())
+    selecting.make_validation(program, "handed in")(two_seeds())
     assert calls[-1][-1] == "handed in"
 
 
