@@ -11,7 +11,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,7 +63,7 @@ class AudioInfo:
 
     def saved(self) -> dict[str, Any]:
         """As features keep it: of a file of one clip as they did before there were others."""
-        fields = asdict(self)
+        fields = vars(self)
         return {name: fields[name] for name in fields if name != "clips" or self.clips > 1}
 
 

@@ -598,3 +598,13 @@ def test_processes_are_given_several_files_at_a_time_and_long_ones_alone(workers
     assert [path.name for paths in handed for path in paths] == [file.path for file in found]
     assert all(3 not in [int(path.stem) for path in paths] or len(paths) == 1 for paths in handed)
     assert max(map(len, handed)) == min(16, -(-files // (4 * workers)))
+
+
+@pytest.mark.parametrize("seconds", [1, 5])  # a clip, and a recording of several
+def test_the_levels_of_a_recording_are_those_of_its_samples(tmp_path, seconds):
+    """Half of full scale below zero, and a quarter above: -6.02 dBFS at most, -8.06 on average."""
+    samples = np.tile(np.float32([-0.5, 0.25]), 4000 * seconds)
+    write_audio(tmp_path / "a.wav", samples)
+    _, info = extraction.extract_clips(tmp_path / "a.wav", TINY)
+    assert (info.peak, info.rms) == (-6.02, -8.06)
+    assert (info.clips > 1) == (seconds > 1)
