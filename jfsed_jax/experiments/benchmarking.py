@@ -29,7 +29,7 @@ import numpy as np
 import jfsed_jax
 from jfsed_jax.audio.front_end import FrontEnd
 from jfsed_jax.errors import InputError
-from jfsed_jax.experiments import our_side
+from jfsed_jax.experiments import our_side, several_hosts, start_up
 from jfsed_jax.experiments.benchmark_data import (
     CLASSES,
     ClipsInMemory,
@@ -251,7 +251,9 @@ def without_extras(config):
     return config
 
 
-def benchmark(config, *, size: int | None = None, reference: str | None = None) -> dict[str, Any]:
+def benchmark(
+    config, *, size: int | None = None, reference: str | None = None, processes: bool = True
+) -> dict[str, Any]:
     """Measures; the result is JSON-able and `format_table` prints it.
 
     This process is left as it is: `prepare_process` is for the caller whose own it is.
@@ -260,16 +262,19 @@ def benchmark(config, *, size: int | None = None, reference: str | None = None) 
       config: as ``configs/base.py`` lays it out; without its augmentation, noise and averaging.
       size: clips in a batch; by default the config's.
       reference: measure PyTorch beside it: ``torch``, eager, or ``torch.compile``.
+      processes: measure what takes processes of its own too, see `start_up` and `several_hosts`.
 
     Raises:
       InputError: no reference, or the batch cannot be shared by the devices.
     """
-    config = without_extras(config)
+    trained, config = config, without_extras(config)
     size = size or sum(config.batch.values())
     torch_side = load_reference() if reference else None
     if size % jax.device_count():
         raise InputError(f"--batch={size}: make it a multiple of the {jax.device_count()} devices")
     rows, found = _measure(config, size, torch_side, reference == "torch.compile")
+    if processes:
+        rows += [*start_up.rows(trained), several_hosts.row(config, size)]
     versions = {"jfsed_jax": jfsed_jax.__version__, "jax": jax.__version__}
     if torch_side is not None:
         versions["torch"] = torch_side.torch.__version__

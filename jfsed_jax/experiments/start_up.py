@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from jfsed_jax.audio.front_end import FrontEnd
-from jfsed_jax.training.steps import FIRST
 
 _CLIPS = 12  # of each training set, rendered: how many there are changes little
 _WARM = 3  # starts with a warm cache, of which the median is told
@@ -88,6 +87,8 @@ def time_start(command: Sequence[str], folder: Path) -> tuple[float, float]:
     Raises:
       RuntimeError: it ended before, or did not come so far.
     """
+    from jfsed_jax.training.steps import FIRST  # needs the libraries of data sets, as it does
+
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(folder / "programs")}
     with tempfile.TemporaryDirectory(dir=folder) as workdir:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -127,7 +127,7 @@ def test_without_a_reference_and_without_grain(monkeypatch):
     monkeypatch.setattr(benchmarking, "_input_sides", missing)
     config = quick(monkeypatch)
     config.num_seeds = 2
-    result = benchmarking.benchmark(config, size=4)
+    result = benchmarking.benchmark(config, size=4, processes=False)
     seeds = result["rows"].pop(1)
     train = result["rows"][0]
     assert seeds["name"] == "seeds" and seeds["flops"] == 2 * train["flops"]
@@ -143,7 +143,8 @@ def test_against_torch(monkeypatch):
     pytest.importorskip("torch", reason=NO_TORCH)
     memory = {"host": 5 << 20, "device": 0}
     monkeypatch.setattr(benchmarking, "peak_memory", lambda *_: memory)
-    result = benchmarking.benchmark(quick(monkeypatch), size=4, reference="torch")
+    config = quick(monkeypatch)
+    result = benchmarking.benchmark(config, size=4, reference="torch", processes=False)
     rows = check_table(result, ["ours", "torch"])
     assert result["largest_difference"] < 1e-5
     seconds = [rows["train step"][side]["seconds"] for side in ("torch", "ours")]
