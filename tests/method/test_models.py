@@ -7,12 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
 
 from jfsed_jax.config_files import load_config
 from jfsed_jax.configs import base, guided_learning, mean_teacher
 from jfsed_jax.errors import InputError
-from jfsed_jax.kernels.convolution import convolve
 from jfsed_jax.kernels.dropout import Dropout
 from jfsed_jax.kernels.pooling import max_pool
 from jfsed_jax.method import layers, models
@@ -453,34 +451,6 @@ def test_max_pool_loses_no_gradient_however_xla_compiles_it(level):
     # Every window with a positive value hands on a gradient of 1.
     gradient, positive = compiled(variables["params"])
     np.testing.assert_array_equal(gradient["BatchNorm_0"]["bias"], positive)
-
-
-@pytest.mark.parametrize(("inputs", "kernel"), [(3, 3), (63, 3), (64, 3), (64, 5), (65, 1)])
-def test_convolution_and_gradients_are_those_of_xla(inputs, kernel):
-    """On both sides of the number of channels from which the weight gradient is our own."""
-    x, weights = random(2, 7, 6, inputs), random(kernel, kernel, inputs, 4, seed=1) / kernel
-    cotangent = random(2, 7, 6, 4, seed=2)
-
-    def xla(x, weights):
-        layout = ("NHWC", "HWIO", "NHWC")
-        return lax.conv_general_dilated(x, weights, (1, 1), "SAME", dimension_numbers=layout)
-
-    @jax.jit
-    def ours(x, weights, cotangent):
-        value, vjp = jax.vjp(convolve, x, weights)
-        return value, *vjp(cotangent)
-
-    expected, vjp = jax.vjp(xla, x, weights)
-    for found, wanted in zip(ours(x, weights, cotangent), (expected, *vjp(cotangent)), strict=True):
-        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5 * np.abs(wanted).max())
-
-
-def test_accelerators_keep_the_gradient_of_xla():
-    x, weights = random(2, 7, 6, 64), random(3, 3, 64, 4)
-    gradient = jax.jit(jax.grad(lambda w: convolve(x, w).sum()))
-    for platform, ours in (("cpu", True), ("tpu", False), ("cuda", False)):
-        exported = jax.export.export(gradient, platforms=[platform])(weights)
-        assert ("stablehlo.while" in exported.mlir_module()) == ours, platform
 
 
 @pytest.mark.parametrize("page", [base, mean_teacher])
