@@ -31,7 +31,7 @@ _ROW_SECONDS = 10.0  # for the repeats of a row
 Run = Callable[..., Attempt]
 
 
-class _Turns:
+class _Clock:
     """Runs parts one after the other for as long as there is time."""
 
     def __init__(self, size: int, seconds: float, run: Run):
@@ -74,27 +74,27 @@ def run_suite(
     config = without_extras(config)
     size = size or sum(config.batch.values())
     began = time.monotonic()
-    turns = _Turns(size, 60 * minutes, run)
+    clock = _Clock(size, 60 * minutes, run)
 
-    sides = {SCAN: turns.attempt(suite_parts.measure_ours, config, SCAN)}
+    sides = {SCAN: clock.attempt(suite_parts.measure_ours, config, SCAN)}
     variables = (sides[SCAN].value or {}).get("variables")
     # What decides most comes first.
     theirs, ours = suite_parts.measure_torch, suite_parts.measure_ours
-    sides[EAGER] = turns.attempt(theirs, config, False, variables)
-    sides["pallas"] = turns.attempt(ours, config, "pallas")
-    sides[COMPILED] = turns.attempt(theirs, config, True, variables)
-    sides["mosaic"] = turns.attempt(ours, config, "mosaic")
+    sides[EAGER] = clock.attempt(theirs, config, False, variables)
+    sides["pallas"] = clock.attempt(ours, config, "pallas")
+    sides[COMPILED] = clock.attempt(theirs, config, True, variables)
+    sides["mosaic"] = clock.attempt(ours, config, "mosaic")
     loop, words = suite_rows.chosen_loop(sides)
     config.gru_loop = loop
-    seeds = turns.attempt(suite_parts.measure_seeds, config, SEEDS)
-    many = turns.attempt(suite_parts.train_many, config)
-    saved = turns.attempt(suite_parts.train_and_save, config)
+    seeds = clock.attempt(suite_parts.measure_seeds, config, SEEDS)
+    many = clock.attempt(suite_parts.train_many, config)
+    saved = clock.attempt(suite_parts.train_and_save, config)
     resumed = saved
     if saved.error is None:
-        resumed = turns.attempt(suite_parts.resume, config, saved.value["saved"])
-    features = turns.attempt(suite_parts.measure_log_mel, config)
-    ceiling = turns.attempt(suite_parts.measure_ceiling, config)
-    turns.close()
+        resumed = clock.attempt(suite_parts.resume, config, saved.value["saved"])
+    features = clock.attempt(suite_parts.measure_log_mel, config)
+    ceiling = clock.attempt(suite_parts.measure_ceiling, config)
+    clock.close()
 
     clip_seconds = size * config.front_end.clip_seconds
     rows = [
