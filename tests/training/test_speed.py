@@ -1,12 +1,16 @@
 """What the log says of operations and energy, worked by hand."""
 
+from types import SimpleNamespace
+
 import flax.linen as nn
+import numpy as np
 import pytest
 
 from jfsed_jax.configs import mean_teacher, pts
 from jfsed_jax.hosts import ALONE, Hosts
 from jfsed_jax.method.operations import forward_flops, train_flops
 from jfsed_jax.method.system import Models, models_from_config
+from jfsed_jax.training.log import StepMetrics
 from jfsed_jax.training.speed import Speed, make_speed
 
 
@@ -59,3 +63,20 @@ def test_several_processes_tell_no_energy():
     several = make_speed(models, 600, 64, "float32", Hosts(0, 2))
     assert several.energy is None and several.flops_per_clip == train_flops(models, 600, 64)
     assert make_speed(models, 600, 64, "float32", ALONE).energy is not None
+
+
+def test_the_log_has_them_without_what_an_evaluation_took():
+    """Two joules of four clips are the steps'; fifty before `restart_clock` are not."""
+    rows = []
+    log = SimpleNamespace(write=lambda kind, step, values, common: rows.append(common))
+    speed = Speed(100, lambda: 1e3, Counted(1.0, 50.0, 2.0, 0.0))
+    metrics = StepMetrics(log, speed, num_seeds=2, batch_size=2, steps_per_epoch=9)
+    metrics.restart_clock()
+    metrics.add(range(1, 2), {"loss": np.ones(2)})
+    told = metrics.flush(lambda *_: "")
+    (row,) = rows
+    assert row["joules_per_clip"] == 0.5
+    assert row["flops_per_second"] == pytest.approx(100 * row["clips_per_second"])
+    share = row["share_of_ceiling"]
+    assert share == pytest.approx(row["flops_per_second"] / 1e3)
+    assert told is not None and told.endswith(f"clips/s, {share:.0%} of the ceiling")
