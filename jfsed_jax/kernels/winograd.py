@@ -54,7 +54,7 @@ def _values(length: int, size: int) -> np.ndarray:
         rows += [float(point) ** powers for point in (0, 1, -1, 0.5, -2)[: size - 3]]
         real, imaginary = (1j**powers).real, (1j**powers).imag
         rows += [real, imaginary, real + imaginary]
-    return np.round(rows, 9)
+    return np.asarray(rows).round(9)
 
 
 @cache
@@ -68,7 +68,7 @@ def algorithm(taps: int) -> Algorithm:
     products = np.einsum("pm,pr->mrp", of_outputs, of_taps).reshape(outputs * taps, -1)
     sums = np.add.outer(np.arange(outputs), np.arange(taps)).ravel()
     inputs = np.linalg.lstsq(products, np.eye(size)[sums], rcond=None)[0]
-    return Algorithm(of_outputs, of_taps, np.round(inputs, 12))
+    return Algorithm(of_outputs, of_taps, np.asarray(inputs.round(12)))
 
 
 class _Tiles(NamedTuple):
