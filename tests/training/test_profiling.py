@@ -1,11 +1,13 @@
 """Which steps are traced, that a trace ends with its steps, and that it never costs a run."""
 
+from argparse import ArgumentTypeError
 from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import pytest
 
+from jfsed_jax.cli.training import steps_to_trace
 from jfsed_jax.errors import InputError
 from jfsed_jax.runs.workdir import Workdir
 from jfsed_jax.training import profiling
@@ -34,6 +36,18 @@ from jfsed_jax.training.steps import Steps, run_steps
 )
 def test_steps_of_a_run_of_200(traced, start, expected):
     assert traced.steps(start, 200) == expected
+
+
+def test_what_the_flag_takes():
+    assert Traced(*steps_to_trace("100:110")) == Traced(100, 110)
+    assert Traced(*steps_to_trace("5")) == Traced(None, 5)
+    assert steps_to_trace("7:7") == (7, 7)
+    for text in ("", "5:", ":5", "-3", "a:b", "1:2:3", "2.5"):
+        with pytest.raises(ArgumentTypeError, match="expected FIRST:LAST, as 100:110, or a number"):
+            steps_to_trace(text)
+    for text in ("0", "0:5", "110:100"):
+        with pytest.raises(ArgumentTypeError, match="expected steps from 1, the first one first"):
+            steps_to_trace(text)
 
 
 @pytest.fixture
