@@ -128,7 +128,7 @@ def test_a_trace_begins_and_ends_with_its_steps(tmp_path, profiler, caplog):
 
 
 def test_steps_of_one_dispatch_are_traced_together(tmp_path, profiler, caplog):
-    take_steps(Profile((6, 8), tmp_path), profiler.happened, dispatch=5)
+    take_steps(Profile((7, 8), tmp_path), profiler.happened, dispatch=5)
     assert profiler.happened == [5, "start", "step 6", 10, "stop", 11, 12]
     assert "steps 6 to 10 are traced" in caplog.text
 
