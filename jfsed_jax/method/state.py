@@ -121,10 +121,11 @@ def initial_state(system: System, key: jax.Array, *, input_shape: tuple[int, int
     mel = jnp.zeros((1, *input_shape), jnp.float32)
     # By name: a student starts from the same weights with a teacher and without.
     keys = dict(zip(("teacher", "student"), jax.random.split(key, 4)[:2], strict=True))
-    variables = {name: model.init(keys[name], mel) for name, model in models.items()}
-    outputs: dict[str, Any] = {
-        name: jax.eval_shape(model.apply, variables[name], mel) for name, model in models.items()
-    }
+    variables: dict[str, Any] = {}
+    outputs: dict[str, Any] = {}
+    for name, model in models.items():
+        output, variables[name] = model.init_with_output(keys[name], mel)  # one trace for both
+        outputs[name] = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), output)
     params = {name: found["params"] for name, found in variables.items()}
     if system.models.teacher is None:
         params.pop("teacher", None)
