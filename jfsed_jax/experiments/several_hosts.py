@@ -2,7 +2,9 @@
 
 import json
 import multiprocessing
+import os
 import socket
+import sys
 import time
 from functools import partial
 from multiprocessing.connection import Connection, wait
@@ -107,6 +109,7 @@ def _steps(
     config_json: str, size: int, devices: int, address: str, count: int, index: int, to: Connection
 ) -> None:
     """In a process of its own: joins the others, and times steps."""
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # of what gloo says nothing into the table
     config = ml_collections.ConfigDict(json.loads(config_json))
     own = range(index * devices, (index + 1) * devices)
     jax.config.update("jax_num_cpu_devices", devices)
