@@ -91,7 +91,8 @@ def time_steps(config, size: int, devices: int, count: int) -> tuple[float, floa
             except EOFError:
                 raise RuntimeError(f"one of {count} processes has failed") from None
     finally:
-        for process in processes:  # JAX's would wait for each other at their exit
+        # JAX's would wait for each other at their exit; without process 0 they would say so.
+        for process in reversed(processes):
             process.kill()
             process.join()
     times = np.array([found[pipe] for pipe in pipes])  # [process, step, wall or CPU]
