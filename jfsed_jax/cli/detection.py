@@ -61,7 +61,21 @@ def define_evaluate(parser: CommandParser) -> None:
 
 
 def run_evaluate(args: argparse.Namespace) -> int:
-    """Scores one seed of a run, or each of them."""
+    """Scores one seed of a run, or each of them; of a config with members each of those."""
+    from jfsed_jax.runs.workdir import Workdir
+
+    members = Workdir(Path(args.workdir)).members()
+    for own in members:
+        folder = f"members{own.path.name}"
+        score_files = Path(args.score_files) / folder if args.score_files else None
+        where = {"workdir": str(own.path), "score_files": score_files}
+        print(f"{own.path}")
+        _evaluate(argparse.Namespace(**vars(args) | where))
+        print()
+    return 0 if members else _evaluate(args)
+
+
+def _evaluate(args: argparse.Namespace) -> int:
     tuned = decoder_of(args, "postprocess", "tune_thresholds")
     process.start_jax_as_trained(args.workdir)
     from jfsed_jax.inference.evaluation import evaluate, prepare_for

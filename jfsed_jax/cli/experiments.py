@@ -35,6 +35,8 @@ def define_reproduce(parser: CommandParser) -> None:
         "default: %(default)s."
     )
     parser.add("--jobs", meaning, type=number(int, 1), metavar="N", default=1)
+    meaning = "Runs that differ in numbers and seeds alone train as one program; for accelerators."
+    parser.switch("together", meaning)
 
 
 def run_reproduce(args: argparse.Namespace) -> int:
@@ -57,6 +59,7 @@ def run_reproduce(args: argparse.Namespace) -> int:
         epochs=args.epochs,
         features_dir=Path(args.features) if args.features else None,
         jobs=args.jobs,
+        together=args.together,
         start_process=partial(_start_run, logging.get_verbosity()),
     )
     print(f"{outcome.markdown.read_text(encoding='utf-8')}\n{outcome.page}")

@@ -14,6 +14,7 @@ from jfsed_jax.config_files import load_config
 from jfsed_jax.errors import InputError
 from jfsed_jax.experiments import paper
 from jfsed_jax.experiments.paper import PublishedScores
+from jfsed_jax.method.numbers import apart
 
 # The paper's development and evaluation sets, as a data folder calls them.
 SPLITS = ("validation", "eval")
@@ -131,6 +132,15 @@ def _focal_rows(
         name = f"pts_tfd_afl-tau{tau}-gamma{gamma}"
         config.system = name
         yield (str(tau), str(gamma)), name, config, scores
+
+
+def one_program_each(runs: Sequence[PlannedRun]) -> list[list[PlannedRun]]:
+    """The runs in groups that differ in numbers of the step, seeds and post-processing alone."""
+    groups: dict[str, list[PlannedRun]] = {}
+    for run in runs:
+        common = json.dumps(apart(run.config), sort_keys=True, default=str)
+        groups.setdefault(common, []).append(run)
+    return list(groups.values())
 
 
 def run_name(row: PlannedRow, seed: int) -> str:

@@ -2,7 +2,7 @@
 
 Runs live in ``W/runs/NAME-seedS``; each is a workdir like any other and resumes like any other, so
 the same command goes on after a kill and trains nothing twice. They are trained one after the other
-in this process, or several side by side in processes of their own.
+in this process, or together as one program, or several side by side in processes of their own.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,12 +17,19 @@ from jfsed_jax.audio.front_end import FrontEnd
 from jfsed_jax.datasets.preparation import prepare
 from jfsed_jax.errors import InputError
 from jfsed_jax.experiments.job_processes import Ended, Share, machine_shares, run_jobs
-from jfsed_jax.experiments.planned_runs import PlannedRun, plan_rows, plan_runs, run_folder
+from jfsed_jax.experiments.planned_runs import (
+    PlannedRun,
+    one_program_each,
+    plan_rows,
+    plan_runs,
+    run_folder,
+)
 from jfsed_jax.experiments.result_files import write_files
 from jfsed_jax.experiments.result_table import Measurements, RunScores, make_table
 from jfsed_jax.experiments.trained_runs import score_run
 from jfsed_jax.runs.workdir import Workdir, check_config
-from jfsed_jax.training.loop import fit
+from jfsed_jax.training.log import RunsLost
+from jfsed_jax.training.loop import fit, fit_together
 
 StartProcess = Callable[[int], None]
 
@@ -60,6 +67,7 @@ def reproduce(
     epochs: int | None = None,
     features_dir: Path | None = None,
     jobs: int = 1,
+    together: bool = False,
     start_process: StartProcess | None = None,
 ) -> Outcome:
     """Trains what is not trained yet, scores what is not scored yet, writes the table.
@@ -75,6 +83,8 @@ def reproduce(
       seeds: runs of each system, with seeds 0 to `seeds` - 1.
       features_dir: see `preparation.prepare`; one folder per front end is made in it.
       jobs: runs side by side, each in a process of its own with its share of the cores, or a GPU.
+      together: runs that differ in numbers and seeds alone train as one program, see
+        `loop.fit_together`; each is scored as ever. Not with several `jobs`.
       start_process: what sets up such a process, given how many devices a CPU is to be; a function
         of a module. By default the devices are all that is set up.
 
@@ -83,6 +93,10 @@ def reproduce(
         machine is too small for the jobs.
       Interrupted: Ctrl-C or SIGTERM; runs and table are saved, and the same call goes on.
     """
+    if together and jobs > 1:
+        raise InputError(
+            f"--together trains runs in one process, --jobs={jobs} in {jobs}: leave one of them out"
+        )
     rows = plan_rows(table, size, epochs=epochs, systems=systems)
     runs = plan_runs(rows, seeds)
     for run in runs:  # before hours of training, not after
@@ -94,11 +108,13 @@ def reproduce(
         return Outcome(measured.failures, *write_files(make_table(measured), measured, workdir))
 
     try:
-        for ended in (
-            _one_by_one(runs, folders)
-            if jobs == 1
-            else _side_by_side(runs, folders, machine_shares(jobs), start_process)
-        ):
+        if together:
+            each = _together(runs, folders)
+        elif jobs == 1:
+            each = _one_by_one(runs, folders)
+        else:
+            each = _side_by_side(runs, folders, machine_shares(jobs), start_process)
+        for ended in each:
             if ended.error is None:
                 measured.scores[ended.name] = ended.result
             else:
@@ -112,9 +128,14 @@ def reproduce(
 
 
 def _train_and_score(run: PlannedRun, folders: _Folders) -> RunScores:
-    folder, features = run_folder(folders.work, run.name), folders.features_of(run.config)
-    fit(run.config, folders.data, folder, features_dir=features)
-    return score_run(folder, folders.data, run.rules, features)
+    features = folders.features_of(run.config)
+    fit(run.config, folders.data, run_folder(folders.work, run.name), features_dir=features)
+    return _score(run, folders)
+
+
+def _score(run: PlannedRun, folders: _Folders) -> RunScores:
+    features = folders.features_of(run.config)
+    return score_run(run_folder(folders.work, run.name), folders.data, run.rules, features)
 
 
 def _one_by_one(runs: Sequence[PlannedRun], folders: _Folders) -> Iterator[Ended]:
@@ -126,6 +147,36 @@ def _one_by_one(runs: Sequence[PlannedRun], folders: _Folders) -> Iterator[Ended
             ended = Ended(run.name, error=str(error))
         jax.clear_caches()  # the next run compiles its own programs
         yield ended
+
+
+def _together(runs: Sequence[PlannedRun], folders: _Folders) -> Iterator[Ended]:
+    """Group by group: what can be one program is trained, then each of its runs scored."""
+    groups = one_program_each(runs)
+    for number, group in enumerate(groups, 1):
+        names = [run.name for run in group]
+        logging.info("program %d of %d: %s", number, len(groups), ", ".join(names))
+        lost: dict[int, str] = {}
+        try:
+            fit_together(
+                [run.config for run in group],
+                folders.data,
+                [run_folder(folders.work, name) for name in names],
+                features_dir=folders.features_of(group[0].config),
+            )
+        except RunsLost as error:
+            lost = error.why
+        except InputError as error:
+            lost = dict.fromkeys(range(len(group)), str(error))
+        jax.clear_caches()
+        for place, run in enumerate(group):
+            if place in lost:
+                yield Ended(run.name, error=lost[place])
+                continue
+            try:
+                yield Ended(run.name, _score(run, folders))
+            except InputError as error:
+                yield Ended(run.name, error=str(error))
+        jax.clear_caches()
 
 
 def _side_by_side(

@@ -39,6 +39,8 @@ _COMMON = (
     "guided.disentangled_least",
 )
 
+_MODELS = ("teacher", "student", "batch_norm")  # whose numbers are mostly numbers of layers
+
 
 def is_on(value: Any) -> bool:
     """Whether a number is other than 0: of one that is traced it is not known, so it may be."""
@@ -123,7 +125,7 @@ def _read(text: str, before: Any, what: str) -> Any:
 def apart(config: Any) -> dict[str, Any]:
     """What two configs must have in common to be trained as one program, as far as a look tells."""
     return {
-        key: None if _is_number(value) and not _within(key, _COMMON) else value
+        key: None if _is_number(value) and not _within(key, (*_COMMON, *_MODELS)) else value
         for key, value in flat(config.to_dict()).items()
         if not _within(key, _OWN)
     }

@@ -53,7 +53,7 @@ FLAGS = {
     "postprocess": "scores* output* strong knee postprocess decoder fixed tags threshold extension",
     "tune": "scores* reference* output* durations metric decoder windows filters folds seed tags",
     "windows": "strong* knee frame_rate bootstrap",
-    "reproduce": "table* data* workdir* size seeds systems epochs features jobs",
+    "reproduce": "table* data* workdir* size seeds systems epochs features jobs together",
     "benchmark": "config batch reference json layers suite minutes roofline",
     "report": "workdir*",
     "compare": "split output bootstrap seed",
