@@ -79,11 +79,11 @@ def time_steps(config, size: int, devices: int, count: int) -> tuple[float, floa
         processes.append(process)
     try:
         until = time.monotonic() + _LIMIT
-        found = {}
+        found: dict[Any, Any] = {}
         while len(found) < count:
             left = [pipe for pipe in pipes if pipe not in found]
             # Any of them: of one that has failed, the others would wait in a step.
-            ready = wait(left, max(until - time.monotonic(), 0))
+            ready: list[Any] = wait(left, max(until - time.monotonic(), 0))
             if not ready:
                 raise RuntimeError(f"{count} processes took more than {_LIMIT:.0f} s")
             try:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +76,12 @@ def _rapl(powercap: Path) -> list[Counter]:
             name = (zone / "name").read_text().strip()
             if name.startswith("package") or name == "dram":
                 overflow = int((zone / "max_energy_range_uj").read_text())
-                file = zone / "energy_uj"
-                counters.append(Counter(lambda file=file: int(file.read_text()), 1e-6, overflow))
+                counters.append(Counter(partial(_number, zone / "energy_uj"), 1e-6, overflow))
     return counters
+
+
+def _number(path: Path) -> int:
+    return int(path.read_text())
 
 
 def _nvml() -> list[Counter]:
@@ -91,7 +95,7 @@ def _nvml() -> list[Counter]:
             named = ",".join(map(str, range(pynvml.nvmlDeviceGetCount())))
         handles = [_gpu(pynvml, name.strip()) for name in named.split(",") if name.strip()]
         total: Any = pynvml.nvmlDeviceGetTotalEnergyConsumption
-        return [Counter(lambda handle=handle: total(handle), 1e-3) for handle in handles]
+        return [Counter(partial(total, handle), 1e-3) for handle in handles]
     except Exception:  # not installed, no driver, a card before Volta
         return []
 
