@@ -28,6 +28,7 @@ from jfsed_jax.sed.events import DCASE2019_CLASSES, Event
 from jfsed_jax.sed.score_titles import TITLES
 from jfsed_jax.sed.uncertainty import Difference
 from jfsed_jax.training.interrupt import Interrupted
+from jfsed_jax.training.log import RunsLost
 from jfsed_jax.training.plan import steps_in_epoch
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +45,7 @@ class FakeRuns:
     """
 
     def __init__(self, stop_at="", stop=None, failing=()):
-        self.trained, self.scored = [], []
+        self.trained, self.scored, self.programs = [], [], []
         self.stop_at, self.stop, self.failing = stop_at, stop, failing
 
     def fit(self, config, data_dir, folder, features_dir):
@@ -59,6 +60,17 @@ class FakeRuns:
             raise InputError(EVIL)
         self.trained.append(name)
         (folder / "done").touch()
+
+    def fit_together(self, configs, data_dir, folders, features_dir):
+        lost = {}
+        for place, (config, folder) in enumerate(zip(configs, folders, strict=True)):
+            try:
+                self.fit(config, data_dir, folder, features_dir)
+            except InputError as error:
+                lost[place] = str(error)
+        self.programs.append([folder.name for folder in folders])
+        if lost:
+            raise RunsLost(lost)
 
     def score_run(self, folder, data_dir, rules, features_dir):
         """Event-F1 is 40 plus the seed, 10 more with a run's second rule; all else is 50.
@@ -104,6 +116,7 @@ def fake(monkeypatch):
     def install(**options):
         runs = FakeRuns(**options)
         monkeypatch.setattr(reproduction, "fit", runs.fit)
+        monkeypatch.setattr(reproduction, "fit_together", runs.fit_together)
         monkeypatch.setattr(reproduction, "score_run", runs.score_run)
         return runs
 
@@ -240,6 +253,23 @@ def test_a_run_that_fails_is_in_its_row_and_stops_no_other(tmp_path, fake, capsy
     evil = EVIL.replace("\n", "\\n")  # a row is a line
     assert failed and all(row["status"] == f"0 of 1; seed 0 failed: {evil}" for row in failed)
     assert {row["status"] for row in tsv(tmp_path, 1)} - {failed[0]["status"]} == {"1"}
+
+
+def test_runs_that_differ_in_numbers_are_one_program_and_the_table_is_the_same(tmp_path, fake):
+    """Systems 0 and 2 have other models; one of the joint runs fails and costs no other its row."""
+    tables = []
+    for flags in ([], ["--together"]):
+        runs, place = fake(failing=("pts_tfd-seed1",)), tmp_path / str(len(flags))
+        command = ["reproduce", "--table=1", "--systems=0,2,3,6,8,9", "--size=tiny", "--seeds=2"]
+        assert cli.main([*command, "--data=realmix", f"--workdir={place}", *flags]) == 2
+        tables.append((place / "table1.tsv").read_text())
+    assert tables[0] == tables[1]
+    joint = [f"{name}-seed{k}" for k in (0, 1) for name in ("pts", "pts_tfd", "pts_tfd_afl")]
+    own = [[f"{name}-seed{k}" for k in (0, 1)] for name in ("mean_teacher", "pts_without_bgru")]
+    assert runs.programs == [*own, joint]
+    assert "pts_tfd-seed1" not in runs.scored and set(runs.scored) == {*joint, *own[0], *own[1]} - {
+        "pts_tfd-seed1"
+    }
 
 
 def test_another_config_on_the_workdir_is_refused_before_any_training(tmp_path, fake):

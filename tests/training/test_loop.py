@@ -19,7 +19,7 @@ from jfsed_jax.runs.workdir import NotWritten, Workdir
 from jfsed_jax.training import loop
 from jfsed_jax.training.feed import Feed, make_feed
 from jfsed_jax.training.interrupt import Stop, stop_on_signals
-from jfsed_jax.training.log import RunLog
+from jfsed_jax.training.log import RunLog, RunLogs, RunsLost
 from jfsed_jax.training.plan import check_values
 from jfsed_jax.training.steps import Steps, run_steps
 
@@ -32,13 +32,18 @@ def run_stub(tmp_path, step, saved, *, stop=None, num_seeds=1, scores=None, **ch
     """`run_steps` with a stub of a step; ``saved`` gets (step, selection) of every checkpoint."""
     values = dict(total_steps=3, steps_per_epoch=3, evaluate_every=3, checkpoint_every=500)
     step_fns = step if isinstance(step, dict) else {1: step}
-    log = RunLog(Workdir(tmp_path), 0, num_seeds)
+    log = changes.pop("log", None) or RunLog(Workdir(tmp_path), 0, num_seeds)
+    several = "runs" in changes
+
+    def save(step, state, selections):
+        saved.append((step, selections) if several else (step, *selections.values()))
+
     steps = Steps(
         feed=changes.pop("feed", Feed(int, int)),
         step_fns=step_fns,
         validate=scores or (lambda state: [{"selection": 0.0}]),
         where_it_began=changes.pop("where", lambda number, k, before: "it began somewhere"),
-        save=lambda step, state, selections: saved.append((step, *selections.values())),
+        save=save,
         log=log,
         batch_size=2,
         num_seeds=num_seeds,
@@ -129,6 +134,37 @@ def test_of_several_seeds_the_failing_one_is_named_and_means_are_logged(tmp_path
     assert [rows[1]["at_f1"] for rows in logs] == [15.0, 10.0, 20.0]
     assert [rows[1]["event_f1"] for rows in logs] == [None, None, 4.0]
     assert [rows[1]["selection"] for rows in logs] == [17.0] * 3
+
+
+def test_a_run_that_cannot_go_on_does_not_stop_those_that_train_with_it(tmp_path):
+    """Of three runs of two seeds the first is not finite in step 3, the last cannot be scored."""
+    losses, saved = iter(range(1, 7)), []
+    folders = [Workdir(tmp_path / name) for name in ("a", "b", "c")]
+
+    def step(state, batch):
+        number = next(losses)
+        first = float("nan") if number == 3 else float(number)
+        return state, {"loss": jnp.array([[1.0, first], [2.0, 4.0], [5.0, 5.0]])}
+
+    def scores(state):
+        unfit = InputError("no frames")
+        last = {"selection": 5.0} if not saved else unfit
+        found = {"selection": 7.0}
+        return [{"selection": 1.0}, {"selection": 3.0}, found, found, last, last]
+
+    with pytest.raises(RunsLost) as lost:
+        run_stub(
+            tmp_path, step, saved, log=RunLogs(folders, 0, 2), runs=["a", "b", "c"], num_seeds=2,
+            total_steps=6, evaluate_every=2, scores=scores,
+        )  # fmt: skip
+    assert saved == [(2, {0: 2.0, 1: 7.0, 2: 5.0}), (4, {1: 7.0}), (6, {1: 7.0})]
+    assert lost.value.why[0].startswith("a: step 3, seed 1: loss not finite; it began somewhere")
+    assert lost.value.why[2] == "c: validation at step 4: no frames"
+    steps = [[row["step"] for row in log_of(f.path) if row["kind"] == "train"] for f in folders]
+    assert steps == [[1, 2], [1, 2, 3, 4, 5, 6], [1, 2, 3, 4]]
+    assert [row["loss"] for row in log_of(folders[1].seed(1, 2).path) if "loss" in row] == [4.0] * 6
+    chosen = [row["selection"] for row in log_of(folders[0].path) if "selection" in row]
+    assert chosen == [2.0]  # the mean of its own seeds
 
 
 def test_a_signal_ends_the_run_after_its_step_is_saved(tmp_path):
