@@ -70,7 +70,8 @@ def _restored(run: Run, hosts: Hosts, mesh, source: Path | None, at: int | None 
         return state, meta.get("init_from")
 
     if at is not None:
-        return Standing(*(again := restore(at, read(at)))[:1], at, again[1])
+        state, begun = restore(at, read(at))
+        return Standing(state, at, begun)
     restored = restore_newest(manager, files, read, restore, hosts)
     if restored is None:
         return Standing(None, 0, None)
