@@ -313,7 +313,13 @@ def _train_from(
                 profile=make_profile(
                     profile, files.profile, start, plan.total_steps, writes=hosts.first
                 ),
-                runs=[run.files.path.name for run in runs],
+                runs=[_name(run.files) for run in runs],
             ),
             stop,
         )
+
+
+def _name(files: Workdir) -> str:
+    """What messages call a run that trains with others."""
+    path = files.path
+    return f"{path.parent.name}/{path.name}" if path.name.isdecimal() else path.name
