@@ -155,9 +155,10 @@ def test_a_run_that_cannot_go_on_does_not_stop_those_that_train_with_it(tmp_path
     with pytest.raises(RunsLost) as lost:
         run_stub(
             tmp_path, step, saved, log=RunLogs(folders, 0, 2), runs=["a", "b", "c"], num_seeds=2,
-            total_steps=6, evaluate_every=2, scores=scores,
+            total_steps=6, evaluate_every=2, checkpoint_every=3, scores=scores,
         )  # fmt: skip
-    assert saved == [(2, {0: 2.0, 1: 7.0, 2: 5.0}), (4, {1: 7.0}), (6, {1: 7.0})]
+    left = [(3, {1: None, 2: None}), (4, {1: 7.0}), (6, {1: 7.0})]
+    assert saved == [(2, {0: 2.0, 1: 7.0, 2: 5.0}), *left]
     assert lost.value.why[0].startswith("a: step 3, seed 1: loss not finite; it began somewhere")
     assert lost.value.why[2] == "c: validation at step 4: no frames"
     steps = [[row["step"] for row in log_of(f.path) if row["kind"] == "train"] for f in folders]
