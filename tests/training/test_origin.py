@@ -262,7 +262,7 @@ def test_a_run_starts_from_another_and_goes_on_without_it(demo_set, tmp_path, mo
 
     def run_steps(state, first, steps, stop):
         begun.append((first, state))
-        steps.save(first + 1, state, selection=1.0)
+        steps.save(first + 1, state, {0: 1.0})
         return steps.total_steps
 
     monkeypatch.setattr(loop, "run_steps", run_steps)
