@@ -14,6 +14,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+# Turns of a loop's body. With one XLA's CPU backend writes the new state over the old, and does not
+# vectorise what it writes in place.
+_UNROLL = 2
+
 _at = partial(lax.dynamic_index_in_dim, keepdims=False)
 
 
@@ -51,7 +55,7 @@ def _scan_forward(forward, backward, kernel, bias):
         return state, state
 
     start = jnp.zeros((2, clips, kernel.shape[1]), forward.dtype)
-    return lax.scan(turn, start, jnp.arange(turns))[1]
+    return lax.scan(turn, start, jnp.arange(turns), unroll=_UNROLL)[1]
 
 
 def _scan_backward(outer, update, to_recurred, kernel):
@@ -75,7 +79,8 @@ def _scan_backward(outer, update, to_recurred, kernel):
         return inner, total
 
     start = jnp.zeros_like(outer[:, 0])
-    _, totals = lax.scan(turn, start, jnp.arange(outer.shape[1]), reverse=True)
+    numbers = jnp.arange(outer.shape[1])
+    _, totals = lax.scan(turn, start, numbers, reverse=True, unroll=_UNROLL)
     return totals.swapaxes(0, 1)
 
 

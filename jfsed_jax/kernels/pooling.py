@@ -14,15 +14,21 @@ def max_pool(x: jax.Array, window: Window) -> jax.Array:
 
     On CPU its gradient is many times faster than that of a window reduction.
     """
-    return x if window == (1, 1) else _largest(_windows(x, window))
+    return x if window == (1, 1) else max_of_windows(windows(x, window))
 
 
 def mean_pool(x: jax.Array, window: Window) -> jax.Array:
     """As `max_pool`, the mean."""
-    return _windows(x, window).mean((2, 4))
+    return x if window == (1, 1) else mean_of_windows(windows(x, window))
 
 
-def _windows(x, window):
+def fills(x: jax.Array, window: Window) -> bool:
+    """Whether windows leave nothing of the frames and mel bands of [B, T, F, C]."""
+    return not (x.shape[1] % window[0] or x.shape[2] % window[1])
+
+
+def windows(x: jax.Array, window: Window) -> jax.Array:
+    """[B, T, F, C] by windows: [B, T / frames, frames, F / bands, bands, C], without the rest."""
     time, mel = window
     batch, frames, bands, channels = x.shape
     frames, bands = frames // time, bands // mel
@@ -30,9 +36,14 @@ def _windows(x, window):
     return x.reshape(batch, frames, time, bands, mel, channels)
 
 
+def mean_of_windows(x: jax.Array) -> jax.Array:
+    """The mean of each window of `windows`."""
+    return x.mean((2, 4))
+
+
 @jax.custom_vjp
-def _largest(x):
-    """Maximum over axes 2 and 4 of six; the gradient goes to the first of equal values.
+def max_of_windows(x: jax.Array) -> jax.Array:
+    """The maximum of each window of `windows`; the gradient goes to the first of equal values.
 
     ``x.max((2, 4))`` hands its gradient to the places where x equals the maximum. XLA may compute x
     anew for that comparison, round differently and find no such place: the gradient is lost, and
@@ -58,4 +69,4 @@ def _gradient_to_place(residuals, cotangent):
     return (jnp.where(here, cotangent[:, :, None, :, None], 0),)
 
 
-_largest.defvjp(_largest_and_place, _gradient_to_place)
+max_of_windows.defvjp(_largest_and_place, _gradient_to_place)

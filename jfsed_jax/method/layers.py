@@ -15,15 +15,27 @@ import jax
 import jax.numpy as jnp
 
 from jfsed_jax.audio.front_end import NEPERS_PER_DB
+from jfsed_jax.kernels.batch_norm import normalised_relu
 from jfsed_jax.kernels.bigru import LOOPS, recurrence
 from jfsed_jax.kernels.convolution import convolve
 from jfsed_jax.kernels.dropout import Dropout
-from jfsed_jax.kernels.pooling import Window, max_pool, mean_pool
+from jfsed_jax.kernels.pooling import (
+    Window,
+    fills,
+    max_of_windows,
+    max_pool,
+    mean_of_windows,
+    mean_pool,
+    windows,
+)
 from jfsed_jax.seams import resolve
 
 
 class Conv(nn.Module):
-    """A "same" convolution with bias, [B, T, F, I] -> [B, T, F, filters]."""
+    """A "same" convolution, [B, T, F, I] -> [B, T, F, filters], and its bias [filters], not added.
+
+    Batch norm takes it away again, all but what the running mean has of it.
+    """
 
     filters: int
     kernel: int
@@ -34,11 +46,40 @@ class Conv(nn.Module):
         shape = (self.kernel, self.kernel, x.shape[-1], self.filters)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.filters,))
-        return convolve(x.astype(self.dtype), kernel.astype(self.dtype)) + bias.astype(self.dtype)
+        return convolve(x.astype(self.dtype), kernel.astype(self.dtype)), bias
+
+
+class NormalisedRelu(nn.Module):
+    """Batch norm and ReLU of a convolution, [..., C] -> [..., C].
+
+    Parameters and statistics are those of `flax.linen.BatchNorm` of the convolution with its bias.
+    """
+
+    momentum: float
+    epsilon: float
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x, bias, train: bool):
+        size = (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, size)
+        offset = self.param("bias", nn.initializers.zeros, size)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, size)
+        variance = self.variable("batch_stats", "var", jnp.ones, size)
+        if not train:
+            factor = scale * jax.lax.rsqrt(variance.value + self.epsilon)
+            return nn.relu(x * factor + ((bias - mean.value) * factor + offset)).astype(x.dtype)
+        x, *found = normalised_relu(x, scale, offset, self.epsilon, self.axis_name)
+        if not self.is_initializing():
+            kept = self.momentum
+            mean.value = kept * mean.value + (1 - kept) * (found[0] + bias)
+            variance.value = kept * variance.value + (1 - kept) * found[1]
+        return x
 
 
 # What makes one of the values in a window; figure 2 ends before it.
 POOLINGS = {"max": max_pool, "mean": mean_pool}
+_OF_WINDOWS = {max_pool: max_of_windows, mean_pool: mean_of_windows}
 
 
 class ConvBlock(nn.Module):
@@ -55,11 +96,14 @@ class ConvBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool):
-        for _ in range(self.convs):
-            x = Conv(self.filters, self.kernel, self.dtype)(x)
-            x = nn.BatchNorm(use_running_average=not train, dtype=self.dtype, **self.batch_norm)(x)
-            x = nn.relu(x)
-        x = resolve(self.pooling, POOLINGS, "config: pooling")(x, self.pool)
+        pool, by_windows = resolve(self.pooling, POOLINGS, "config: pooling"), False
+        for i in range(self.convs):
+            x, bias = Conv(self.filters, self.kernel, self.dtype)(x)
+            if i == self.convs - 1 and pool in _OF_WINDOWS and fills(x, self.pool):
+                # Before batch norm: after it, it would cost a pass over memory, and one back.
+                x, by_windows = windows(x, self.pool), True
+            x = NormalisedRelu(**self.batch_norm, name=f"BatchNorm_{i}")(x, bias, train)
+        x = _OF_WINDOWS[pool](x) if by_windows else pool(x, self.pool)
         return Dropout(self.dropout, self.batch_norm.get("axis_name"))(x, train)
 
 
@@ -190,7 +234,8 @@ class GatedBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool):
-        x = Conv(self.filters, self.kernel, self.dtype)(x)
+        x, bias = Conv(self.filters, self.kernel, self.dtype)(x)
+        x = x + bias.astype(self.dtype)
         x = nn.BatchNorm(use_running_average=not train, dtype=self.dtype, **self.batch_norm)(x)
         x = nn.Dense(self.filters, dtype=self.dtype, name="linear")(x) * nn.sigmoid(x)
         x = Dropout(self.dropout, self.batch_norm.get("axis_name"))(x, train)

@@ -85,7 +85,9 @@ def train_step(
         axis = {"axis_name": axis_name} if objective.across_devices else {}
         terms = objective.terms(teacher, student, params, batch, state.step, **axis)
         total, values = weighted_sum(terms, axis_name)
-        seen = jax.tree.map(lax.stop_gradient, (teacher, student, params))
+        # Apart: what is measured must not change how XLA fuses, and so rounds, what is trained.
+        seen = lax.optimization_barrier((teacher, student, params))
+        seen = jax.tree.map(lax.stop_gradient, seen)
         measured = _measured(objective.measures(*seen, batch, axis_name))
         return total, (stats, values | {"loss": total}, measured)
 
