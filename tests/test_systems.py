@@ -25,7 +25,7 @@ from jfsed_jax.method.schedules import Schedules
 from jfsed_jax.method.step import weighted_sum
 from jfsed_jax.sed import tables
 from jfsed_jax.sed.events import DCASE2019_CLASSES
-from jfsed_jax.training.plan import steps_in_epoch
+from jfsed_jax.training.epochs import steps_in_epoch
 
 METADATA = Path(__file__).parents[2] / "shared/data/dcase2019/metadata"
 needs_dcase = pytest.mark.skipif(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jfsed_jax.audio.front_end import FrontEnd
+from jfsed_jax.training.epochs import steps_in_epoch
 
 CLASSES = 10
 STEPS_PER_EPOCH = 450
@@ -44,20 +45,13 @@ def make_waveforms(front_end: FrontEnd, size: int) -> np.ndarray:
 
 
 def full_epoch(config) -> int:
-    """Steps of an epoch over `FULL_SET`, as ``training.plan.steps_in_epoch`` counts them.
-
-    That function is of a room that needs the libraries of data sets.
-    """
-    if config.steps_per_epoch:
-        return config.steps_per_epoch
+    """Steps of an epoch over `FULL_SET`, without what the config holds out of it."""
     held_out = config.evaluation.holdout if config.evaluation.select_on == "holdout" else 0.0
-    passes = []
-    for kind in ("unlabelled", "strong", "weak"):
-        clips = FULL_SET[kind] - (0 if kind == "unlabelled" else round(held_out * FULL_SET[kind]))
-        own = config.batch[kind] or (config.epoch_unlabelled if kind == "unlabelled" else 0)
-        if own:
-            passes.append(clips // own)
-    return min(passes) if config.epoch == "shortest" else passes[0]
+    counts = {
+        kind: clips if kind == "unlabelled" else clips - round(held_out * clips)
+        for kind, clips in FULL_SET.items()
+    }
+    return steps_in_epoch(config, counts)
 
 
 class ClipsInMemory:

@@ -1,7 +1,4 @@
-"""How time and memory are measured: calls that take turns.
-
-Operations are counted in `jfsed_jax.method.operations`.
-"""
+"""How time and memory are measured: calls that take turns."""
 
 import re
 import sys
@@ -11,9 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-
-from jfsed_jax.method.operations import forward_flops as forward_flops
-from jfsed_jax.method.operations import matmul_flops as matmul_flops
 
 _SECONDS = 20.0  # that a row's repeats may take
 

@@ -28,6 +28,7 @@ from jfsed_jax.seams import resolve
 from jfsed_jax.sed import window_rules
 from jfsed_jax.sed.decoder_files import DECODERS
 from jfsed_jax.sed.postprocessing import Decode, odd_windows
+from jfsed_jax.training.epochs import steps_in_epoch
 from jfsed_jax.training.validation import SELECTIONS
 
 
@@ -153,27 +154,6 @@ def check_shared(composition: Mapping[str, int], devices: int) -> None:
         f"nearest that they can holds {size + change}, as with "
         f"--config.batch.{largest}={composition[largest] + change}"
     )
-
-
-def steps_in_epoch(config, counts: Mapping[str, int]) -> int:
-    """Steps of an epoch: ``config.steps_per_epoch``, or what ``config.epoch`` says.
-
-    Args:
-      config: of the run.
-      counts: training clips by kind, without those that are held out.
-    """
-    batch = dict(config.batch)
-    if counts.get("unlabelled"):
-        batch["unlabelled"] = batch["unlabelled"] or config.epoch_unlabelled
-    passes = {
-        kind: counts.get(kind, 0) // batch[kind]
-        for kind in ("unlabelled", "strong", "weak")
-        if batch[kind]
-    }
-    if config.epoch == "shortest":
-        return config.steps_per_epoch or max(min(passes.values()), 1)
-    # One pass over the unlabelled set; without one, over the strong or the weak set.
-    return config.steps_per_epoch or max(next(iter(passes.values())), 1)
 
 
 def describe(

@@ -27,9 +27,9 @@ from jfsed_jax.sed import tables, uncertainty
 from jfsed_jax.sed.events import DCASE2019_CLASSES, Event
 from jfsed_jax.sed.score_titles import TITLES
 from jfsed_jax.sed.uncertainty import Difference
+from jfsed_jax.training.epochs import steps_in_epoch
 from jfsed_jax.training.interrupt import Interrupted
 from jfsed_jax.training.log import RunsLost
-from jfsed_jax.training.plan import steps_in_epoch
 
 ROOT = Path(__file__).parents[2]
 EVIL = "step 3: <b>loss</b> | not `finite`\n& *so on*"

@@ -18,6 +18,7 @@ from jfsed_jax.method.optimisers import parameter_ema
 from jfsed_jax.method.system import from_config, models_from_config
 from jfsed_jax.runs.workdir import Workdir
 from jfsed_jax.training import plan
+from jfsed_jax.training.epochs import steps_in_epoch
 from jfsed_jax.training.loop import fit
 from jfsed_jax.training.plan import check_resume, check_values
 
@@ -255,6 +256,6 @@ def test_disentangled_features_are_counted_on_weak_or_all_labelled_clips(kinds, 
 def test_an_epoch_is_a_pass_over_the_unlabelled_or_the_shortest_set(epoch, counts, steps):
     config = pts_tfd_afl_esp.get_config()
     config.epoch = epoch
-    assert plan.steps_in_epoch(config, counts) == steps
+    assert steps_in_epoch(config, counts) == steps
     config.steps_per_epoch = 7
-    assert plan.steps_in_epoch(config, counts) == 7
+    assert steps_in_epoch(config, counts) == 7
