@@ -11,6 +11,13 @@ from jfsed_jax.cli.arguments import CommandParser, names, number, output_file, o
 from jfsed_jax.cli.training import CONFIG
 from jfsed_jax.errors import InputError
 
+_MINUTES = 10
+# What benchmark measures instead of its table, and the flags that are not for that.
+_INSTEAD = {
+    "layers": ("batch", "reference", "processes", "json", "minutes"),
+    "suite": ("reference", "processes"),
+    "roofline": ("reference", "processes", "minutes"),
+}
 ROOFLINES = ["a100", "h100", "h200", "l4", "v5e", "here"]  # of experiments/cards.py
 
 
@@ -88,6 +95,10 @@ def define_benchmark(parser: CommandParser) -> None:
         "Measure PyTorch beside it, eager or compiled: same weights and batch, taking turns.",
         choices=["torch", "torch.compile"],
     )
+    parser.switch(
+        "processes",
+        "Measure the start of a training and a step of two processes too: minutes, ten at most.",
+    )
     meaning = "Write all that was measured to this file."
     parser.add("--json", meaning, type=output_file(), metavar="FILE")
     meaning = "Measure single layers against flax's and XLA's own instead."
@@ -97,8 +108,8 @@ def define_benchmark(parser: CommandParser) -> None:
         "recurrence and beside PyTorch, seeds at once, a whole training, a resumed run."
     )
     parser.switch("suite", meaning)
-    meaning = "Time that --suite may take; default: %(default)s."
-    parser.add("--minutes", meaning, type=number(float, 0.1), metavar="N", default=10.0)
+    meaning = f"Time that --suite may take; default: {_MINUTES}."
+    parser.add("--minutes", meaning, type=number(float, 0.1), metavar="N")
     meaning = (
         "Print the least time of each layer on a device of these published figures instead, "
         "computed and not measured; here: on this one, of a measured product and pass over memory."
@@ -111,13 +122,14 @@ def run_benchmark(args: argparse.Namespace) -> int:
     from jfsed_jax.experiments import benchmark_layers, benchmarking
     from jfsed_jax.runs.workdir import write_json
 
+    _refuse_idle_flags(args)
     if args.layers:
         print(benchmark_layers.format_layers(benchmark_layers.measure_layers()))
         return 0
     if args.suite:
         from jfsed_jax.experiments.suite import format_suite, run_suite
 
-        result = run_suite(args.config, size=args.batch, minutes=args.minutes)
+        result = run_suite(args.config, size=args.batch, minutes=args.minutes or _MINUTES)
         print(format_suite(result))
     elif args.roofline:
         from jfsed_jax.experiments import cards, roofline
@@ -129,8 +141,21 @@ def run_benchmark(args: argparse.Namespace) -> int:
         if args.config.deterministic:
             process.use_deterministic_kernels()
         benchmarking.prepare_process(args.config.cpu_devices)
-        result = benchmarking.benchmark(args.config, size=args.batch, reference=args.reference)
+        result = benchmarking.benchmark(
+            args.config, size=args.batch, reference=args.reference, processes=args.processes
+        )
         print(benchmarking.format_table(result))
     if args.json:
         write_json(Path(args.json), result)
     return 0
+
+
+def _refuse_idle_flags(args: argparse.Namespace) -> None:
+    """InputError if a flag beside another would change nothing."""
+    chosen = [name for name in _INSTEAD if getattr(args, name)]
+    if not chosen and args.minutes is not None:
+        raise InputError("--minutes is for --suite")
+    for name in chosen:
+        idle = [*(other for other in chosen if other != name), *_INSTEAD[name]]
+        if given := [flag for flag in idle if getattr(args, flag)]:
+            raise InputError(f"--{given[0]} is not for --{name}: leave one out")

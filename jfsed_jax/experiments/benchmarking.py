@@ -252,7 +252,7 @@ def without_extras(config):
 
 
 def benchmark(
-    config, *, size: int | None = None, reference: str | None = None, processes: bool = True
+    config, *, size: int | None = None, reference: str | None = None, processes: bool = False
 ) -> dict[str, Any]:
     """Measures; the result is JSON-able and `format_table` prints it.
 
@@ -262,7 +262,8 @@ def benchmark(
       config: as ``configs/base.py`` lays it out; without its augmentation, noise and averaging.
       size: clips in a batch; by default the config's.
       reference: measure PyTorch beside it: ``torch``, eager, or ``torch.compile``.
-      processes: measure what takes processes of its own too, see `start_up` and `several_hosts`.
+      processes: measure what takes processes of its own too, see `start_up` and `several_hosts`:
+        minutes more, and no longer than their limits.
 
     Raises:
       InputError: no reference, or the batch cannot be shared by the devices.
@@ -273,6 +274,7 @@ def benchmark(
     if size % jax.device_count():
         raise InputError(f"--batch={size}: make it a multiple of the {jax.device_count()} devices")
     rows, found = _measure(config, size, torch_side, reference == "torch.compile")
+    load = os.getloadavg()[0]
     if processes:
         rows += [*start_up.rows(trained), several_hosts.row(config, size)]
     versions = {"jfsed_jax": jfsed_jax.__version__, "jax": jax.__version__}
@@ -285,7 +287,7 @@ def benchmark(
         "reference": reference,
         "machine": machine_name(),
         "devices": jax.device_count(),
-        "load_average": os.getloadavg()[0],
+        "load_average": load,
         "versions": versions,
         "rows": rows,
         **found,

@@ -54,7 +54,7 @@ FLAGS = {
     "tune": "scores* reference* output* durations metric decoder windows filters folds seed tags",
     "windows": "strong* knee frame_rate bootstrap",
     "reproduce": "table* data* workdir* size seeds systems epochs features jobs together",
-    "benchmark": "config batch reference json layers suite minutes roofline",
+    "benchmark": "config batch reference processes json layers suite minutes roofline",
     "report": "workdir*",
     "compare": "split output bootstrap seed",
 }
@@ -514,6 +514,21 @@ def test_deterministic_kernels_are_asked_for_before_jax_starts(given, expected, 
     monkeypatch.setattr(loop, "fit", lambda *args, **kwargs: None)
     assert cli.main(TRAIN) == cli.main([*TRAIN, "--config.deterministic"]) == 0
     assert found == [given, expected]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("--layers --suite", "--suite is not for --layers: leave one out"),
+        ("--suite --roofline=h200", "--roofline is not for --suite: leave one out"),
+        ("--layers --json=x.json", "--json is not for --layers: leave one out"),
+        ("--suite --reference=torch", "--reference is not for --suite: leave one out"),
+        ("--roofline=l4 --processes", "--processes is not for --roofline: leave one out"),
+        ("--minutes=3", "--minutes is for --suite"),
+    ],
+)
+def test_a_flag_that_would_change_nothing_is_refused(given, message, capsys):
+    assert message in error_of(["benchmark", PTS, *given.split()], capsys)
 
 
 def test_a_benchmark_measures_what_deterministic_kernels_cost(monkeypatch):

@@ -132,7 +132,7 @@ def test_without_a_reference_and_without_grain(monkeypatch):
     monkeypatch.setattr(benchmarking, "_input_sides", missing)
     config = quick(monkeypatch)
     config.num_seeds = 2
-    result = benchmarking.benchmark(config, size=4, processes=False)
+    result = benchmarking.benchmark(config, size=4)
     seeds = result["rows"].pop(1)
     train = result["rows"][0]
     assert seeds["name"] == "seeds" and seeds["flops"] == 2 * train["flops"]
@@ -149,7 +149,7 @@ def test_against_torch(monkeypatch):
     memory = {"host": 5 << 20, "device": 0}
     monkeypatch.setattr(benchmarking, "peak_memory", lambda *_: memory)
     config = quick(monkeypatch)
-    result = benchmarking.benchmark(config, size=4, reference="torch", processes=False)
+    result = benchmarking.benchmark(config, size=4, reference="torch")
     rows = check_table(result, ["ours", "torch"])
     assert result["largest_difference"] < 1e-5
     seconds = [rows["train step"][side]["seconds"] for side in ("torch", "ours")]
