@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 
 import jax
+from absl import logging
 
 from jfsed_jax.hosts import Hosts
 from jfsed_jax.method.operations import matmul_flops, train_flops
@@ -19,7 +20,7 @@ class Speed:
     Attributes:
       flops_per_clip: floating-point operations of a clip in a train step, None if unknown.
       measure: the operations a second that all devices could do; called once, at the first `of`,
-        between two steps, and so at no cost to the start.
+        between two steps, and so at no cost to the start. What fails is a warning.
       energy: what the machine uses, None if it is not to be told.
     """
 
@@ -28,8 +29,13 @@ class Speed:
     energy: Energy | None = field(default=None)
 
     @cached_property
-    def _ceiling(self) -> float:
-        return self.measure()
+    def _ceiling(self) -> float | None:
+        try:
+            return self.measure()
+        except Exception as error:  # such as a device without room for it: it costs no run
+            said = str(error).strip().splitlines() or [type(error).__name__]
+            logging.warning("no share_of_ceiling: the ceiling cannot be measured (%s)", said[0])
+            return None
 
     def restart(self) -> None:
         """What went before, such as an evaluation, does not count into the energy."""
@@ -46,7 +52,8 @@ class Speed:
         joules = None if self.energy is None else self.energy.used()
         if self.flops_per_clip is not None:
             found["flops_per_second"] = self.flops_per_clip * clips / seconds
-            found["share_of_ceiling"] = found["flops_per_second"] / self._ceiling
+            if self._ceiling is not None:
+                found["share_of_ceiling"] = found["flops_per_second"] / self._ceiling
         if joules is not None:
             found["joules_per_clip"] = joules / clips
         return found

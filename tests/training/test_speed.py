@@ -44,6 +44,17 @@ def test_a_model_of_ones_own_has_no_operations_and_measures_nothing():
     assert train_flops(Models(teacher=None, student=own), 600, 64) is None
 
 
+def test_a_ceiling_that_cannot_be_measured_is_told_once_and_ends_nothing(caplog):
+    def measure():
+        raise RuntimeError("RESOURCE_EXHAUSTED: out of memory\nand a page more")
+
+    speed = Speed(2_000, measure)
+    for _ in range(2):
+        assert speed.of(10, 2.0) == {"flops_per_second": 1e4}
+    (record,) = caplog.records
+    assert record.getMessage().endswith("(RESOURCE_EXHAUSTED: out of memory)")
+
+
 def test_operations_of_a_step():
     """Three forward passes of what is trained, one of a teacher that is an average."""
     both = models_from_config(pts.get_config("tiny"), classes=10)
