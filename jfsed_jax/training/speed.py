@@ -78,8 +78,7 @@ def make_speed(models: Models, frames: int, bands: int, dtype: str, hosts: Hosts
 def _ceiling(dtype: str, processes: int) -> float:
     """Operations a second of all devices: one's, measured, times their number.
 
-    A CPU's devices share its cores, so there it is a process's times that of the processes. A tenth
-    of a second.
+    A CPU's devices share its cores, so there it is a process's times that of the processes.
     """
     cpu = jax.default_backend() == "cpu"
     with jax.default_device(jax.local_devices()[0]):
