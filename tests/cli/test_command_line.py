@@ -21,9 +21,10 @@ from jfsed_jax.cli import main as cli
 from jfsed_jax.config_files import load_config
 from jfsed_jax.datasets import preparation
 from jfsed_jax.errors import InputError
-from jfsed_jax.experiments import benchmarking
+from jfsed_jax.experiments import benchmarking, suite
 from jfsed_jax.training import loop
 from jfsed_jax.training.interrupt import Interrupted
+from jfsed_jax.training.profiling import Traced
 
 ROOT = Path(__file__).parents[2]
 PTS = f"--config={ROOT}/configs/pts.py:tiny"
@@ -529,6 +530,35 @@ def test_deterministic_kernels_are_asked_for_before_jax_starts(given, expected, 
 )
 def test_a_flag_that_would_change_nothing_is_refused(given, message, capsys):
     assert message in error_of(["benchmark", PTS, *given.split()], capsys)
+
+
+def test_what_benchmark_is_asked_for_is_handed_on(monkeypatch):
+    found = []
+
+    def measure(config, **options):
+        found.append(options)
+        raise InputError("enough")
+
+    monkeypatch.setattr(benchmarking, "prepare_process", lambda devices: None)
+    monkeypatch.setattr(benchmarking, "benchmark", measure)
+    monkeypatch.setattr(suite, "run_suite", measure)
+    for flags in ([], ["--processes", "--batch=8"], ["--suite"], ["--suite", "--minutes=3"]):
+        assert cli.main(["benchmark", PTS, *flags]) == 2
+    assert found == [
+        {"size": None, "reference": None, "processes": False},
+        {"size": 8, "reference": None, "processes": True},
+        {"size": None, "minutes": 10},
+        {"size": None, "minutes": 3.0},
+    ]
+
+
+def test_steps_to_trace_are_handed_on(monkeypatch):
+    found = []
+    monkeypatch.setattr(process, "start_training", lambda *_, **__: None)
+    monkeypatch.setattr(loop, "fit", lambda *args, profile, **_: found.append(profile))
+    for flags in ([], ["--profile=7:9"], ["--profile=5"]):
+        assert cli.main([*TRAIN, *flags]) == 0
+    assert found == [None, Traced(7, 9), Traced(None, 5)]
 
 
 def test_a_benchmark_measures_what_deterministic_kernels_cost(monkeypatch):

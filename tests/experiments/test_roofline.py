@@ -146,3 +146,10 @@ def test_the_text_says_what_is_computed_and_assumed():
 def test_another_model_is_refused():
     with pytest.raises(InputError, match="the layers of Dense are not known"):
         layer_works(nn.Dense(3), 600, 64)
+
+
+def test_a_pass_over_memory_reads_and_writes(monkeypatch):
+    """2**26 numbers of four bytes, in a second."""
+    monkeypatch.setattr(cards.jax, "default_backend", lambda: "cpu")
+    monkeypatch.setattr(cards, "_best", lambda call: 1.0)
+    assert cards._bandwidth() == 2 * 4 * 2**26

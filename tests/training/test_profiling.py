@@ -127,6 +127,16 @@ def test_a_trace_begins_and_ends_with_its_steps(tmp_path, profiler, caplog):
     assert "steps 3 to 4 are traced: open" in caplog.text and "xprof --logdir" in caplog.text
 
 
+def test_devices_are_waited_for_before_a_trace_and_within_it(tmp_path, profiler, monkeypatch):
+    """Else it has the end of the steps before, and not that of its own."""
+    happened = profiler.happened
+    monkeypatch.setattr(profiling.jax, "block_until_ready", lambda state: happened.append("wait"))
+    profile = Profile((1, 1), tmp_path)
+    profile.before(0, 1, None)
+    profile.after(1, None)
+    assert happened == ["wait", "start", "wait", "stop"]
+
+
 def test_steps_of_one_dispatch_are_traced_together(tmp_path, profiler, caplog):
     take_steps(Profile((7, 8), tmp_path), profiler.happened, dispatch=5)
     assert profiler.happened == [5, "start", "step 6", 10, "stop", 11, 12]

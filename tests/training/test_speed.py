@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import flax.linen as nn
+import jax
 import numpy as np
 import pytest
 
@@ -53,6 +54,18 @@ def test_a_ceiling_that_cannot_be_measured_is_told_once_and_ends_nothing(caplog)
         assert speed.of(10, 2.0) == {"flops_per_second": 1e4}
     (record,) = caplog.records
     assert record.getMessage().endswith("(RESOURCE_EXHAUSTED: out of memory)")
+
+
+@pytest.mark.parametrize(("platform", "expected"), [("cpu", 20.0), ("gpu", 80.0)])
+def test_the_ceiling_is_of_all_devices(monkeypatch, platform, expected):
+    """A CPU's devices share its cores: two processes have twice the one product; eight GPUs 8."""
+    monkeypatch.setattr(jax, "default_backend", lambda: platform)
+    monkeypatch.setattr(jax, "device_count", lambda: 8)
+    monkeypatch.setattr("jfsed_jax.training.speed.matmul_flops", lambda dtype, **_: 10.0)
+    made = make_speed(
+        models_from_config(pts.get_config("tiny"), classes=10), 600, 64, "float32", Hosts(0, 2)
+    )
+    assert made.measure() == expected
 
 
 def test_operations_of_a_step():
