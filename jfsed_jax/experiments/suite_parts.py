@@ -76,7 +76,10 @@ def measure_ours(config_json: str, size: int, seconds: float, loop: str) -> Part
 def measure_torch(
     config_json: str, size: int, seconds: float, compiled: bool, variables: dict[str, Any] | None
 ) -> Part:
-    """As `measure_ours` of PyTorch, eager or compiled; cuDNN chooses by trying."""
+    """As `measure_ours` of PyTorch, eager or compiled; it chooses by trying.
+
+    On a GPU cuDNN its kernels, on a CPU between all threads and one.
+    """
     config, front_end = _start(config_json)
     torch_side = load_reference()
     torch_side.try_all_kernels()
@@ -90,6 +93,8 @@ def measure_torch(
     first = time.perf_counter() - since
     theirs.train()
     peak = theirs.peak_on_device() or peak_host_memory() - before
+    if theirs.device.type == "cpu":
+        theirs.choose_threads()
     calls: dict[str, Call] = {"train step": theirs.train, "inference": theirs.infer}
     if layers := _recurrent_layers(config, front_end):
         calls["recurrence"] = theirs.recurrence_call(size, *layers)

@@ -3,6 +3,7 @@
 import json
 import time
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import lone_work
@@ -315,6 +316,31 @@ def test_one_side(here):
     assert found["recurrence"] > found["train step"] > 0  # that of the fake is none
     with pytest.raises(InputError, match="no kernel"):
         suite_parts.measure_ours(*here, "pallas")
+
+
+def test_pytorch_chooses_its_threads_on_a_cpu_alone(here, monkeypatch):
+    happened = []
+
+    class Theirs(FakeSide):
+        def __init__(self, config, front_end, batch, variables, compiled):
+            super().__init__(config, batch)
+            happened.append((variables, compiled))
+
+        def choose_threads(self):
+            happened.append("threads")
+
+        def recurrence_call(self, *layers):
+            return lambda: None
+
+    reference = SimpleNamespace(
+        TorchSide=Theirs, torch=SimpleNamespace(__version__="2"), try_all_kernels=lambda: None
+    )
+    monkeypatch.setattr(suite_parts, "load_reference", lambda: reference)
+    for device in ("cpu", "cuda"):
+        Theirs.device = SimpleNamespace(type=device)
+        found = suite_parts.measure_torch(*here, True, {"w": 1})
+        assert found["peak_memory"] == 77 and found["recurrence"] >= 0
+    assert happened == [({"w": 1}, True), "threads", ({"w": 1}, True)]
 
 
 def test_several_seeds_are_held_against_one(here):
