@@ -276,7 +276,10 @@ def benchmark(
     rows, found = _measure(config, size, torch_side, reference == "torch.compile")
     load = os.getloadavg()[0]
     if processes:
-        rows += [*start_up.rows(trained), several_hosts.row(config, size)]
+        with progress_bar(total=2, desc="processes", unit="part", leave=False) as bar:
+            rows += start_up.rows(trained)
+            bar.update()
+            rows.append(several_hosts.row(config, size))
     versions = {"jfsed_jax": jfsed_jax.__version__, "jax": jax.__version__}
     if torch_side is not None:
         versions["torch"] = torch_side.torch.__version__
