@@ -128,10 +128,12 @@ def pays(shape: tuple[int, ...], kernel_shape: tuple[int, ...]) -> bool:
     """Whether this is faster than a plain convolution, on a CPU and forward and backward.
 
     Args:
-      shape: [B, T, F, I].
+      shape: [B, T, F, I]; for a B that is not known, as of a program to be exported, it is not.
       kernel_shape: [h, w, I, O].
     """
     if min(kernel_shape[2:]) < _WIDE or not set(kernel_shape[:2]) <= _OUTPUTS.keys():
+        return False
+    if not all(isinstance(length, int) for length in shape):
         return False
     tiles, saving = shape[0], 1.0
     for length, taps in zip(shape[1:3], kernel_shape[:2], strict=True):

@@ -149,3 +149,23 @@ def test_accelerators_keep_the_convolution_of_xla(shape, kernel_shape, on_cpu):
     for platform in ("tpu", "cuda"):
         assert products(convolve, platform) == products(plain, platform) == (0, 3)
     assert products(convolve, "cpu")[1] == on_cpu
+
+
+def test_a_program_of_any_number_of_clips_has_a_plain_convolution():
+    clips = jax.export.symbolic_shape("clips, 50, 16, 64")
+    given = (jax.ShapeDtypeStruct(shape, np.float32) for shape in (clips, (5, 5, 64, 64)))
+    exported = jax.export.export(jax.jit(convolve), platforms=["cpu"])(*given)
+    assert exported.mlir_module().count("stablehlo.convolution") == 1
+    x, kernel, _ = arguments((4, 50, 16, 64), (5, 5, 64, 64))
+    found, expected = exported.call(x, kernel), convolve(x, kernel)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=3e-6 * np.abs(expected).max())
+
+
+def test_what_is_not_finite_stays_in_its_clip():
+    x, kernel, cotangent = arguments((5, 50, 16, 64), (5, 5, 64, 64))
+    x[2, 30, 7, 3] = cotangent[2, 30, 7, 3] = np.nan
+    value, of_input, _ = jax.jit(partial(with_gradients, convolve))(x, kernel, cotangent)
+    for found in (value, of_input):
+        finite = np.isfinite(found).all((2, 3))
+        assert finite[[0, 1, 3, 4]].all()
+        assert not finite[2, 30] and finite[2, :20].all() and finite[2, 40:].all()
