@@ -46,6 +46,10 @@ class FrontEnd:
                 "the front end needs 0 < hop_length <= win_length <= n_fft; found "
                 f"{self.hop_length}, {self.win_length}, {self.n_fft}"
             )
+        if self.win_length < 2:
+            raise InputError(
+                "the front end needs win_length >= 2: a Hann window of 1 hears nothing"
+            )
         if not 0 <= self.fmin < self.fmax <= self.sample_rate / 2:
             raise InputError(
                 "the front end needs 0 <= fmin < fmax <= sample_rate / 2; found "

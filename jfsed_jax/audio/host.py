@@ -120,6 +120,7 @@ class _Plan(NamedTuple):
       window: <float64>[n_fft].
       begin, weights: of a frame's differences and of the samples before them, from where the
         window is not zero to one past its end; <float32>[2, n].
+      first: of the first sample that the window does not make zero, nothing being before it.
       wrapped: what goes from the last sample of a frame to its first.
       basis, emphasised_basis: sparse <float32>[F, K]. A product of dense matrices rounds by the
         number of threads that share it, and a feature would depend on the process that made it.
@@ -129,6 +130,7 @@ class _Plan(NamedTuple):
     window: np.ndarray
     begin: int
     weights: np.ndarray
+    first: np.float32
     wrapped: np.float32
     basis: Any
     emphasised_basis: Any
@@ -150,6 +152,7 @@ def _plan(front_end: FrontEnd) -> _Plan:
         window=window,
         begin=begin,
         weights=np.stack([window[begin:end], slope]).astype(np.float32),
+        first=np.float32(window[begin]),
         wrapped=np.float32(-_EMPHASIS * window[-1]),
         basis=sparse.csr_array(basis.T),
         emphasised_basis=sparse.csr_array(emphasised.T.astype(np.float32)),
@@ -175,6 +178,8 @@ def _emphasise(samples: np.ndarray, front_end: FrontEnd, *, out: np.ndarray) -> 
         (2, *within.shape), np.float32, parts, 4 * (plan.begin - 1), (parts.strides[0], 4 * hop, 4)
     )
     np.einsum("ctn,cn->tn", frames, plan.weights, out=within)
+    # There the sum would round what lies before the window, which may be loud, and take it away.
+    within[:, 0] = plan.first * samples[plan.begin : plan.begin + size - front_end.n_fft + 1 : hop]
     if plan.wrapped:
         out[:, 0] = plan.wrapped * samples[front_end.n_fft - 1 : size : hop]
 

@@ -86,6 +86,9 @@ def hostile(kind, front_end):
             wave = np.sin(2 * np.pi * 0.23 * np.arange(time.size))
         case "click":
             wave = np.eye(1, time.size, time.size // 3)[0]
+        case "loud click just before a frame":
+            begin = 4 * front_end.hop_length - (front_end.win_length + 1) // 2
+            wave = 9e5 * np.eye(1, time.size, begin)[0]  # where the window is 0
         case "DC":
             wave = np.ones_like(time)
         case "one bit":
@@ -105,6 +108,7 @@ def hostile(kind, front_end):
 
 HOSTILE = ("tone beside silence", "high tone", "click", "DC", "one bit", "silence")
 HOSTILE += ("loud low, faint high", "high noise", "low noise", "absurdly loud")
+HOSTILE += ("loud click just before a frame",)
 
 
 @pytest.mark.parametrize("name", FRONT_ENDS)
@@ -302,6 +306,8 @@ def test_wav_of_unknown_length_is_not_cut_short(tmp_path):
 def test_front_end_that_cannot_work_is_refused():
     with pytest.raises(InputError, match="hop_length <= win_length"):
         defaults.front_end(win_length=4096)
+    with pytest.raises(InputError, match="win_length >= 2"):
+        defaults.front_end(win_length=1, hop_length=1)
     for wrong in ({"sample_rate": 44000}, {"fmin": 22050.0}, {"fmin": -1.0}):
         with pytest.raises(InputError, match="fmax"):
             defaults.front_end(**wrong)
