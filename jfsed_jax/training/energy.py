@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from absl import logging
+
 POWERCAP = Path("/sys/class/powercap")
 
 
@@ -58,7 +60,8 @@ class Energy:
             return None
         try:
             return sum(counter.used() for counter in self._counters)
-        except Exception:  # of sysfs or NVML: a driver that is gone, a right that was taken
+        except Exception as error:  # of sysfs or NVML: a driver that is gone, a right taken away
+            logging.warning("the energy cannot be read any more (%s): none is told", error)
             self._counters = []
             return None
 

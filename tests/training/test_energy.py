@@ -57,11 +57,13 @@ def test_where_nothing_tells_nothing_is_told(tmp_path):
     assert Energy(tmp_path).used() is None
 
 
-def test_a_counter_that_goes_away_is_no_error(tmp_path):
+def test_a_counter_that_goes_away_is_a_warning(tmp_path, caplog):
     zone(tmp_path / "intel-rapl:0", "package-0", 1)
     energy = Energy(tmp_path)
     (tmp_path / "intel-rapl:0" / "energy_uj").unlink()
     assert energy.used() is None and energy.used() is None
+    (record,) = caplog.records
+    assert "intel-rapl:0/energy_uj" in record.getMessage()
 
 
 def nvml(millijoules, count=3):
