@@ -61,18 +61,30 @@ def define_evaluate(parser: CommandParser) -> None:
 
 
 def run_evaluate(args: argparse.Namespace) -> int:
-    """Scores one seed of a run, or each of them; of a config with members each of those."""
+    """Scores one seed of a run, or each of them; of a config with members each of those.
+
+    A member that cannot be scored does not stop the others.
+    """
     from jfsed_jax.runs.workdir import Workdir
 
     members = Workdir(Path(args.workdir)).members()
+    if not members:
+        return _evaluate(args)
+    failures = []
     for own in members:
-        folder = f"members{own.path.name}"
+        folder = f"member{own.path.name}"
         score_files = Path(args.score_files) / folder if args.score_files else None
         where = {"workdir": str(own.path), "score_files": score_files}
         print(f"{own.path}")
-        _evaluate(argparse.Namespace(**vars(args) | where))
+        try:
+            _evaluate(argparse.Namespace(**vars(args) | where))
+        except InputError as error:
+            print("not scored")
+            failures.append(str(error))
         print()
-    return 0 if members else _evaluate(args)
+    if failures:
+        raise InputError("; ".join(failures))
+    return 0
 
 
 def _evaluate(args: argparse.Namespace) -> int:

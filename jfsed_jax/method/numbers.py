@@ -94,9 +94,11 @@ def member_configs(config: Any) -> list[ConfigDict]:
     for number, text in enumerate(config.get("members", ())):
         own = deepcopy(config)  # which keeps its references
         own.members = ()
+        where = f"config.members[{number}] is {text!r}: "
+        if not isinstance(text, str):
+            raise InputError(f"{where}expected a text of values, as 'loss.gamma=1 seed=3'")
         for part in text.split():
             key, equals, value = part.partition("=")
-            where = f"config.members[{number}] is {text!r}: "
             table = flat(own)
             if not equals or key not in table or key == "members":
                 raise InputError(f"{where}{part!r} is no KEY=VALUE of the config, as loss.gamma=1")

@@ -156,15 +156,19 @@ class RunLogs:
 
 
 class RunsLost(InputError):
-    """Some of the runs that took their steps together could not go on.
+    """Runs that could not go on: one alone, or some of those that took their steps together.
 
     Attributes:
       why: of each, by its place among the runs.
     """
 
-    def __init__(self, why: Mapping[int, str]):
-        super().__init__("; ".join(why.values()))
+    def __init__(self, why: Mapping[int, str], runs: Sequence[str]):
+        super().__init__("; ".join(_of_run(runs[m], reason) for m, reason in why.items()))
         self.why = dict(why)
+
+
+def _of_run(name: str, reason: str) -> str:
+    return f"{name}: {reason}" if name else reason
 
 
 class NoLog:
@@ -260,7 +264,7 @@ class StepMetrics:
         """Reads from the device, checks and logs; a few words on the last step, if there is one.
 
         Raises:
-          InputError: a value is not finite; of several runs in the last that is left, before that
+          RunsLost: a value is not finite; of several runs in the last that is left, before that
             the others go on. ``why(step, number of the model)`` says the rest of the line.
         """
         if not self._pending:
@@ -306,14 +310,12 @@ class StepMetrics:
         """Goes on without a run, one of several.
 
         Raises:
-          InputError: it is the only one, or the last of several (`RunsLost`).
+          RunsLost: none is left.
         """
-        if len(self._runs) == 1:
-            raise InputError(reason)
-        self.lost[run] = f"{self._runs[run]}: {reason}"
+        self.lost[run] = reason
         if not self.alive():
-            raise RunsLost(self.lost)
-        logging.error("%s; the other runs go on", self.lost[run])
+            raise RunsLost(self.lost, self._runs)
+        logging.error("%s; the other runs go on", _of_run(self._runs[run], reason))
 
     def _check(self, number: int, values: Sequence[Values], why: Callable[[int, int], str]) -> None:
         for k, own in enumerate(values):

@@ -90,7 +90,7 @@ def fit(
     if not configs:
         if there := files.members():
             raise InputError(
-                f"{files.path} holds runs of config.members, as {there[0].path.name}: repeat them, "
+                f"{files.path} holds runs of config.members, as {_name(there[0])}: repeat them, "
                 "or choose another --workdir"
             )
         return fit_together([config], data_dir, [files.path], **options)
@@ -99,6 +99,11 @@ def fit(
             f"{files.path} holds a run without config.members: choose another --workdir"
         )
     folders = [files.member(m).path for m in range(len(configs))]
+    for left in files.members():
+        if left.path not in folders:
+            logging.warning(
+                "%s is of no member of the config any more: it stays as it is", left.path
+            )
     return fit_together(configs, data_dir, folders, **options)
 
 
@@ -209,32 +214,44 @@ def _train(
     profile: Traced | None,
 ) -> None:
     mesh = parallel.make_mesh()
+    total_steps = plans[0].total_steps
+    names = [_name(files) if len(plans) > 1 else "" for files in folders]
     lost: dict[int, str] = {}
     with stop_on_signals() as stop, ExitStack() as opened:
         runs = [
-            Run(plan, files, opened.enter_context(checkpoints.open_manager(files, training=True)))
-            for plan, files in zip(plans, folders, strict=True)
+            Run(
+                plan,
+                files,
+                opened.enter_context(checkpoints.open_manager(files, training=True)),
+                name,
+            )
+            for plan, files, name in zip(plans, folders, names, strict=True)
         ]
         found = where_they_stand(runs, hosts, mesh, source)
-        reached = min(one.step for one in found)
-        for step in sorted({one.step for one in found}, reverse=True):
+        reached = [one.step for one in found]
+        for step in sorted({*reached}, reverse=True):
             places = [m for m, one in enumerate(found) if one.step == step]
             group, own = [runs[m] for m in places], [found[m] for m in places]
             try:
-                reached = _train_from(group, own, hosts, mesh, decode, origin, profile, stop)
+                now = _train_from(group, own, hosts, mesh, decode, origin, profile, stop)
             except RunsLost as error:
                 lost |= {places[m]: why for m, why in error.why.items()}
-            if stop.signum is not None:
+                now = total_steps  # with those that are not lost
+            for m in places:
+                reached[m] = now
+            if hosts.several:
+                stop.signum = hosts.strongest(stop.signum)
+            if stop.is_set():
                 break
     # All that was saved is on the disk.
-    if stop.signum is not None and reached < plans[0].total_steps:
+    if stop.signum is not None and (step := min(reached)) < total_steps:
         raise Interrupted(
-            f"stopped{' and saved' if reached else ''} at step {reached} of "
-            f"{plans[0].total_steps}: the same command goes on",
+            f"stopped{' and saved' if step else ''} at step {step} of {total_steps}: the same "
+            "command goes on",
             stop.signum,
         )
     if lost:
-        raise RunsLost(lost)
+        raise RunsLost(lost, names)
 
 
 def _train_from(
@@ -313,13 +330,13 @@ def _train_from(
                 profile=make_profile(
                     profile, files.profile, start, plan.total_steps, writes=hosts.first
                 ),
-                runs=[_name(run.files) for run in runs],
+                runs=[run.name for run in runs],
             ),
             stop,
         )
 
 
 def _name(files: Workdir) -> str:
-    """What messages call a run that trains with others."""
+    """What messages call one of several runs."""
     path = files.path
     return f"{path.parent.name}/{path.name}" if path.name.isdecimal() else path.name

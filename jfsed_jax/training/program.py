@@ -85,8 +85,9 @@ class Program:
     def alone(self, m: int, state: Any, batch: Any) -> tuple[TrainState, Any]:
         """The state and the batch of run `m`, as where it trains alone."""
         if len(self.plans) > 1 and len(self.drawers) > 1:
-            rows = np.unique(self.rows().reshape(len(self.plans), -1)[m])
-            batch = _at(batch, rows if len(rows) > 1 else rows[0])
+            # Seeds that do not share theirs in their own order, which others need not have.
+            rows = list(dict.fromkeys(self.rows().reshape(len(self.plans), -1)[m].tolist()))
+            batch = _at(batch, np.array(rows) if len(rows) > 1 else rows[0])
         return self.of_run(state, m), batch
 
 

@@ -16,7 +16,7 @@ from jfsed_jax.training.validation import validate
 def make_validation(program: Program, decode: Decode | None) -> Callable[[Any], list[Any]]:
     """``state -> scores`` of each seed of each run on the clips that it selects by.
 
-    Of several runs, in place of the scores of one that cannot be scored, why.
+    In place of the scores of a run that cannot be scored, why.
     """
     known: list[tuple[Any, Any]] = []
 
@@ -68,8 +68,6 @@ def make_validation(program: Program, decode: Decode | None) -> Callable[[Any], 
             try:
                 scores += scores_of(program.of_run(state, m))
             except InputError as error:
-                if len(scorers) == 1:
-                    raise
                 scores += [error] * program.seeds
         return scores
 

@@ -20,11 +20,15 @@ from jfsed_jax.training.plan import Plan, check_resume
 
 @dataclass(frozen=True)
 class Run:
-    """A run on its way: its plan, its folder, its checkpoints."""
+    """A run on its way: its plan, its folder, its checkpoints, and what messages call it.
+
+    One that trains alone has no name.
+    """
 
     plan: Plan
     files: Workdir
     manager: Any
+    name: str = ""
 
 
 class Standing(NamedTuple):

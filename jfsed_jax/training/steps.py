@@ -33,8 +33,8 @@ class Steps:
     Attributes:
       feed: the batches.
       step_fns: ``(state, batch) -> (state, metrics)`` by the number of steps that a call takes.
-      validate: ``state -> scores`` of each seed of each run; of several runs, in place of the
-        scores of one that has none, why.
+      validate: ``state -> scores`` of each seed of each run; in place of those of a run that
+        cannot be scored, why.
       where_it_began: a loss that is not finite, see `not_finite.where_it_began`.
       save: ``(step, state, selections)``: by the places of the runs to save how good each is, or
         None.
@@ -154,16 +154,12 @@ def run_steps(state, start: int, steps: Steps, stop: Stop) -> int:
             if flushed:
                 flush()
             if evaluating:
-                try:
-                    scores = steps.validate(state)
-                except InputError as error:
-                    raise InputError(
-                        f"validation at step {step}: {error}; {what_is_safe()}"
-                    ) from error
+                scores = steps.validate(state)
                 for k, found in enumerate(scores):
                     run = k // steps.num_seeds
                     if isinstance(found, InputError) and run not in metrics_log.lost:
-                        metrics_log.lose(run, f"validation at step {step}: {found}")
+                        reason = f"validation at step {step}: {found}; {what_is_safe()}"
+                        metrics_log.lose(run, reason)
                 kept = metrics_log.kept(scores)
                 steps.log.write("validation", step, kept, {"epoch": step // steps.steps_per_epoch})
                 selections = _selections(kept, steps.num_seeds)
@@ -176,8 +172,8 @@ def run_steps(state, start: int, steps: Steps, stop: Stop) -> int:
         flush()
         if step > saved:
             steps.save(step, state, dict.fromkeys(metrics_log.alive()))
-    if metrics_log.lost and not stop.is_set():
-        raise RunsLost(metrics_log.lost)
+    if metrics_log.lost and step == steps.total_steps:
+        raise RunsLost(metrics_log.lost, steps.runs)
     return step
 
 

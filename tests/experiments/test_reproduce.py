@@ -70,7 +70,7 @@ class FakeRuns:
                 lost[place] = str(error)
         self.programs.append([folder.name for folder in folders])
         if lost:
-            raise RunsLost(lost)
+            raise RunsLost(lost, [folder.name for folder in folders])
 
     def score_run(self, folder, data_dir, rules, features_dir):
         """Event-F1 is 40 plus the seed, 10 more with a run's second rule; all else is 50.

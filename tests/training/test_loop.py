@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from itertools import count
 from types import SimpleNamespace
@@ -101,7 +102,7 @@ def test_where_it_began_is_looked_for_in_the_step_that_was_not_finite(tmp_path):
 
 def test_a_validation_that_cannot_be_scored_says_when_and_what_is_safe(tmp_path):
     def scores(state):
-        raise InputError("1 of 2 clips have a log-mel that is not finite, a.wav")
+        return [InputError("1 of 2 clips have a log-mel that is not finite, a.wav")]
 
     saved = []
     message = "validation at step 4: .* not finite, a.wav; the last good checkpoint is step 3 of "
@@ -159,8 +160,9 @@ def test_a_run_that_cannot_go_on_does_not_stop_those_that_train_with_it(tmp_path
         )  # fmt: skip
     left = [(3, {1: None, 2: None}), (4, {1: 7.0}), (6, {1: 7.0})]
     assert saved == [(2, {0: 2.0, 1: 7.0, 2: 5.0}), *left]
-    assert lost.value.why[0].startswith("a: step 3, seed 1: loss not finite; it began somewhere")
-    assert lost.value.why[2] == "c: validation at step 4: no frames"
+    assert lost.value.why[0].startswith("step 3, seed 1: loss not finite; it began somewhere")
+    assert lost.value.why[2].startswith("validation at step 4: no frames; the last good checkpoint")
+    assert re.match("a: step 3, .*; c: validation at step 4", str(lost.value))
     steps = [[row["step"] for row in log_of(f.path) if row["kind"] == "train"] for f in folders]
     assert steps == [[1, 2], [1, 2, 3, 4, 5, 6], [1, 2, 3, 4]]
     assert [row["loss"] for row in log_of(folders[1].seed(1, 2).path) if "loss" in row] == [4.0] * 6
@@ -329,7 +331,9 @@ def test_a_refused_run_stays_as_it_is(tmp_path, monkeypatch):
         checkpoints.save(manager, 3, {"x": np.ones(1)}, meta)
     config.optimiser.learning_rate = 0.5
     other = meta | {"config": json.loads(config.to_json())}
-    plan = SimpleNamespace(config=config, meta=other, system=None, input_shape=(1, 1))
+    plan = SimpleNamespace(
+        config=config, meta=other, system=None, input_shape=(1, 1), total_steps=9
+    )
     monkeypatch.setattr(loop, "prepare", lambda *_, **__: None)
     monkeypatch.setattr(loop, "make_plan", lambda *_, **__: plan)
     with pytest.raises(InputError, match="another config: config.optimiser.learning_rate is"):

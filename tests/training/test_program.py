@@ -128,8 +128,8 @@ def test_each_run_is_its_single_run(singles, stacked):
 
 @pytest.mark.parametrize(("num_seeds", "stacked"), [(1, False), (2, True)])
 def test_runs_of_one_seed_share_its_batch(num_seeds, stacked):
-    """Seeds 0, 1 and 0 of one, or those and the next: each model sees what its single run sees."""
-    config = base_config(members=("seed=0", "seed=1", "seed=0 loss.gamma=1"))
+    """Seeds 1, 0 and 1 of one, or those and the next: each model sees what its single run sees."""
+    config = base_config(members=("seed=1", "seed=0", "seed=1 loss.gamma=1"))
     config.num_seeds = num_seeds
     plans = plans_of(config)
     program = Program(tuple(plans), stacked)
@@ -138,7 +138,8 @@ def test_runs_of_one_seed_share_its_batch(num_seeds, stacked):
     batch = batches(drawn)
     rows, _ = trained(plans, stacked=stacked, batch=batch, steps=2)
     for m, plan in enumerate(plans):
-        seen = np.arange(num_seeds) + (m == 1)
+        # Those who draw: seeds 1 and 0, or 1, 2 and 0.
+        seen = np.array([[0], [1]] if num_seeds == 1 else [[0, 1], [2, 0]])[m % 2]
         own = jax.tree.map(lambda x, seen=seen: x[seen] if len(seen) > 1 else x[seen[0]], batch)
         _, alone = program.alone(m, (None,) * 3 if not stacked else jnp.zeros(3), batch)
         np.testing.assert_array_equal(alone["mel"], own["mel"])
@@ -162,6 +163,7 @@ def test_runs_of_one_seed_share_its_batch(num_seeds, stacked):
         (("guided.soft=true", "guided.soft=false"), "config.guided.soft is True, False .* only nu"),
         (("teacher_noise=1", "teacher_noise=2"), "config.teacher_noise is 1, 2 in runs"),
         (("loss.gama=1",), r"config.members\[0\] is 'loss.gama=1': 'loss.gama=1' is no KEY="),
+        ((("seed", 1),), r"config.members\[0\] is \('seed', 1\): expected a text of values"),
         (("loss.gamma=big",), r"loss.gamma cannot be 'big': expected a value as 2.0"),
     ],
 )  # fmt: skip
