@@ -1,7 +1,8 @@
 """Floating-point operations: how many a model takes, and how many a second a device can do.
 
 Counted are those of convolutions (padding included), matrix products and GRUs as the layers' sizes
-give them, two a multiply-add.
+give them, two a multiply-add. Wide convolutions on a CPU take fewer, see `kernels.convolution`: the
+share of the ceiling that is reckoned from these may be above one there.
 """
 
 import time
