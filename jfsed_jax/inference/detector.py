@@ -206,11 +206,8 @@ def load(
     """
     files = Workdir(Path(workdir))
     if not files.checkpoints.is_dir():
-        hint = " Those of reproduce are in its runs/." if (files.path / "runs").is_dir() else ""
-        if members := files.members():
-            hint = f" Those of its members are {members[0].path} and so on."
         raise InputError(
-            f"{workdir} holds no checkpoints: is it the --workdir of a training run?{hint}"
+            f"{workdir} holds no checkpoints: is it the --workdir of a training run?{files.hint()}"
         )
     with checkpoints.open_manager(files) as manager:
         step = checkpoints.choose_step(manager, which)

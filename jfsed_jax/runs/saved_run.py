@@ -116,9 +116,10 @@ def read_run(workdir: Path, *, only: Sequence[SplitFolder] | None = None) -> Sav
         if only is None or folder in only
     ]
     if meta is None and config is None and not rows and not splits:
+        hint = files.hint()
         raise InputError(
             f"{workdir} holds no run: none of meta.json, config.json, metrics.jsonl and eval/ is "
-            "there; 'jfsed-jax train' writes them"
+            f"there; 'jfsed-jax train' writes them{hint and '.' + hint}"
         )
     meta = meta or {}
     meta.setdefault("classes", _fallback_classes(splits))

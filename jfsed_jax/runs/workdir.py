@@ -151,6 +151,14 @@ class Workdir:
         names = [path.parent.name for path in self.path.glob("members/*/config.json")]
         return [self.member(m) for m in sorted(int(name) for name in names if name.isdecimal())]
 
+    def hint(self) -> str:
+        """A sentence on where runs lie that are in this folder, which is none; or nothing."""
+        if (self.path / "runs").is_dir():
+            return " Those of reproduce are in its runs/."
+        if found := self.members():
+            return f" Those of its members are {found[0].path} and so on."
+        return ""
+
     def scores_of_seeds(self, split: str) -> Path:
         """Means over the seeds, JSON."""
         return self.path / "seeds" / f"{split}.json"

@@ -52,6 +52,7 @@ def read_origin(path: Path, front_end: FrontEnd) -> Origin:
     if not files.checkpoints.is_dir():
         raise InputError(
             f"--init_from {path} holds no checkpoints: is it the --workdir of a training run?"
+            f"{files.hint()}"
         )
     with checkpoints.open_manager(files) as manager:
         step = checkpoints.choose_step(manager, "best")

@@ -3,8 +3,9 @@
 import pytest
 from stub_detector import CLASSES, StubClips, active, make_detector, make_prepared
 
+from jfsed_jax.cli import detection, process
 from jfsed_jax.cli import main as cli
-from jfsed_jax.cli import process
+from jfsed_jax.errors import InputError
 from jfsed_jax.inference import detector as detectors
 from jfsed_jax.inference import evaluation
 from jfsed_jax.sed.decoder_files import TunedDecoder, write_decoder
@@ -50,3 +51,21 @@ def test_change_points_have_no_windows(evaluate):
     assert status == 0 and "validation, change points\n" in text
     status, text, _ = evaluate("--postprocess=esp", **changes)
     assert status == 2 and "--postprocess=esp names windows, and the decoder of" in text
+
+
+def test_a_member_that_cannot_be_scored_costs_no_other(tmp_path, monkeypatch, capsys):
+    for m in range(3):
+        (tmp_path / f"members/{m}").mkdir(parents=True)
+        (tmp_path / f"members/{m}/config.json").write_text("{}")
+    scored = []
+
+    def evaluate(args):
+        if args.workdir.endswith("1"):
+            raise InputError("members/1 holds no checkpoint")
+        scored.append((args.workdir, args.score_files))
+
+    monkeypatch.setattr(detection, "_evaluate", evaluate)
+    out = tmp_path / "out"
+    assert cli.main(["evaluate", f"--workdir={tmp_path}", f"--score_files={out}"]) == 2
+    assert scored == [(str(tmp_path / f"members/{m}"), out / f"member{m}") for m in (0, 2)]
+    assert "jfsed-jax evaluate: members/1 holds no checkpoint" in capsys.readouterr().err

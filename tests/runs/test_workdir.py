@@ -7,6 +7,7 @@ import pytest
 
 from jfsed_jax.configs import base, mean_teacher, pts_tfd_afl_esp
 from jfsed_jax.errors import InputError
+from jfsed_jax.runs.saved_run import read_run
 from jfsed_jax.runs.workdir import (
     FORMAT,
     Workdir,
@@ -104,6 +105,18 @@ def test_remembered_paths_move_with_the_folder(tmp_path):
     assert copy.remembered(beside) == tmp_path / "b/c/data"
     assert copy.remembered(inside) == tmp_path / "b/c/run/data"
     assert copy.remembered("/elsewhere/data") == Path("/elsewhere/data")  # of format 1
+
+
+def test_a_folder_of_runs_says_where_they_are(tmp_path):
+    run = Workdir(tmp_path)
+    assert run.hint() == "" and run.members() == []
+    for name in ("10", "2", "notes"):
+        (tmp_path / "members" / name).mkdir(parents=True)
+        (tmp_path / "members" / name / "config.json").write_text("{}")
+    assert run.members() == [run.member(2), run.member(10)]
+    assert run.hint() == f" Those of its members are {tmp_path}/members/2 and so on."
+    with pytest.raises(InputError, match=r"holds no run: .* writes them\. Those of its members"):
+        read_run(tmp_path)
 
 
 def test_seeds_have_folders_of_their_own(tmp_path):

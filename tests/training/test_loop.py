@@ -14,14 +14,16 @@ import pytest
 from jfsed_jax.configs import pts_tfd_afl_esp
 from jfsed_jax.datasets.selection import split_data
 from jfsed_jax.errors import InputError
+from jfsed_jax.hosts import ALONE
 from jfsed_jax.method import parallel
 from jfsed_jax.runs import checkpoints
 from jfsed_jax.runs.workdir import NotWritten, Workdir
 from jfsed_jax.training import loop
 from jfsed_jax.training.feed import Feed, make_feed
-from jfsed_jax.training.interrupt import Stop, stop_on_signals
+from jfsed_jax.training.interrupt import Interrupted, Stop, stop_on_signals
 from jfsed_jax.training.log import RunLog, RunLogs, RunsLost
 from jfsed_jax.training.plan import check_values
+from jfsed_jax.training.starting import Standing
 from jfsed_jax.training.steps import Steps, run_steps
 
 
@@ -314,6 +316,61 @@ def test_on_a_full_disk_a_line_says_what_is_safe(tmp_path, monkeypatch, steps, s
         loop.fit(pts_tfd_afl_esp.get_config("tiny"), tmp_path, files.path)
     assert "\n" not in str(refused.value)
     assert not files.lock.exists()
+
+
+def train_apart(tmp_path, monkeypatch, train_from):
+    """`_train` of three runs, of which the middle one stands at step 4 of 9, the others at 0."""
+    folders = [Workdir(tmp_path / "members" / str(m)) for m in range(3)]
+    found = [Standing(None, step, None) for step in (0, 4, 0)]
+    monkeypatch.setattr(loop, "where_they_stand", lambda *_: found)
+    monkeypatch.setattr(loop, "_train_from", train_from)
+    plans = [SimpleNamespace(total_steps=9)] * 3
+    loop._train(plans, folders, ALONE, None, None, None, None)
+
+
+def test_a_run_that_cannot_go_on_alone_stops_no_other_program(tmp_path, monkeypatch):
+    taken = []
+
+    def train_from(runs, found, *_):
+        taken.append([run.name for run in runs])
+        if found[0].step:
+            raise RunsLost({0: "step 5: loss not finite"}, [runs[0].name])
+        return 9
+
+    with pytest.raises(RunsLost, match="^members/1: step 5: loss not finite$") as lost:
+        train_apart(tmp_path, monkeypatch, train_from)
+    assert lost.value.why.keys() == {1}
+    assert taken == [["members/1"], ["members/0", "members/2"]]
+
+
+def test_a_signal_as_one_program_ends_says_that_others_are_left(tmp_path, monkeypatch):
+    def train_from(runs, found, *others):
+        assert found[0].step == 4
+        others[-1].signum = signal.SIGTERM
+        return 9
+
+    with pytest.raises(Interrupted, match="^stopped at step 0 of 9"):
+        train_apart(tmp_path, monkeypatch, train_from)
+
+
+def test_a_folder_of_members_is_none_of_a_run_and_what_is_left_out_is_told(
+    tmp_path, monkeypatch, caplog
+):
+    for m in range(2):
+        (tmp_path / f"members/{m}").mkdir(parents=True)
+        (tmp_path / f"members/{m}/config.json").write_text("{}")
+    trained = []
+    monkeypatch.setattr(loop, "fit_together", lambda *arguments, **_: trained.append(arguments))
+    config = pts_tfd_afl_esp.get_config("tiny")
+    with pytest.raises(InputError, match="holds runs of config.members, as members/0: repeat"):
+        loop.fit(config, tmp_path, tmp_path)
+    config.members = ("loss.gamma=1",)
+    loop.fit(config, tmp_path, tmp_path)
+    assert [folder.name for folder in trained[0][2]] == ["0"]
+    assert f"{tmp_path}/members/1 is of no member of the config any more" in caplog.text
+    (tmp_path / "checkpoints/3").mkdir(parents=True)
+    with pytest.raises(InputError, match="holds a run without config.members"):
+        loop.fit(config, tmp_path, tmp_path)
 
 
 def test_a_refused_run_stays_as_it_is(tmp_path, monkeypatch):
