@@ -34,7 +34,7 @@ from jfsed_jax.experiments import torch_models, torch_reference  # noqa: E402
 
 torch.set_num_threads(1)  # several wait for each other where the machine is busy
 
-SEED = 108
+SEED = 109
 CLIPS, FRAMES, BANDS, CLASSES = 8, 300, 64, 10
 RATE, STEPS = 0.003, 5
 # (system, epoch) with one step an epoch; of the paper's schedules tau is 15, alpha starts at 30 or,
@@ -69,8 +69,8 @@ SYSTEMS = {
 
 
 def narrow(config):
-    """Seconds instead of minutes; the student's 64 channels take `convolve`'s own gradient."""
-    config.student.update(filters=(8, 64, 16), dropout=0.0)
+    """Seconds instead of minutes; the student's third block is wide enough to go by tiles."""
+    config.student.update(filters=(8, 64, 64), dropout=0.0)
     config.teacher_log_noise = 0.0
     config.guided.alpha_inside = False  # alpha is a float32 in ours; see the test of its own
     if config.scheme == "mean_teacher":
