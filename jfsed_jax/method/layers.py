@@ -7,7 +7,7 @@ Parameters and batch statistics are float32; ``dtype`` is the type of the comput
 loss sees is float32.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -79,7 +79,7 @@ class NormalisedRelu(nn.Module):
 
 # What makes one of the values in a window; figure 2 ends before it.
 POOLINGS = {"max": max_pool, "mean": mean_pool}
-_OF_WINDOWS = {max_pool: max_of_windows, mean_pool: mean_of_windows}
+_OF_WINDOWS: dict[Any, Callable] = {max_pool: max_of_windows, mean_pool: mean_of_windows}
 
 
 class ConvBlock(nn.Module):
