@@ -3,7 +3,8 @@
 The platform is chosen when the program is lowered. On a CPU
 
 - wide convolutions, forward and backward, go by `jfsed_jax.kernels.winograd`: a fifth to a third of
-  the multiplications, and twice the rounding of a plain sum;
+  the multiplications, and an error of at most 8e-7 of the norm, up to four times that of
+  a plain sum (normal and sparse values, offsets, frames of 1e-6 to 1e4);
 - the gradients of a single input channel are matrix products, of the cotangent with all taps, or
   with the shifted input of each frame.
 
