@@ -181,6 +181,38 @@ def test_each_seed_is_validated_with_its_own_variables_and_clips(monkeypatch, av
     assert calls[-1][-1] == "handed in"
 
 
+def test_each_run_is_validated_on_its_own_clips_as_its_config_says(monkeypatch):
+    """Of a run that cannot be scored, why, in place of the scores of its seeds."""
+
+    def spy(posteriors, variables, data, prepared, decode, select_by, **options):
+        if data == "clips of 2, 0":
+            raise InputError("not finite")
+        return data, decode, select_by, options["gate"]
+
+    def plan_of(m):
+        names = dict(model="student", tags="student", average=False, select_by=f"score {m}")
+        return SimpleNamespace(
+            config=SimpleNamespace(
+                evaluation=SimpleNamespace(**names),
+                postprocess=SimpleNamespace(gate=m == 1),
+                num_seeds=2,
+            ),
+            models=Models(ByMel(), ByMel()),
+            data=[f"clips of {m}, {k}" for k in range(2)],
+            prepared=SimpleNamespace(front_end=front_end()),
+            meta={"frame_rate": 15.0},
+            decoder=lambda: f"decoder {m}",
+        )
+
+    monkeypatch.setattr(selecting, "validate", spy)
+    program = Program(tuple(map(plan_of, range(3))), stacked=False)
+    *scores, first, second = selecting.make_validation(program, None)((two_seeds(),) * 3)
+    assert str(first) == str(second) == "not finite"
+    assert scores == [
+        (f"clips of {m}, {k}", f"decoder {m}", f"score {m}", m == 1) for m in (0, 1) for k in (0, 1)
+    ]
+
+
 def test_the_development_set_selects_where_there_is_one():
     """Cats of 0.wav are found, dogs of 1.wav tagged but with no frame."""
     dogs = active(20, (9, 10), label=1)
