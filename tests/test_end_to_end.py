@@ -23,12 +23,14 @@ import soundfile
 import jfsed_jax as jf
 from jfsed_jax.audio.host import log_mel
 from jfsed_jax.cli import main as cli
+from jfsed_jax.config_files import load_config
 from jfsed_jax.inference.detector import load
 from jfsed_jax.inference.recordings import make_listen
 from jfsed_jax.runs import checkpoints
 from jfsed_jax.runs.log_rows import SPEED
 from jfsed_jax.runs.workdir import Workdir
 from jfsed_jax.sed import tables
+from jfsed_jax.training.loop import fit
 
 ROOT = Path(__file__).parents[1]
 EPOCHS, STEPS_PER_EPOCH = 4, 3
@@ -155,6 +157,35 @@ def test_clips_on_the_device_train_the_same_bits(place, workdir):
     done = run_train(place, other, "--config.data.in_memory")
     assert done.returncode == 0, done.stderr
     assert_same_run(workdir, other)
+
+
+def test_members_are_runs_of_their_own_and_one_more_can_be_added(place, tmp_path):
+    """Each keeps its own config and state with its checkpoints, as where it trains alone."""
+    config = load_config(f"{ROOT}/tests/narrow.py:linear")
+    config.epochs = 1
+    single, run = Workdir(tmp_path / "single"), Workdir(tmp_path / "run")
+    options = {"data_dir": place / "data", "features_dir": place / "features"}
+    members = ["", "seed=1", "seed=1 optimiser.learning_rate=0.1"]
+    for count in (2, 3):
+        config.members = tuple(members[:count])
+        fit(config, workdir=run.path, **options)
+    config.members = ()
+    config.seed = 1
+    fit(config, workdir=single.path, **options)
+    found = []
+    for files in (single, *run.members()):
+        with checkpoints.open_manager(files) as manager:
+            meta = checkpoints.read_meta(manager, STEPS_PER_EPOCH)
+            variables = checkpoints.read_variables(manager, STEPS_PER_EPOCH, use_average=False)
+        assert json.loads(files.config.read_text()) == meta["config"]
+        values = np.concatenate([np.ravel(x) for x in jax.tree.leaves(variables)])
+        found.append((meta["config"]["seed"], meta["config"]["optimiser"]["learning_rate"], values))
+    alone, zeroth, first, second = found
+    assert [own[:2] for own in found] == [(1, zeroth[1]), zeroth[:2], (1, zeroth[1]), (1, 0.1)]
+    assert zeroth[0] == 0
+    np.testing.assert_allclose(first[2], alone[2], rtol=1e-4, atol=1e-6)
+    for other in (zeroth, second):
+        assert np.abs(other[2] - alone[2]).max() > 1e-3
 
 
 def test_several_seeds_are_their_single_runs_resume_and_are_scored_each(
