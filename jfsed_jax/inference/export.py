@@ -54,7 +54,7 @@ def export_program(
     program = jax.export.export(jax.jit(_program(detector, input)), platforms=tuple(platforms))
     try:
         return program(jax.ShapeDtypeStruct(shape, np.float32))
-    except (ValueError, NotImplementedError) as error:
+    except (ValueError, NotImplementedError, jax.errors.InconclusiveDimensionOperation) as error:
         raise InputError(
             f"the models of {detector.workdir.path} cannot be exported for "
             f"{', '.join(platforms)}: {str(error).splitlines()[0]}"

@@ -169,6 +169,13 @@ class CallsHome(ByMel):
         return super().__call__(jax.pure_callback(np.asarray, mel, mel, vmap_method="sequential"))
 
 
+class CountsClips(ByMel):
+    """A model that does otherwise with many clips."""
+
+    def __call__(self, mel, train=False):
+        return super().__call__(mel * 2 if mel.shape[0] >= 9 else mel)
+
+
 def test_what_cannot_be_exported_is_said_in_a_line(tmp_path):
     detector = make_detector(tmp_path)
     with pytest.raises(InputError, match="a.onnx: ONNX takes log-mel and no waveform; ask for"):
@@ -180,6 +187,9 @@ def test_what_cannot_be_exported_is_said_in_a_line(tmp_path):
     calls_home = replace(detector, models=Models(None, CallsHome()))
     with pytest.raises(InputError, match=r"cannot be exported for cpu, cuda, tpu: .*callback"):
         export.write_export(calls_home, tmp_path / "a.stablehlo", "mel")
+    counts_clips = replace(detector, models=Models(None, CountsClips()))
+    with pytest.raises(InputError, match=r"cannot be exported .* comparison 'B' >= '9' is inconcl"):
+        export.write_export(counts_clips, tmp_path / "a.stablehlo", "mel")
 
 
 def test_onnx_without_its_extra_says_what_to_install(run, tmp_path, monkeypatch, capsys):
