@@ -4,7 +4,8 @@
 ``jax.pmap`` maps the very same function.
 """
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 import jax
@@ -16,11 +17,14 @@ AXIS = "data"
 ONE_BATCH = PartitionSpec(AXIS)  # of arrays [B, ...]
 SEVERAL_BATCHES = PartitionSpec(None, AXIS)  # of arrays [K, B, ...]
 
+# LLVM's first level compiles in less than half the time of its full one, what runs as fast.
+_SOON: dict[str, bool | int | str] = {"xla_backend_optimization_level": 1}
 # By default XLA's CPU backend orders a program for concurrency and keeps more alive; the step has
 # none to lose. Its newer emitters take twice the memory to compile it and give the same speed.
-_FRUGAL: dict[str, bool | str] = {
+_FRUGAL: dict[str, bool | int | str] = {
     "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
     "xla_cpu_use_fusion_emitters": False,
+    **_SOON,
 }
 
 
@@ -94,25 +98,30 @@ def own_rows_of_batch(mesh: Mesh, size: int) -> np.ndarray:
     return np.unique(np.concatenate([np.arange(size)[own] for own in slices]))
 
 
-def once_options(mesh: Mesh) -> dict[str, int]:
+def once_options(mesh: Mesh) -> dict[str, bool | int | str]:
     """``compiler_options`` for a program that runs once: on a CPU with less of LLVM's work.
 
-    The first state of `:small`, forty arrays of random numbers, is compiled in less than half the
-    time so, to the same bits.
+    The first state of `:small`, forty arrays of random numbers, has the same bits.
     """
-    cpu = mesh.devices.flat[0].platform == "cpu"
-    return {"xla_backend_optimization_level": 1} if cpu else {}
+    return _for_cpu(mesh, _SOON)
 
 
-def frugal_options(mesh: Mesh) -> dict[str, bool | str]:
-    """``compiler_options`` with which a step needs less memory; none but for a CPU.
+def frugal_options(mesh: Mesh) -> dict[str, bool | int | str]:
+    """``compiler_options`` with which a step needs less memory, and its compilation less time.
 
-    An option that this version of XLA does not know is left out.
+    None but for a CPU. An option that ``XLA_FLAGS`` sets is left to it, and one that this version
+    of XLA does not know is left out.
     """
+    return _for_cpu(mesh, _FRUGAL)
+
+
+def _for_cpu(mesh: Mesh, options: Mapping[str, bool | int | str]) -> dict[str, bool | int | str]:
     if mesh.devices.flat[0].platform != "cpu":
         return {}
-    known: dict[str, bool | str] = {}
-    for name, value in _FRUGAL.items():
+    known: dict[str, bool | int | str] = {}
+    for name, value in options.items():
+        if name in os.environ.get("XLA_FLAGS", ""):
+            continue
         with suppress(jax.errors.JaxRuntimeError):
             jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
             known[name] = value

@@ -823,3 +823,15 @@ def test_terms_are_meant_over_their_clips_and_shared_by_devices():
 def test_a_term_that_is_none_is_named(name, term):
     with pytest.raises(ValueError, match=f"the term '{name}' has values of shape"):
         weighted_sum({name: term}, None)
+
+
+def test_what_a_user_sets_is_left_to_him(monkeypatch):
+    """The tests themselves compile with less of LLVM's work than a run."""
+    mesh = parallel.make_mesh(1)
+    flag = "xla_backend_optimization_level"
+    monkeypatch.setenv("XLA_FLAGS", "")
+    assert parallel.frugal_options(mesh)[flag] == parallel.once_options(mesh)[flag] == 1
+    monkeypatch.setenv("XLA_FLAGS", f"--{flag}=3")
+    assert flag not in parallel.frugal_options(mesh)
+    assert parallel.frugal_options(mesh)
+    assert not parallel.once_options(mesh)
