@@ -63,7 +63,7 @@ class Rates:
     record_bytes: float = 77_824
     index_bytes: float = 383
     clips_read: float = 133 * 64
-    step_seconds: float = 2.82 / 8 * 64
+    step_seconds: float = 1.28 / 8 * 64
     batch: int = 64
     state_bytes: float = 25_401_884
     log_bytes: float = 904 + 1_814

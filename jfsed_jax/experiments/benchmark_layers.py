@@ -1,8 +1,8 @@
 """The layers that are ours for speed against the plain ones they stand for: forward + backward.
 
-Convolution, max-pooling, BGRU and dropout at the shapes of the paper's size, the plain versions
-from XLA and flax. Both sides of a row take turns. They compute the same to float32 rounding
-(tests/method/test_models.py, tests/kernels/test_recurrence.py); dropout draws other random numbers.
+Convolutions, batch norm, pooling, BGRU and dropout at the shapes of the paper's size, the plain
+versions from XLA and flax. Both sides of a row take turns. They compute the same to float32
+rounding (tests/kernels, tests/method/test_models.py); dropout draws other random numbers.
 """
 
 from collections.abc import Callable
@@ -16,6 +16,7 @@ import numpy as np
 from jax import lax
 
 from jfsed_jax.experiments.measuring import Timing, take_turns
+from jfsed_jax.kernels.batch_norm import normalised_relu
 from jfsed_jax.kernels.convolution import convolve
 from jfsed_jax.kernels.dropout import Dropout
 from jfsed_jax.kernels.pooling import max_pool
@@ -38,8 +39,8 @@ def _random(*shape: int) -> jax.Array:
     return jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
 
 
-def _convolution() -> dict[str, Callable]:
-    x, kernel = _random(_CLIPS, 600, 16, 160), 0.02 * _random(5, 5, 160, 160)
+def _convolution(size: int, bands: int, inputs: int) -> dict[str, Callable]:
+    x, kernel = _random(_CLIPS, 600, bands, inputs), 0.02 * _random(size, size, inputs, 160)
     plain = partial(
         lax.conv_general_dilated,
         window_strides=(1, 1),
@@ -47,6 +48,20 @@ def _convolution() -> dict[str, Callable]:
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
     return {"ours": _gradients(convolve, x, kernel), "plain": _gradients(plain, x, kernel)}
+
+
+def _batch_norm() -> dict[str, Callable]:
+    x, ones, zeros = _random(_CLIPS, 600, 64, 16), jnp.ones(16), jnp.zeros(16)
+
+    def plain(x, scale, bias):
+        variables = {"params": {"scale": scale, "bias": bias}}
+        values, _ = nn.BatchNorm(False).apply(variables, x, mutable=["batch_stats"])
+        return nn.relu(values)
+
+    return {
+        "ours": _gradients(lambda *values: normalised_relu(*values, 1e-5, None)[0], x, ones, zeros),
+        "plain": _gradients(plain, x, ones, zeros),
+    }
 
 
 def _max_pool() -> dict[str, Callable]:
@@ -95,7 +110,10 @@ def _dropout() -> dict[str, Callable]:
 
 
 ROWS: dict[str, Callable[[], dict[str, Callable]]] = {
-    "convolution 5x5, 160 -> 160": _convolution,
+    "convolution 5x5, 1 -> 160": partial(_convolution, 5, 64, 1),
+    "convolution 5x5, 160 -> 160": partial(_convolution, 5, 16, 160),
+    "convolution 3x3, 160 -> 160": partial(_convolution, 3, 4, 160),
+    "batch norm, ReLU, 16 channels": _batch_norm,
     "max-pool 1x4": _max_pool,
     "two BGRU layers of 64": _recurrence,
     "dropout": _dropout,
